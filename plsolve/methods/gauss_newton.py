@@ -1,0 +1,341 @@
+"""Gauss-Newton in a trust region measured by natural curvature, with chord steps on the same factor.
+
+At w with residual r = F(w) - y the direction is gn = -J^+ r: for n <= m the minimum-norm step -J^T K^{-1} r (theory
+7.1). The step p is gn while that fits in the radius D, else gn cut to D, and far inside Powell's dogleg between
+steepest descent and gn: the *ray* to gn treats all singular values alike, where damping K + lam I would take the easy
+components only and stall on ill-conditioned kernels.
+
+How far the linear model reaches is told by c = J^+ (r(w + p) - r - J p), the second-order part of F seen through J^+:
+mu = ||p||^2 / (2 ||c||) is the length at which it would be as large as the step itself, the natural radius (Deuflhard,
+Newton Methods for Nonlinear Problems, 2004). It costs one F and one solve with the factor at hand. Where a residual
+stays (n > m, inconsistent equations) the radius follows the gain ratio instead.
+
+After a full step, more steps reuse the factor: J^+ is kept and corrected by good-Broyden updates in the space of w, as
+long as they shrink. Every accepted step reduces the loss; a non-finite trial is a rejected one.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from plsolve.linalg import Array, Mask, norm
+from plsolve.problem import Problem
+from plsolve.stopping import RUNNING, Status
+from plsolve.tangent import Inverse, Tangent
+
+FIRST_RADIUS = 1.0  # of ||gn||
+ENOUGH = 1e-4  # gain of a step that is accepted
+OVERSHOT = 0.3  # below this gain a first accepted step is tried once more, shorter
+SHRINKS = 0.5  # a chord step must be shorter than this much of the last
+STAYS = 0.01  # of ||r|| left in the linear model: the residual is there to stay
+LOST = 1e-6  # of ||r|| left by a kernel solve: the Cholesky factor has lost its digits
+WORTH = 0.99  # of the reduction kept when a step is cut to the box: it need not be made up for
+FLAT = 1e-14  # of ||r||^2 that the linear model can still gain: the gradient is zero to rounding
+CHORDS = 10  # Broyden pairs kept
+CHORD_ROWS = 8  # below, a Jacobian costs no more than the calls of F that chord steps would add
+
+
+class State(NamedTuple):
+    """Where Gauss-Newton stands: point, residual, radius and what it has learnt about J."""
+
+    w: Array
+    r: Array
+    status: int
+    nit: int
+    step: float  # length of the last step
+    checked: bool  # r belongs to w
+    radius: float  # 0: not set yet
+    orthogonal: bool  # Cholesky of K has failed before
+    precise: bool  # differences are to be central
+
+
+class Newton(NamedTuple):
+    """The linear model at w: pseudo-inverse, direction gn, J gn, and the free unknowns."""
+
+    T: Tangent
+    H: Inverse
+    gn: Array
+    Jgn: Array
+    length: float  # ||gn||
+    potential: float  # ||r||^2 - ||r + J gn||^2
+    free: Mask | None
+    stays: bool
+
+
+class Step(NamedTuple):
+    """A step p in the linear model."""
+
+    p: Array
+    Jp: Array
+    length: float  # ||p||
+    predicted: float  # ||r||^2 - ||r + J p||^2
+    full: bool  # p = gn
+
+
+class Trial(NamedTuple):
+    """A trial point with what it tells about the model."""
+
+    w: Array
+    r: Array
+    size: float  # ||r||
+    length: float  # ||p||
+    full: bool  # p = gn
+    gain: float  # actual over predicted reduction of the loss
+    reach: float  # mu above
+    least: float  # share of p where the parabola through ||r||^2 at w, its slope, and ||r||^2 at w + p is least
+
+
+def init(problem: Problem) -> State:
+    return State(problem.w0, problem.r0, RUNNING, 0, 0.0, True, 0.0, False, False)
+
+
+def step(problem: Problem, s: State) -> State:
+    T = problem.linearise(s.w, s.r, s.precise)
+    model = newton(T, s.r, free_unknowns(problem, T, s.w, s.r), s.orthogonal)
+    r2 = float(s.r.dot(s.r))
+    if not model.potential > FLAT * r2:
+        return ending(problem, s, model, flat=math.isfinite(model.potential))
+    radius = s.radius if s.radius > 0.0 else FIRST_RADIUS * model.length
+    best = search(problem, s.w, s.r, model, radius)
+    if best.gain <= 0.0:
+        return ending(problem, s, model, flat=False)
+    if best.full and not model.stays:
+        best = doubled(problem, s.w, model, best, math.sqrt(r2))
+    w, r, length, radius = best.w, best.r, best.length, next_radius(model, best, radius)
+    if best.full and not model.stays and (r.size >= CHORD_ROWS or problem.differenced):
+        w, r, radius = chords(problem, model, w, r, w - s.w, radius)
+        length = T.norm(w - s.w)
+    orthogonal = s.orthogonal or (model.H.dual and model.H.orthogonal)
+    precise = s.precise or (problem.differenced and model.potential < 0.1 * r2)
+    status = RUNNING
+    if best.full and best.size > 0.9 * math.sqrt(r2) and norm(r) <= problem.rounding_level(w, r, T):
+        status = int(Status.RESIDUAL)
+    return State(w, r, status, s.nit + 1, length, True, radius, orthogonal, precise)
+
+
+def ending(problem: Problem, s: State, model: Newton, flat: bool) -> State:
+    """No step reduces the loss: why, after better differences (if there are any) have been tried."""
+    if problem.differenced and not s.precise:
+        return State(s.w, s.r, RUNNING, s.nit, 0.0, True, 0.0, s.orthogonal, True)
+    w, r, nit = s.w, s.r, s.nit
+    status = Status.STATIONARY if flat else Status.STALLED
+    if norm(r) <= problem.rounding_level(w, r, model.T):
+        status = Status.RESIDUAL
+    elif flat:  # a last step, too short to be judged by the loss: it mends the last digits of w
+        wt = problem.project(w + model.gn)
+        rt = problem.residual(wt)
+        if norm(rt) <= norm(r):
+            w, r, nit = wt, rt, nit + 1
+    return State(w, r, int(status), nit, model.T.norm(w - s.w), True, s.radius, s.orthogonal, s.precise)
+
+
+def reduction(r: Array, Jp: Array) -> float:
+    """||r||^2 - ||r + J p||^2."""
+    return -float((2.0 * r + Jp).dot(Jp))
+
+
+def free_unknowns(problem: Problem, T: Tangent, w: Array, r: Array) -> Mask | None:
+    """The unknowns that are not held at a bound by the gradient; None: all."""
+    if not problem.bounded:
+        return None
+    g = T.adjoint(r)
+    held = ((w <= problem.lower) & (g >= 0.0)) | ((w >= problem.upper) & (g <= 0.0))
+    return ~held if held.any() else None
+
+
+def newton(T: Tangent, r: Array, free: Mask | None, orthogonal: bool) -> Newton:
+    """gn = -J^+ r, by the kernel while its Cholesky factor has digits, else by the orthogonal factorisation."""
+    H = T.inverse(free, orthogonal)
+    if not H.sound:
+        H = T.inverse(free, True)
+    gn, left = refined(T, H, r)
+    if H.dual and not H.orthogonal and not norm(left) <= LOST * norm(r):
+        H = T.inverse(free, True)
+        gn, left = refined(T, H, r)
+    return Newton(T, H, gn, left - r, T.norm(gn), reduction(r, left - r), free, norm(left) > STAYS * norm(r))
+
+
+def refined(T: Tangent, H: Inverse, r: Array) -> tuple[Array, Array]:
+    """gn = -J^+ r and r + J gn, with iterative refinement while that halves what is left."""
+    gn = -H.solve(r)
+    left = r + T.apply(gn)
+    for _ in range(3):
+        if not H.dual or not norm(left) > 1e-11 * norm(r):
+            break
+        better = gn - H.solve(left)
+        less = r + T.apply(better)
+        if not norm(less) <= 0.5 * norm(left):
+            break
+        gn, left = better, less
+    return gn, left
+
+
+def search(problem: Problem, w: Array, r: Array, model: Newton, radius: float) -> Trial:
+    """The best of a few trial points on the path, with gain 0 if none reduces the loss."""
+    shortest = 1e-16 * model.T.norm(w)
+    best = Trial(w, r, norm(r), 0.0, False, 0.0, 0.0, 0.0)
+    rejected = shortened = False
+    while True:
+        step = path(problem, w, r, model, radius)
+        if not (step.length > shortest and step.predicted > 0.0):
+            return best
+        new = attempt(problem, w, r, model, step)
+        if best.gain > 0.0 and not new.size < best.size:
+            return best
+        if best.gain > 0.0 or new.gain > ENOUGH:
+            best = new
+        if best.gain <= 0.0:
+            rejected = True
+            radius = new.length * min(max(new.least if model.stays else new.reach / new.length, 0.1), 0.5)
+        elif new.size <= problem.target or model.stays:
+            return best
+        elif not (rejected or new.full) and new.length < model.length and new.reach >= 4.0 * new.length and new.gain > 0.5:
+            radius = min(new.reach, 10.0 * new.length)  # much too short
+        elif not shortened and new.gain < OVERSHOT and new.least < 0.8:
+            shortened = True
+            radius = new.length * min(max(new.least, 0.1), 0.7)
+        else:
+            return best
+
+
+def path(problem: Problem, w: Array, r: Array, model: Newton, radius: float) -> Step:
+    """The step of the given length: gn if that is shorter, gn cut, Powell's dogleg; then cut to the box."""
+    if model.length <= radius:
+        step = Step(model.gn, model.Jgn, model.length, model.potential, True)
+    elif radius >= 0.1 * model.length and not model.stays:
+        share = radius / model.length
+        step = Step(share * model.gn, share * model.Jgn, radius, reduction(r, share * model.Jgn), False)
+    else:
+        p, Jp = dogleg(model, r, radius)
+        step = Step(p, Jp, model.T.norm(p), reduction(r, Jp), False)
+    if not problem.bounded:
+        return step
+    p = within_bounds(problem, model, w, r, step.p, radius)
+    if p is step.p:
+        return step
+    Jp = model.T.apply(p)
+    return Step(p, Jp, model.T.norm(p), reduction(r, Jp), False)
+
+
+def attempt(problem: Problem, w: Array, r: Array, model: Newton, step: Step) -> Trial:
+    """F at w + p, and one solve with the factor for what it says about the model."""
+    w = problem.project(w + step.p)
+    new = problem.residual(w)
+    size = norm(new)
+    if not math.isfinite(size):
+        return Trial(w, new, size, step.length, step.full, -math.inf, 0.0, 0.0)
+    gain = float((r - new).dot(r + new)) / step.predicted
+    reach = step.length * step.length / (2.0 * max(model.H.length(new - r - step.Jp), 1e-300))
+    slope = float(r.dot(step.Jp))
+    bend = gain * step.predicted + 2.0 * slope  # minus the curvature of the parabola
+    return Trial(w, new, size, step.length, step.full, gain, reach, slope / bend if bend < 0.0 else math.inf)
+
+
+def doubled(problem: Problem, w: Array, model: Newton, best: Trial, size: float) -> Trial:
+    """Twice the step where the root looks double, if that is better.
+
+    Near a root where J is singular Newton's steps only halve the error: ||r|| falls to a quarter, and the second-order
+    part sends exactly half a step back. Twice the step restores fast convergence (Decker, Keller, Kelley, SIAM J.
+    Numer. Anal. 20, 1983).
+    """
+    if not (0.23 * size < best.size < 0.27 * size and 1.9 * best.length < best.reach < 2.1 * best.length):
+        return best
+    wt = problem.project(w + 2.0 * model.gn)
+    rt = problem.residual(wt)
+    if not norm(rt) < best.size:
+        return best
+    return Trial(wt, rt, norm(rt), 2.0 * best.length, True, best.gain, best.reach, 0.0)
+
+
+def dogleg(model: Newton, r: Array, radius: float) -> tuple[Array, Array]:
+    """Powell's step p of length radius, and J p: down the gradient to its least loss in the model, then towards gn."""
+    T = model.T
+    sd = -T.raised(T.adjoint(r), model.free)
+    Jsd = T.apply(sd)
+    curvature, length = float(Jsd.dot(Jsd)), T.norm(sd)
+    t = -float(r.dot(Jsd)) / curvature if curvature > 0.0 else 0.0
+    if t * length >= radius:
+        return (radius / length) * sd, (radius / length) * Jsd
+    cauchy, Jcauchy = t * sd, t * Jsd
+    rest, Jrest = model.gn - cauchy, model.Jgn - Jcauchy
+    a, b, c = T.dot(rest, rest), T.dot(cauchy, rest), radius * radius - T.dot(cauchy, cauchy)
+    u = c / (b + math.sqrt(b * b + a * c)) if b > 0.0 else (math.sqrt(b * b + a * c) - b) / a
+    return cauchy + u * rest, Jcauchy + u * Jrest
+
+
+def within_bounds(problem: Problem, model: Newton, w: Array, r: Array, p: Array, radius: float) -> Array:
+    """p cut to the box, where the unknowns that stay free make up for those that are cut; p itself if none is.
+
+    Never worse in the linear model than a step down the projected gradient, so that the loss can always fall.
+    """
+    t = w + p
+    cut = (t < problem.lower) | (t > problem.upper)
+    if not cut.any():
+        return p
+    T, free = model.T, np.ones(w.size, np.bool_) if model.free is None else model.free
+    p = problem.project(t) - w
+    for _ in range(10):
+        free = free & ~cut
+        if not free.any():
+            break
+        H = T.inverse(free, model.H.orthogonal)
+        if not H.sound:
+            H = T.inverse(free, True)
+        held = np.where(free, 0.0, p)
+        rest = -H.solve(r + T.apply(held))
+        length = T.norm(rest)
+        p = held + (rest if length <= radius else (radius / length) * rest)
+        t = w + p
+        cut = (t < problem.lower) | (t > problem.upper)
+        uncut, p = p, problem.project(t) - w
+        if not cut.any() or reduction(r, T.apply(p)) >= WORTH * reduction(r, T.apply(uncut)):
+            break
+    sd = -T.raised(T.adjoint(r), model.free)
+    t_sd = radius / max(T.norm(sd), 1e-300)
+    best = reduction(r, T.apply(p))
+    for _ in range(30):
+        q = problem.project(w + t_sd * sd) - w
+        Jq = T.apply(q)
+        enough = reduction(r, Jq)
+        if enough >= -0.2 * float(r.dot(Jq)):
+            return q if enough > 2.0 * best else p
+        t_sd *= 0.3
+    return p
+
+
+def next_radius(model: Newton, best: Trial, radius: float) -> float:
+    if not model.stays:
+        return max(min(best.reach, 10.0 * best.length), best.length)
+    if best.gain > 0.75:
+        return max(radius, 2.0 * best.length)
+    return 0.5 * best.length if best.gain < 0.25 else radius
+
+
+def chords(
+    problem: Problem, model: Newton, w: Array, r: Array, s: Array, radius: float
+) -> tuple[Array, Array, float]:
+    """Quasi-Newton steps z = J^+ r(w), J^+ corrected by good-Broyden updates, while they shrink: one F each."""
+    T, H = model.T, model.H
+    updates: list[tuple[Array, Array]] = []
+    z = H.solve(r)
+    while norm(r) > problem.target and T.norm(z) < SHRINKS * T.norm(s) and len(updates) < CHORDS:
+        sy, ss = T.dot(s, s + z), T.dot(s, s)
+        if not sy >= 0.1 * ss:
+            break
+        updates.append((-z / sy, s))
+        z = z - (T.dot(s, z) / sy) * z
+        wt = problem.project(w - z)
+        if T.norm(z) > 2.0 * T.norm(s) or (problem.bounded and not np.array_equal(wt, w - z)):
+            break
+        rt = problem.residual(wt)
+        if not norm(rt) < 0.9 * norm(r):
+            break
+        s, w, r = -z, wt, rt
+        radius = max(radius, 2.0 * T.norm(s))
+        z = H.solve(r)
+        for u, v in updates:
+            z = z + T.dot(v, z) * u
+    return w, r, radius

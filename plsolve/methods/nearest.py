@@ -1,0 +1,65 @@
+"""From a solution to the solution nearest to w0: the KKT point of min ||w - w0|| subject to F(w) = y (theory 7.9).
+
+At a solution w the way back to w0 is projected on the null space of J, d = (I - J^+ J)(w0 - w), which vanishes exactly
+at a KKT point. A step along d leaves the solution set by its curvature only; a few Gauss-Newton steps with the factor at
+hand bring it back. Steps are kept only if they end at a solution nearer to w0, so that each point is a better answer
+than the one before.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from plsolve.linalg import Array, norm
+from plsolve.problem import Problem
+from plsolve.stopping import RUNNING, Status
+from plsolve.tangent import Inverse, tangent
+
+KKT = 1e-9  # of ||w - w0||: d is zero
+CORRECTIONS = 15  # Gauss-Newton steps back to the solution set
+
+
+class State(NamedTuple):
+    """A solution, and how much of the last projected way could be taken."""
+
+    w: Array
+    r: Array
+    status: int
+    nit: int
+    step: float
+    checked: bool
+    share: float
+    level: float  # the residual that counts as solved
+
+
+def init(problem: Problem, w: Array, r: Array, nit: int) -> State:
+    return State(w, r, RUNNING, nit, 0.0, True, 1.0, max(problem.target, norm(r)))
+
+
+def step(problem: Problem, s: State) -> State:
+    T = tangent(problem.linearise(s.w, s.r, True).J, None)  # distances are in w, whatever x_scale
+    H = T.inverse(None, False)
+    H = H if H.sound else T.inverse(None, True)
+    way = problem.w0 - s.w
+    d = way - H.solve(T.apply(way))
+    if norm(d) <= KKT * norm(way):
+        return State(s.w, s.r, int(Status.RESIDUAL), s.nit, 0.0, True, s.share, s.level)
+    share = s.share
+    while share > 1e-8:
+        w, r = back(problem, H, s.w + share * d, s.level)
+        if norm(r) <= s.level and norm(w - problem.w0) < norm(way):
+            return State(w, r, RUNNING, s.nit + 1, norm(w - s.w), True, min(1.0, 2.0 * share), s.level)
+        share *= 0.5
+    return State(s.w, s.r, int(Status.STALLED), s.nit, 0.0, True, share, s.level)
+
+
+def back(problem: Problem, H: Inverse, w: Array, level: float) -> tuple[Array, Array]:
+    """Chord steps to the solution set, while they shrink."""
+    r, last = problem.residual(w), float("inf")
+    for _ in range(CORRECTIONS):
+        if not level < norm(r) < 0.9 * last:
+            break
+        last = norm(r)
+        w = w - H.solve(r)
+        r = problem.residual(w)
+    return w, r

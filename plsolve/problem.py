@@ -1,0 +1,317 @@
+"""The user's system made uniform once: F, jac, y, bounds and scale behind two methods that count what they call."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sps
+from scipy.sparse.linalg import LinearOperator
+
+from plsolve import differences
+from plsolve.linalg import UNIT, Array, column_blocks, norm
+from plsolve.tangent import Tangent, tangent
+
+Indices = npt.NDArray[np.int64]
+
+DIFFERENCES = ("2-point", "3-point", "cs")
+
+
+def as_float(value: Any, name: str) -> Array:
+    """A float64 array (not a copy where it is one), or a TypeError that names the argument."""
+    array = np.asarray(value)
+    if array.dtype == np.float64:
+        return array
+    if array.dtype.kind not in "fiub":
+        what = "None" if value is None else f"dtype {array.dtype}"
+        raise TypeError(f"`{name}` must be real numbers, got {what}.")
+    return array.astype(np.float64)
+
+
+def as_vector(value: Any, name: str, size: int | None = None) -> Array:
+    """A new finite float64 vector; scalars are vectors of one entry."""
+    array = np.atleast_1d(as_float(value, name)).astype(np.float64)
+    if array.ndim != 1 or array.size == 0:
+        raise ValueError(f"`{name}` must be a vector with at least one entry, got shape {array.shape}.")
+    if size is not None and array.size != size:
+        raise ValueError(f"`{name}` must have shape ({size},), got {array.shape}.")
+    check_finite(array, name)
+    return array
+
+
+def check_finite(array: Array, name: str) -> None:
+    if not math.isfinite(norm(array.ravel())) and not np.isfinite(array).all():
+        index = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+        where = ", ".join(map(str, index))
+        raise ValueError(f"`{name}` must be finite, but {name}[{where}] is {array[index]}.")
+
+
+def as_bounds(bounds: Any, w0: Array) -> tuple[Array, Array]:
+    """Lower and upper bounds (m,) from a pair or a scipy Bounds; w0 must lie inside."""
+    if hasattr(bounds, "lb") and hasattr(bounds, "ub"):
+        bounds = (bounds.lb, bounds.ub)
+    try:
+        lower, upper = bounds
+    except (TypeError, ValueError):
+        raise ValueError(f"`bounds` must be a pair (lower, upper) or a scipy.optimize.Bounds, got {bounds!r}.") from None
+    sides = []
+    for side, name in ((lower, "lower"), (upper, "upper")):
+        side = as_float(side, f"bounds: {name}")
+        if side.shape not in ((), (1,), w0.shape) or np.isnan(side).any():
+            raise ValueError(f"`bounds`: {name} must be a number or {w0.shape} numbers without NaN, got {side!r}.")
+        sides.append(np.array(np.broadcast_to(side, w0.shape)))
+    lower, upper = sides
+    if (bad := np.flatnonzero(lower > upper)).size:
+        i = bad[0]
+        raise ValueError(f"`bounds` are inverted at index {i}: lower {lower[i]} > upper {upper[i]}.")
+    if (bad := np.flatnonzero((w0 < lower) | (w0 > upper))).size:
+        i = bad[0]
+        raise ValueError(f"`w0` is infeasible: w0[{i}] = {w0[i]} lies outside `bounds` [{lower[i]}, {upper[i]}].")
+    return lower, upper
+
+
+def takes_rows(function: Any, n_args: int) -> tuple[bool, bool]:
+    """Whether the function has a parameter ``rows`` that args do not fill, and whether that must be given."""
+    code = getattr(function, "__code__", None)
+    if code is not None and "rows" not in code.co_varnames:
+        return False, False  # the quick way: inspect.signature costs 16 us
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        return False, False
+    positional = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    for p in parameters:
+        if p.name == "rows" and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name not in positional[: 1 + n_args]:
+            return True, p.default is p.empty
+    return False, False
+
+
+class Problem:
+    """r(w) = F(w) - y and its linearisation, with bounds and the metric of the step.
+
+    Parameters are those of `plsolve.solve`, which documents them; every one is checked here, before any step.
+
+    Attributes
+    ----------
+    n, m : int
+        Numbers of equations and unknowns.
+    target : float
+        Absolute tolerance on ||r||.
+    nfev, njev, nfev_jac : int
+        Calls of F, Jacobians evaluated at a point, calls of F for differences.
+    """
+
+    def __init__(
+        self, F: Any, jac: Any, w0: Any, y: Any, args: tuple[Any, ...], bounds: Any, x_scale: Any, tol: float,
+        rng: np.random.Generator,
+    ) -> None:
+        if not callable(F):
+            raise TypeError(f"`F` must be callable, got {type(F).__name__}.")
+        if not (jac is None or jac is True or callable(jac) or (isinstance(jac, str) and jac in DIFFERENCES)):
+            error = ValueError if isinstance(jac, str) else TypeError
+            raise error(f"`jac` must be callable, True, None or one of {', '.join(DIFFERENCES)}, got {jac!r}.")
+        self.w0 = as_vector(w0, "w0")
+        self.m = self.w0.size
+        self._F, self._jac = F, jac
+        self._args = args if isinstance(args, tuple) else (args,)
+        self._y = None if y is None else as_vector(y, "y")
+        self.bounded = False
+        self.lower = self.upper = np.zeros(0)
+        if bounds is not None:
+            self.lower, self.upper = as_bounds(bounds, self.w0)
+            self.bounded = bool(np.isfinite(self.lower).any() or np.isfinite(self.upper).any())
+        self._jac_scale = isinstance(x_scale, str)
+        self.scale = self._as_scale(x_scale)
+        self.nfev = self.njev = self.nfev_jac = 0
+        self.rng = rng
+        self._pair: tuple[Array, Any] | None = None
+        self._full_F, self._full_jac, self._rows_F, self._rows_jac = self._rows_protocol()
+        self.nfev += 1
+        try:
+            f0 = self._call(self.w0)
+        except BaseException as error:
+            error.best = self.w0.copy()  # type: ignore[attr-defined]
+            raise
+        if self._y is not None and self._y.size != f0.size:
+            raise ValueError(f"`y` must have as many entries as F(w0), {f0.size}, got {self._y.size}.")
+        check_finite(f0, "F(w0)")
+        self.n = f0.size
+        self.r0 = f0.copy() if self._y is None else f0 - self._y
+        self._size_y = 0.0 if self._y is None else norm(self._y)
+        self.target = tol * max(self._size_y, norm(f0))
+
+    def _as_scale(self, x_scale: Any) -> Array | None:
+        if isinstance(x_scale, str):
+            if x_scale != "jac":
+                raise ValueError(f"`x_scale` must be 'jac' or positive numbers, got {x_scale!r}.")
+            return None
+        if isinstance(x_scale, float) and x_scale == 1.0:
+            return None
+        scale = as_float(x_scale, "x_scale")
+        if scale.shape not in ((), (1,), (self.m,)):
+            raise ValueError(f"`x_scale` must be a number or have shape ({self.m},), got {scale.shape}.")
+        if not (np.isfinite(scale).all() and (scale > 0).all()):
+            raise ValueError(f"`x_scale` must be positive and finite, got {x_scale!r}.")
+        return None if (scale == 1.0).all() else np.array(np.broadcast_to(scale, (self.m,)))
+
+    # -- F ------------------------------------------------------------------------------------------------------------
+
+    def _rows_protocol(self) -> tuple[dict[str, Any], dict[str, Any], bool, bool]:
+        """Keywords for full evaluations of F and jac, and whether each takes `rows`."""
+        found = []
+        for function in (self._F, self._jac if callable(self._jac) else None):
+            takes, required = takes_rows(function, len(self._args))
+            if required and self._y is None:
+                raise ValueError("`y` is required when F or jac has a parameter `rows` without a default.")
+            found.append((takes, {"rows": np.arange(self._y.size)} if required and self._y is not None else {}))
+        return found[0][1], found[1][1], found[0][0], found[1][0]
+
+    def _vector(self, f: Any, size: int | None) -> Array:
+        """What F returned, as float64 (n,): perhaps the user's own array, so not to be kept or written to."""
+        f = as_float(f, "F(w)")
+        if f.ndim == 0:
+            f = f.reshape(1)
+        if f.ndim != 1 or f.size == 0:
+            raise ValueError(f"`F` must return a vector with at least one entry, got shape {f.shape}.")
+        if size is not None and f.size != size:
+            raise ValueError(f"`F` must return {size} numbers here, got {f.size}.")
+        return f
+
+    def _call(self, w: Array, size: int | None = None) -> Array:
+        """F(w), of a copy of w, so that F may write into it."""
+        f = self._F(w.copy(), *self._args, **self._full_F)
+        if self._jac is True:
+            try:
+                f, J = f
+            except (TypeError, ValueError):
+                raise ValueError("`jac=True` means that F returns the pair (F(w), J(w)); it did not.") from None
+            self._pair = (w, J)
+        return self._vector(f, size)
+
+    def residual(self, w: Array) -> Array:
+        """F(w) - y (n,), a new array, which may be non-finite."""
+        self.nfev += 1
+        f = self._call(w, self.n)
+        return f.copy() if self._y is None else f - self._y
+
+    def residual_rows(self, w: Array, rows: Indices) -> Array:
+        """The residual of some equations (s,); all are evaluated where F has no `rows`."""
+        self.nfev += 1
+        if self._rows_F:
+            f = self._vector(self._F(w.copy(), *self._args, rows=rows), rows.size)
+        else:
+            f = self._call(w, self.n)[rows]
+        return f.copy() if self._y is None else f - self._y[rows]
+
+    # -- J ------------------------------------------------------------------------------------------------------------
+
+    def linearise(self, w: Array, r: Array, precise: bool) -> Tangent:
+        """The tangent at w, where r is the residual; precise asks for central differences where jac is None."""
+        self.njev += 1
+        J = self._jacobian(w, r, precise)
+        if self._jac_scale:
+            self._update_scale(J)
+        return tangent(J, self.scale)
+
+    def linearise_rows(self, w: Array, rows: Indices) -> Tangent:
+        """The tangent of some equations."""
+        self.njev += 1
+        if self._rows_jac:
+            J = self._matrix(self._jac(w.copy(), *self._args, rows=rows), rows.size)
+        else:
+            r = np.zeros(0) if callable(self._jac) else self.residual(w)
+            J = self._jacobian(w, r, False)
+            J = J.T[:, rows].T if isinstance(J, np.ndarray) and J.flags.f_contiguous else _take(J, rows)
+        return tangent(J, self.scale)
+
+    @property
+    def differenced(self) -> bool:
+        """Whether jac comes from differences that can still be refined or that never are exact."""
+        return not (callable(self._jac) or self._jac is True)
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether both F and jac can evaluate some equations alone."""
+        return self._rows_F and self._rows_jac
+
+    def _jacobian(self, w: Array, r: Array, precise: bool) -> Any:
+        if callable(self._jac):
+            return self._matrix(self._jac(w.copy(), *self._args, **self._full_jac), self.n)
+        if self._jac is True:
+            if self._pair is None or self._pair[0] is not w:
+                self.residual(w)
+            assert self._pair is not None
+            return self._matrix(self._pair[1], self.n)
+        kind = self._jac or ("3-point" if precise else "2-point")
+        lower, upper = (self.lower, self.upper) if self.bounded else (np.full(self.m, -np.inf), np.full(self.m, np.inf))
+        magnitude = float(np.abs(r).max()) + (0.0 if self._y is None else float(np.abs(self._y).max()))
+        return differences.jacobian(self._difference_residual, w, kind, r, magnitude, lower, upper)
+
+    def _difference_residual(self, w: Array) -> Array:
+        """F - y at a point of a difference scheme, which may be complex."""
+        self.nfev_jac += 1
+        if np.iscomplexobj(w):
+            return np.asarray(self._F(w, *self._args, **self._full_F)).reshape(self.n)
+        f = self._call(w, self.n)
+        return f.copy() if self._y is None else f - self._y
+
+    def _matrix(self, J: Any, rows: int) -> Any:
+        """What jac returned, as a float64 array, a CSR matrix or a LinearOperator of shape (rows, m)."""
+        if isinstance(J, LinearOperator):
+            pass
+        elif sps.issparse(J):
+            J = J.tocsr()
+            J = J if J.dtype == np.float64 else J.astype(np.float64)
+        else:
+            J = as_float(J, "jac(w)")
+            if rows == 1 and J.ndim == 1:
+                J = J.reshape(1, -1)
+        if J.shape != (rows, self.m):
+            raise ValueError(f"`jac` must return shape (n, m) = {(rows, self.m)} to go with F and w, got {J.shape}.")
+        return J
+
+    def _update_scale(self, J: Any) -> None:
+        """x_scale='jac': the inverse of the largest norm that each column of J has had."""
+        if isinstance(J, LinearOperator):
+            raise ValueError("`x_scale='jac'` needs the entries of J; jac returned a LinearOperator.")
+        if sps.issparse(J):
+            size = np.sqrt(np.asarray(J.power(2).sum(axis=0)).ravel())
+        else:
+            size = np.concatenate([np.sqrt(np.einsum("ij,ij->j", B, B)) for B in (J[:, c] for c in column_blocks(J))])
+        if self.scale is None:
+            self._largest = np.where(size == 0.0, 1.0, size)
+        self._largest = np.maximum(self._largest, size)
+        self.scale = 1.0 / self._largest
+
+    # -- measures -----------------------------------------------------------------------------------------------------
+
+    def distance(self, s: Any) -> float:
+        """||w - w0|| of a state."""
+        return norm(s.w - self.w0)
+
+    def project(self, w: Array) -> Array:
+        """The point of the box nearest to w."""
+        return np.minimum(np.maximum(w, self.lower), self.upper) if self.bounded else w
+
+    def rounding_level(self, w: Array, r: Array, T: Tangent) -> float:
+        """The size of ||r|| that rounding in F alone can make: 4 u (||F|| + ||y|| + || |J| |w| ||)."""
+        f = norm(r if self._y is None else r + self._y)
+        return 4 * UNIT * (f + self._size_y + T.magnitude(w))
+
+
+def _take(J: Any, rows: Indices) -> Any:
+    """The given rows of any kind of J."""
+    if not isinstance(J, LinearOperator):
+        return J[rows]
+    n = J.shape[0]
+
+    def rmatvec(z: Array) -> Array:
+        full = np.zeros(n)
+        np.add.at(full, rows, z)
+        return J.rmatvec(full)  # type: ignore[no-any-return]
+
+    return LinearOperator((rows.size, J.shape[1]), lambda v: J.matvec(v)[rows], rmatvec, dtype=np.float64)

@@ -1,0 +1,37 @@
+"""Why a run ended: the statuses with their messages, and the tolerances that decide.
+
+"Stopped" is not "solved": only RESIDUAL, DISTANCE and EPSILON are success, and only they are positive.
+"""
+
+from enum import IntEnum
+
+#: What a state's ``status`` holds while the run goes on.
+RUNNING = -100
+
+
+class Status(IntEnum):
+    """How a run ended; positive exactly when the system counts as solved."""
+
+    RESIDUAL = 1
+    DISTANCE = 2
+    EPSILON = 3
+    MAX_ITER = 0
+    MAX_TIME = -1
+    CALLBACK = -2
+    STALLED = -3
+    STATIONARY = -4
+
+
+MESSAGES = {
+    Status.RESIDUAL: "Solved: the residual is within `tol`.",
+    Status.DISTANCE: "Solved: a solution is proved to lie within `xtol`.",
+    Status.EPSILON: "Solved up to noise: the loss is at or below `eps`.",
+    Status.MAX_ITER: "Not solved: `max_iter` iterations were made.",
+    Status.MAX_TIME: "Not solved: `max_time` seconds have passed.",
+    Status.CALLBACK: "Stopped by `callback`.",
+    Status.STALLED: "Not solved: no step reduces the residual any further.",
+    Status.STATIONARY: "Not solved: the gradient of the loss is zero but the residual is not "
+    "(PL* fails here, or there is no solution near).",
+}
+
+AT_ROUNDING_LEVEL = "Solved: the residual is at the rounding level of F."

@@ -1,0 +1,270 @@
+"""The linearisation of F at a point: everything that the methods do with J, they do through it.
+
+A tangent offers ``apply(v)`` = J v, ``adjoint(z)`` = J^T z, the metric of the step (``norm``, ``dot``, ``raised``) and
+``inverse(free)``, the pseudo-inverse of J on the free unknowns in that metric: x -> the smallest p, measured by
+||p / scale||, that minimises ||x - J p|| with p = 0 where ``free`` is False.
+
+Three kinds of J: dense array, scipy.sparse, LinearOperator. Three kinds of pseudo-inverse: through the n x n tangent
+kernel (n <= number of free unknowns, theory 7.1), by QR of J itself (n larger), and iterative (neither fits).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+import scipy.sparse as sps
+import scipy.sparse.linalg as spla
+
+from plsolve.linalg import UNIT, Array, Cholesky, Mask, Orthogonal, gram, magnitude, norm, weighted
+
+_FEW = 4096  # a sparse or operator J with fewer entries than this is handled as a dense one
+_DENSE_ENTRIES = 20_000_000  # an operator with no more entries (160 MB) is formed
+_KERNEL_ROWS = 8192  # beyond, no n x n matrix is made (512 MiB)
+
+
+class Inverse(Protocol):
+    """The pseudo-inverse of J on the free unknowns."""
+
+    #: False: the factorisation has lost its digits, ask for the orthogonal one.
+    sound: bool
+    #: True: as accurate as J allows; there is nothing better to ask for.
+    orthogonal: bool
+    #: True: n <= free unknowns, so that J p = x is solvable for full-rank J.
+    dual: bool
+
+    def solve(self, x: Array) -> Array:
+        """J^+ x (m,)."""
+
+    def length(self, x: Array) -> float:
+        """||J^+ x|| in the metric of the step."""
+
+
+class KernelInverse:
+    """J^+ x = D^2 J^T K^{-1} x with K = J D^2 J^T factored (theory 7.1)."""
+
+    dual, orthogonal = True, False
+
+    def __init__(self, tangent: Tangent, free: Mask | None, solve_gram: Callable[[Array], Array], sound: bool) -> None:
+        self._tangent, self._free, self._solve_gram = tangent, free, solve_gram
+        self.sound = sound
+
+    def solve(self, x: Array) -> Array:
+        return self._tangent.raised(self._tangent.adjoint(self._solve_gram(x)), self._free)
+
+    def length(self, x: Array) -> float:
+        return math.sqrt(max(x.dot(self._solve_gram(x)), 0.0))
+
+
+class DirectInverse:
+    """J^+ x = D A^+ x from a solver for A = J D on the free unknowns alone."""
+
+    def __init__(
+        self,
+        tangent: Tangent,
+        free: Mask | None,
+        solve: Callable[[Array], Array],
+        whitened: Callable[[Array], Array],
+        *,
+        dual: bool,
+        orthogonal: bool,
+    ) -> None:
+        self._scale, self._free, self._solve, self._whitened = tangent.scale, free, solve, whitened
+        self.dual, self.orthogonal, self.sound = dual, orthogonal, True
+
+    def solve(self, x: Array) -> Array:
+        p = self._solve(x)
+        if self._free is not None:
+            p, part = np.zeros(self._free.size), p
+            p[self._free] = part
+        return p if self._scale is None else self._scale * p
+
+    def length(self, x: Array) -> float:
+        return norm(self._whitened(x))
+
+
+class Tangent:
+    """What the three kinds of J share: products and the metric ||p / scale|| of the step (scale None: all ones)."""
+
+    def __init__(self, J: Any, scale: Array | None) -> None:
+        self.J, self.scale = J, scale
+        self.shape: tuple[int, int] = J.shape
+
+    def apply(self, v: Array) -> Array:
+        """J v."""
+        return self.J.dot(v)  # type: ignore[no-any-return]
+
+    def adjoint(self, z: Array) -> Array:
+        """J^T z."""
+        return self.J.T.dot(z)  # type: ignore[no-any-return]
+
+    def norm(self, p: Array) -> float:
+        """||p / scale||."""
+        return norm(p if self.scale is None else p / self.scale)
+
+    def dot(self, p: Array, q: Array) -> float:
+        """The inner product of that norm."""
+        return float(p.dot(q) if self.scale is None else (p / self.scale).dot(q / self.scale))
+
+    def raised(self, g: Array, free: Mask | None) -> Array:
+        """D^2 g, zero where not free: the gradient g as a direction in the metric of the step."""
+        p = g if self.scale is None else self.scale * (self.scale * g)
+        return p if free is None else np.where(free, p, 0.0)
+
+    def weights(self, free: Mask | None) -> Array | None:
+        """The diagonal of D restricted to the free unknowns; None stands for ones."""
+        if free is None:
+            return self.scale
+        return free.astype(np.float64) if self.scale is None else np.where(free, self.scale, 0.0)
+
+    def inverse(self, free: Mask | None, orthogonal: bool) -> Inverse:
+        """The pseudo-inverse of J on the free unknowns; orthogonal True asks for the accurate factorisation."""
+        raise NotImplementedError
+
+    def magnitude(self, w: Array) -> float:
+        """A lower estimate of || |J| |w| ||, exact where the entries of J are at hand."""
+        return norm(self.apply(w))
+
+    def toarray(self) -> Array:
+        """J as an array."""
+        return self.J  # type: ignore[no-any-return]
+
+
+class DenseTangent(Tangent):
+    """J is an (n, m) array."""
+
+    def magnitude(self, w: Array) -> float:
+        return magnitude(self.J, w)
+
+    def inverse(self, free: Mask | None, orthogonal: bool) -> Inverse:
+        n, m = self.shape
+        if n > (m if free is None else np.count_nonzero(free)):
+            Q = Orthogonal(weighted(self.J, self.scale, free, transposed=False))
+            return DirectInverse(self, free, Q.least_squares, Q.least_squares, dual=False, orthogonal=True)
+        if orthogonal:
+            Q = Orthogonal(weighted(self.J, self.scale, free, transposed=True))
+            return DirectInverse(self, free, Q.minimum_norm, Q.whitened, dual=True, orthogonal=True)
+        K = Cholesky(gram(self.J, self.weights(free)))
+        return KernelInverse(self, free, K.solve, K.sound)
+
+
+class SparseTangent(Tangent):
+    """J is a scipy.sparse CSR matrix or array."""
+
+    def magnitude(self, w: Array) -> float:
+        return norm(abs(self.J).dot(np.abs(w)))
+
+    def toarray(self) -> Array:
+        return self.J.toarray()  # type: ignore[no-any-return]
+
+    def inverse(self, free: Mask | None, orthogonal: bool) -> Inverse:
+        n, m = self.shape
+        if n * m <= _FEW:
+            return DenseTangent(self.toarray(), self.scale).inverse(free, orthogonal)
+        d = self.weights(free)
+        A = self.J if d is None else self.J @ sps.diags_array(d)
+        dual = n <= (m if free is None else np.count_nonzero(free))
+        if orthogonal:
+            return iterative(self, free, spla.aslinearoperator(A), dual)
+        K = (A @ A.T if dual else A.T @ A).tocsc()
+        k = K.shape[0]
+        if dual and k <= _KERNEL_ROWS and K.nnz > 0.1 * k * k:
+            kernel = Cholesky(np.asfortranarray(K.toarray()))
+            return KernelInverse(self, free, kernel.solve, kernel.sound)
+        shift = K.diagonal()
+        shift = 1e-16 * shift.mean() + (shift == 0.0)  # a column that is held or unused has an empty row in A^T A
+        try:
+            lu = spla.splu(K + sps.diags_array(shift, format="csc"), "MMD_AT_PLUS_A", 0.0, options={"SymmetricMode": True})
+        except RuntimeError:  # exactly singular
+            return iterative(self, free, spla.aslinearoperator(A), dual)
+        pivots = np.abs(lu.U.diagonal())
+        sound = bool(pivots.min() > 8 * k * UNIT * pivots.max())
+        if not sound and not dual:
+            return iterative(self, free, spla.aslinearoperator(A), dual)
+        if dual:
+            return KernelInverse(self, free, lu.solve, sound)
+
+        def least_squares(x: Array) -> Array:
+            p = lu.solve(A.T @ x)
+            p += lu.solve(A.T @ (x - A @ p))  # corrected seminormal equations: about as accurate as QR
+            return p if free is None else p[free]
+
+        return DirectInverse(self, free, least_squares, least_squares, dual=False, orthogonal=False)
+
+
+class OperatorTangent(Tangent):
+    """J is a LinearOperator; with a method ``gram()`` the kernel comes from there."""
+
+    def __init__(self, J: Any, scale: Array | None) -> None:
+        super().__init__(J, scale)
+        self._dense: DenseTangent | None = None
+
+    def apply(self, v: Array) -> Array:
+        return self.J.matvec(v)  # type: ignore[no-any-return]
+
+    def adjoint(self, z: Array) -> Array:
+        return self.J.rmatvec(z)  # type: ignore[no-any-return]
+
+    def toarray(self) -> Array:
+        n, m = self.shape
+        if n > m:
+            return np.column_stack([self.apply(e) for e in np.eye(m)]) if m else np.zeros(self.shape)
+        J = np.empty(self.shape)
+        unit = np.zeros(n)
+        for i in range(n):
+            unit[i] = 1.0
+            J[i] = self.adjoint(unit)
+            unit[i] = 0.0
+        return J
+
+    def inverse(self, free: Mask | None, orthogonal: bool) -> Inverse:
+        n, m = self.shape
+        d = self.weights(free)
+        dual = n <= (m if free is None else np.count_nonzero(free))
+        if dual and d is None and not orthogonal and self._dense is None and hasattr(self.J, "gram"):
+            kernel = Cholesky(np.array(self.J.gram(), dtype=np.float64, order="F"))
+            return KernelInverse(self, free, kernel.solve, kernel.sound)
+        if n * m <= _DENSE_ENTRIES:
+            if self._dense is None:
+                self._dense = DenseTangent(self.toarray(), self.scale)
+            return self._dense.inverse(free, orthogonal)
+        if dual and not orthogonal and n <= _KERNEL_ROWS:
+            kernel = Cholesky(self._gram(None if d is None else d * d))
+            return KernelInverse(self, free, kernel.solve, kernel.sound)
+        A = spla.aslinearoperator(self.J)
+        return iterative(self, free, A if d is None else A @ spla.aslinearoperator(sps.diags_array(d)), dual)
+
+    def _gram(self, d2: Array | None) -> Array:
+        n = self.shape[0]
+        K = np.empty((n, n), order="F")
+        unit = np.zeros(n)
+        for j in range(n):
+            unit[j] = 1.0
+            column = self.adjoint(unit)
+            K[:, j] = self.apply(column if d2 is None else d2 * column)
+            unit[j] = 0.0
+        return K
+
+
+def iterative(tangent: Tangent, free: Mask | None, A: Any, dual: bool) -> Inverse:
+    """J^+ by LSMR on A = J D: the minimum-norm least-squares solution at any rank, with products only."""
+
+    def least_squares(x: Array) -> Array:
+        size = norm(x)
+        if size == 0.0:
+            return np.zeros(A.shape[1])
+        p = spla.lsmr(A, x / size, atol=1e-14, btol=1e-14, conlim=0.0, maxiter=4 * max(A.shape))[0]
+        return size * p if free is None else size * p[free]  # type: ignore[no-any-return]
+
+    return DirectInverse(tangent, free, least_squares, least_squares, dual=dual, orthogonal=True)
+
+
+def tangent(J: Any, scale: Array | None) -> Tangent:
+    """The tangent of the kind that J is."""
+    if isinstance(J, np.ndarray):
+        return DenseTangent(J, scale)
+    if sps.issparse(J):
+        return SparseTangent(J, scale)
+    return OperatorTangent(J, scale)

@@ -1,0 +1,27 @@
+"""Systems F(w) = y with known answers: used by the tests, the benchmarks and the README.
+
+Each function returns a `System`: the callbacks, a start, a target, and whatever is known exactly about it.
+"""
+
+from .classics import broyden_tridiagonal, chandrasekhar, planar_arm, powell_singular, tanh_system
+from .known import no_solution, prescribed_spectrum, quadratic, repeated_equations, singular_start, smooth_kernel
+from .nets import collocation, first_layer_tanh, two_layer_tanh
+from .system import System
+
+__all__ = [
+    "System",
+    "broyden_tridiagonal",
+    "chandrasekhar",
+    "collocation",
+    "first_layer_tanh",
+    "no_solution",
+    "planar_arm",
+    "powell_singular",
+    "prescribed_spectrum",
+    "quadratic",
+    "repeated_equations",
+    "singular_start",
+    "smooth_kernel",
+    "tanh_system",
+    "two_layer_tanh",
+]

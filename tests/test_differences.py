@@ -1,0 +1,100 @@
+"""Jacobians by differences: their accuracy where parameters differ by many decades, and what they cost."""
+
+import naive
+import numpy as np
+import problems
+import pytest
+
+from plsolve import solve
+
+UNITS = np.array([1e-7, 1e7, 1e-3, 3.0])
+ACCURACY = {None: 1e-6, "2-point": 1e-6, "3-point": 1e-9, "cs": 1e-13}
+
+
+@pytest.mark.parametrize("mode", ACCURACY)
+def test_steps_are_relative_to_each_parameter(mode):
+    """Two decays whose rates are 1e7 and 3 and whose weights are 1e-7 and 1e-3: each column to the same digits."""
+    p = problems.exponential_fit()
+    w0 = UNITS * np.array([1.3, 0.7, 2.0, 0.4])
+    sol = solve(lambda w: p.F(w / UNITS), mode, w0, max_iter=0)
+    J = p.jac(w0 / UNITS) / UNITS
+    error = np.linalg.norm(sol.jac - J, axis=0) / np.linalg.norm(J, axis=0)
+    assert np.max(error) <= ACCURACY[mode]
+
+
+@pytest.mark.parametrize("mode", ACCURACY)
+def test_at_zero(mode):
+    sol = solve(lambda w: np.sin(w) + 1, mode, np.zeros(3), max_iter=0)
+    np.testing.assert_allclose(sol.jac, np.eye(3), atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", ACCURACY)
+def test_negative_parameters(mode):
+    w0 = np.array([-2.0, -0.3, -30.0])
+    sol = solve(lambda w: w**3, mode, w0, max_iter=0)
+    np.testing.assert_allclose(np.diag(sol.jac), 3 * w0**2, rtol=1e-6)
+
+
+@pytest.mark.parametrize("mode", ACCURACY)
+def test_equations_in_different_units(mode):
+    """One equation in units 1e-8, one in 1e8: what is rounding to one is signal to the other."""
+    units = np.array([1e-8, 1e8])
+    w0 = np.array([2e-4, 3e-4])
+    sol = solve(lambda w: units * np.stack([w[0] ** 2, w[1] ** 2]), mode, w0, max_iter=0)
+    np.testing.assert_allclose(np.diag(sol.jac), 2 * units * w0, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("mode", "calls"), [("2-point", 9), ("3-point", 18), ("cs", 9)])
+def test_cost_of_one_jacobian(mode, calls):
+    p = problems.tanh_system(4, 9)
+    F = naive.Recorded(p.F)
+    sol = solve(F, mode, p.w0, max_iter=0)
+    assert sol.grad.shape == (9,)
+    assert (sol.nfev, sol.njev, sol.nfev_jac) == (1, 1, calls)
+    assert F.calls == 1 + calls
+
+
+def test_chosen_by_us_is_exact_enough_near_the_end():
+    """jac=None: one-sided first, central near the end, so that tol = 1e-10 is reached and the last slope is good."""
+    p = problems.tanh_system(6, 6)
+    sol = solve(p.F, None, p.w0, tol=1e-10)
+    assert sol.success, sol.message
+    np.testing.assert_allclose(sol.jac, p.jac(sol.x), rtol=1e-6, atol=1e-7)
+
+
+def test_fit_with_a_residual_keeps_its_digits():
+    """With a residual the accuracy of J decides that of w: central differences near the end give six digits."""
+    p = problems.exponential_fit()
+    exact = solve(p.F, p.jac, p.w0, method="gauss-newton")
+    by_differences = solve(p.F, None, p.w0, method="gauss-newton")
+    np.testing.assert_allclose(by_differences.x, exact.x, rtol=1e-5)
+
+
+def test_complex_step_needs_a_complex_F():
+    """F sees complex w, and only then."""
+    kinds = []
+
+    def F(w):
+        kinds.append(np.iscomplexobj(w))
+        return np.exp(w) - 2
+
+    sol = solve(F, "cs", np.zeros(2))
+    np.testing.assert_allclose(sol.x, np.log(2), rtol=1e-9)
+    assert any(kinds)
+    assert not kinds[0]
+
+
+@pytest.mark.parametrize("mode", [None, "2-point", "3-point"])
+def test_kink_at_the_start_does_not_stop_the_run(mode):
+    sol = solve(lambda w: w + np.abs(w) / 2 - 3, mode, np.zeros(2), tol=1e-7)
+    assert sol.success, sol.message
+    np.testing.assert_allclose(sol.x, 2, rtol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["gauss-newton", "gd", "sgd"])
+@pytest.mark.parametrize("mode", [None, "2-point", "3-point", "cs"])
+def test_all_methods(method, mode):
+    p = problems.tanh_system(4, 9)
+    sol = solve(p.F, mode, p.w0, method=method, tol=1e-7, rng=0)
+    assert sol.success, sol.message
+    assert naive.loss(p.F(sol.x)) <= 1e-14 * naive.loss(p.F(p.w0))

@@ -1,0 +1,152 @@
+"""The house: imports run one way, and `import plsolve` stays light."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import plsolve
+
+ROOT = Path(plsolve.__file__).parent
+WINGS = {"networks", "testing", "experiments", "scipy_api", "__main__"}
+# room -> rooms of the package that it must not know
+MAY_IMPORT_NOTHING = {"stopping", "theory"}
+UPPER = {"solver", "result", "loop", "methods"}
+NOT_FROM = {
+    "linalg": {"tangent", "problem"} | UPPER,
+    "tangent": {"problem"} | UPPER,
+    "differences": {"problem"} | UPPER,
+    "problem": UPPER,
+    "methods": UPPER - {"methods"},
+    "loop": UPPER - {"loop"},
+    "result": {"solver", "loop", "methods"},
+}
+
+
+def imports(path):
+    """Modules of the package that a file imports, wherever in the file, but for type checking only."""
+    module = ("plsolve", *path.relative_to(ROOT).with_suffix("").parts)
+    package = module[:-1]
+    tree = ast.parse(path.read_text())
+    skipped = {
+        id(child)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
+        for child in ast.walk(node)
+    }
+    found = set()
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            found |= {tuple(alias.name.split(".")) for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            base = (*base, *(node.module.split(".") if node.module else ()))
+            found |= {(*base, alias.name) if is_module((*base, alias.name)) else base for alias in node.names}
+    return found
+
+
+def is_module(parts):
+    path = ROOT.joinpath(*parts[1:])
+    return parts[0] == "plsolve" and (path.is_dir() or path.with_suffix(".py").exists())
+
+
+def name_of(path):
+    parts = ("plsolve", *path.relative_to(ROOT).with_suffix("").parts)
+    return parts[:-1] if parts[-1] == "__init__" else parts
+
+
+FILES = sorted(ROOT.rglob("*.py"))
+GRAPH = {name_of(path): imports(path) for path in FILES}
+
+
+def room(parts):
+    return parts[1] if len(parts) > 1 else "__init__"
+
+
+def test_files_were_found():
+    assert {"__init__", "solver", "loop", "problem", "stopping", "result"} <= {room(name) for name in GRAPH}
+
+
+def test_imports_form_no_circle():
+    done, path = set(), []
+
+    def visit(name):
+        assert name not in path, " -> ".join(".".join(p) for p in [*path[path.index(name) :], name])
+        if name in done or name not in GRAPH:
+            return
+        path.append(name)
+        for other in sorted(GRAPH[name]):
+            if other != name:
+                visit(other)
+        path.pop()
+        done.add(name)
+
+    for name in GRAPH:
+        visit(name)
+
+
+def test_rooms_form_no_circle():
+    """Folders count as one room each: between rooms the arrows run one way too."""
+    rooms = {}
+    for name, others in GRAPH.items():
+        rooms.setdefault(room(name), set()).update(room(o) for o in others if o[0] == "plsolve")
+    order = []
+    while rooms:
+        free = [r for r, others in rooms.items() if not (others - {r}) & rooms.keys()]
+        assert free, f"circle among {sorted(rooms)}"
+        order += free
+        for r in free:
+            del rooms[r]
+    assert order.index("stopping") < order.index("loop") < order.index("solver") < order.index("__init__")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_only_arrows_of_the_plan(path):
+    here = room(name_of(path))
+    inside = {room(parts) for parts in imports(path) if parts[0] == "plsolve"} - {here}
+    assert not inside & NOT_FROM.get(here, set())
+    assert not (here in MAY_IMPORT_NOTHING and inside)
+    if here not in WINGS | {"__init__"}:
+        assert not inside & (WINGS | {"__init__"}), "the core knows none of its wings, nor the front door"
+    outside = {parts[0] for parts in imports(path)}
+    assert here == "compiled" or "numba" not in outside
+
+
+def test_import_is_light():
+    """What users do not ask for is not loaded: a fresh interpreter says so."""
+    code = "import sys, plsolve; print(*sorted({m.split('.')[0] for m in sys.modules}))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(out.stdout.split())
+    assert "plsolve" in loaded
+    assert not loaded & {"numba", "llvmlite", "matplotlib", "tqdm", "pandas", "sklearn", "pytest"}
+
+
+def test_solving_loads_no_more_than_it_needs():
+    code = (
+        "import sys, plsolve; plsolve.solve(lambda w: w - 1, None, [0.0]);"
+        "print(*sorted({m.split('.')[0] for m in sys.modules}))"
+    )
+    out = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
+    assert not set(out.stdout.split()) & {"numba", "matplotlib", "tqdm"}
+
+
+def test_public_names():
+    assert {"solve", "Result", "Status"} <= set(plsolve.__all__)
+    for name in plsolve.__all__:
+        assert hasattr(plsolve, name), name
+
+
+def test_typed():
+    assert (ROOT / "py.typed").exists()
+    assert plsolve.solve.__annotations__["return"] in {"Result", plsolve.Result}
+
+
+def test_docstrings_of_public_names():
+    for name in plsolve.__all__:
+        value = getattr(plsolve, name)
+        if callable(value):
+            assert value.__doc__, name
