@@ -18,11 +18,11 @@ RELATIVE_STEP = {"2-point": _EPS ** (1 / 2), "3-point": _EPS ** (1 / 3), "cs": 1
 
 
 def jacobian(
-    F: Callable[[Array], Array], w: Array, kind: str, f0: Array, magnitude: float, lower: Array, upper: Array
+    F: Callable[[Array], Array], w: Array, kind: str, f0: Array, magnitude: Array, lower: Array, upper: Array
 ) -> Array:
     """DF(w) (n, m), Fortran ordered, by '2-point', '3-point' or 'cs' differences; F is called inside the box only.
 
-    f0 = F(w); magnitude is the size of the numbers that rounding in F goes by.
+    f0 = F(w); magnitude (n,) is the size of the numbers that rounding in F goes by.
     """
     J = np.empty((w.size, f0.size))
     relative = RELATIVE_STEP[kind]
@@ -31,7 +31,7 @@ def jacobian(
         small = relative * (abs(w[j]) or 1.0)
         large = relative * max(1.0, abs(w[j]))
         change, J[j] = _column(F, w, j, small, kind, f0, lower[j], upper[j])
-        if large > small and kind != "cs" and change <= rounding:
+        if large > small and kind != "cs" and (change <= rounding).all():
             _, column = _column(F, w, j, large, kind, f0, lower[j], upper[j])
             if np.isfinite(column).all():
                 J[j] = column
@@ -40,15 +40,15 @@ def jacobian(
 
 def _column(
     F: Callable[[Array], Array], w: Array, j: int, h: float, kind: str, f0: Array, low: float, high: float
-) -> tuple[float, Array]:
-    """The largest change that the step makes in F, and the column of differences."""
+) -> tuple[Array, Array]:
+    """The change that the step makes in |F| (n,), and the column of differences."""
     if kind == "cs":
         z = w.astype(complex)
         z[j] += 1j * h
-        return np.inf, F(z).imag / h  # type: ignore[arg-type]
+        return f0, F(z).imag / h
     below, above = w[j] - low, high - w[j]
     if max(below, above) <= 0.0:  # lower == upper: the unknown never moves
-        return np.inf, np.zeros(f0.size)
+        return np.full(f0.size, np.inf), np.zeros(f0.size)
     if kind == "2-point" and (h <= above or above >= below):
         steps: tuple[float, ...] = (min(h, above),)
     elif kind == "2-point":
@@ -65,7 +65,7 @@ def _column(
         z[j] += step
         values.append(F(z) - f0)
         exact.append(z[j] - w[j])  # the step that was really made
-    change = max(float(np.max(np.abs(v), initial=0.0)) for v in values)
+    change = np.abs(values[0])
     if len(steps) == 1:
         return change, values[0] / exact[0]
     (a, b), (fa, fb) = exact, values

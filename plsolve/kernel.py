@@ -40,13 +40,14 @@ class TangentKernel:
     @cached_property
     def eigenvalues(self) -> Array:
         K = gram(self._J if self.n <= self.m else self._J.T)
-        return np.maximum(eigvalsh(K, lower=True, overwrite_a=True), 0.0)  # type: ignore[no-any-return]
+        return np.maximum(eigvalsh(K, lower=True, overwrite_a=True), 0.0)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"n": self.n, "m": self.m, "matrix": self.matrix, "eigenvalues": self.eigenvalues}
 
     def __repr__(self) -> str:
-        return f"TangentKernel(n={self.n}, m={self.m}, mu={self.mu:.3g}, lipschitz={self.lipschitz:.3g}, kappa={self.kappa:.3g})"
+        spectrum = f"mu={self.mu:.3g}, lipschitz={self.lipschitz:.3g}, kappa={self.kappa:.3g}"
+        return f"TangentKernel(n={self.n}, m={self.m}, {spectrum})"
 
     @property
     def mu(self) -> float:

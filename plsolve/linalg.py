@@ -7,7 +7,6 @@ while kappa(K) is below 1/u), or Householder reflections on (J D)^T (2 n^2 m flo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,9 +33,9 @@ def column_blocks(J: Array) -> Iterator[slice]:
 def gram(J: Array, d: Array | None = None) -> Array:
     """Lower triangle of J D^2 J^T, D = diag(d) (d None: the identity), Fortran ordered."""
     if d is None and J.flags.c_contiguous:
-        return blas.dsyrk(1.0, J.T, trans=1, lower=1)  # type: ignore[no-any-return]
+        return blas.dsyrk(1.0, J.T, trans=1, lower=1)
     if d is None and J.flags.f_contiguous:
-        return blas.dsyrk(1.0, J, lower=1)  # type: ignore[no-any-return]
+        return blas.dsyrk(1.0, J, lower=1)
     K = np.zeros((J.shape[0], J.shape[0]), order="F")
     for block in column_blocks(J):
         B = np.array(J[:, block], order="C") if d is None else np.multiply(J[:, block], d[block], order="C")
@@ -88,10 +87,13 @@ class Orthogonal:
 
     def __init__(self, A: Array) -> None:
         self.rows, k = A.shape
-        self._lwork = 64 * max(k, 1)
+        self._lwork = 64 * k
+        self._svd: tuple[Array, Array, Array] | None = None
+        if k == 0:  # no unknown is free: LAPACK refuses empty arrays
+            self._R, self._svd = A[:0], (A[:0], np.zeros(0), A[:0])
+            return
         self._qr, self._tau, _, _ = lapack.dgeqrf(A, lwork=self._lwork, overwrite_a=1)
         self._R = np.asfortranarray(np.triu(self._qr[:k]))
-        self._svd: tuple[Array, Array, Array] | None = None
         threshold = 2 * UNIT * self.rows
         rcond, _ = lapack.dtrcon(self._R)
         if not rcond > threshold and np.isfinite(self._R).all():
@@ -122,4 +124,6 @@ class Orthogonal:
 
     def _rotate(self, x: Array, trans: str) -> Array:
         """Q^T x or Q x, Q square."""
+        if self._R.size == 0:
+            return x
         return lapack.dormqr("L", trans, self._qr, self._tau, x[:, None], self._lwork)[0][:, 0]  # type: ignore[no-any-return]

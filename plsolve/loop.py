@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from plsolve.linalg import Array
-from plsolve.problem import Problem
+from plsolve.problem import BestAttached, Problem
 from plsolve.stopping import RUNNING, Status
 
 
@@ -43,14 +43,13 @@ def run(
     observe is called with every state whose residual is known; True stops the run. Whatever is raised on the way
     carries the best point as ``best``.
     """
-    best = None
-    try:
+    with BestAttached(problem.w0) as guard:
         s = best = init(problem)
         least = measure(s)
         stop = observe(s)
         while True:
             if s.checked and (value := measure(s)) <= least:
-                best, least = s, value
+                best, least, guard.point = s, value, s.w
             if least <= enough:
                 return best, RUNNING
             if s.status != RUNNING:
@@ -64,6 +63,3 @@ def run(
             s = step(problem, s)
             if s.checked:
                 stop = observe(s)
-    except BaseException as error:
-        error.best = (problem.w0 if best is None else best.w).copy()  # type: ignore[attr-defined]
-        raise

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
-import math
-from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -13,81 +11,34 @@ import scipy.sparse as sps
 from scipy.sparse.linalg import LinearOperator
 
 from plsolve import differences
+from plsolve.checks import (
+    DIFFERENCES,
+    as_bounds,
+    as_float,
+    as_vector,
+    check_finite,
+    check_finite_jacobian,
+    takes_rows,
+)
 from plsolve.linalg import UNIT, Array, column_blocks, norm
 from plsolve.tangent import Tangent, tangent
 
 Indices = npt.NDArray[np.int64]
 
-DIFFERENCES = ("2-point", "3-point", "cs")
 
+class BestAttached:
+    """Context in which whatever is raised carries ``point`` as its attribute ``best``."""
 
-def as_float(value: Any, name: str) -> Array:
-    """A float64 array (not a copy where it is one), or a TypeError that names the argument."""
-    array = np.asarray(value)
-    if array.dtype == np.float64:
-        return array
-    if array.dtype.kind not in "fiub":
-        what = "None" if value is None else f"dtype {array.dtype}"
-        raise TypeError(f"`{name}` must be real numbers, got {what}.")
-    return array.astype(np.float64)
+    def __init__(self, point: Array) -> None:
+        self.point = point
 
+    def __enter__(self) -> BestAttached:
+        return self
 
-def as_vector(value: Any, name: str, size: int | None = None) -> Array:
-    """A new finite float64 vector; scalars are vectors of one entry."""
-    array = np.atleast_1d(as_float(value, name)).astype(np.float64)
-    if array.ndim != 1 or array.size == 0:
-        raise ValueError(f"`{name}` must be a vector with at least one entry, got shape {array.shape}.")
-    if size is not None and array.size != size:
-        raise ValueError(f"`{name}` must have shape ({size},), got {array.shape}.")
-    check_finite(array, name)
-    return array
-
-
-def check_finite(array: Array, name: str) -> None:
-    if not math.isfinite(norm(array.ravel())) and not np.isfinite(array).all():
-        index = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
-        where = ", ".join(map(str, index))
-        raise ValueError(f"`{name}` must be finite, but {name}[{where}] is {array[index]}.")
-
-
-def as_bounds(bounds: Any, w0: Array) -> tuple[Array, Array]:
-    """Lower and upper bounds (m,) from a pair or a scipy Bounds; w0 must lie inside."""
-    if hasattr(bounds, "lb") and hasattr(bounds, "ub"):
-        bounds = (bounds.lb, bounds.ub)
-    try:
-        lower, upper = bounds
-    except (TypeError, ValueError):
-        raise ValueError(f"`bounds` must be a pair (lower, upper) or a scipy.optimize.Bounds, got {bounds!r}.") from None
-    sides = []
-    for side, name in ((lower, "lower"), (upper, "upper")):
-        side = as_float(side, f"bounds: {name}")
-        if side.shape not in ((), (1,), w0.shape) or np.isnan(side).any():
-            raise ValueError(f"`bounds`: {name} must be a number or {w0.shape} numbers without NaN, got {side!r}.")
-        sides.append(np.array(np.broadcast_to(side, w0.shape)))
-    lower, upper = sides
-    if (bad := np.flatnonzero(lower > upper)).size:
-        i = bad[0]
-        raise ValueError(f"`bounds` are inverted at index {i}: lower {lower[i]} > upper {upper[i]}.")
-    if (bad := np.flatnonzero((w0 < lower) | (w0 > upper))).size:
-        i = bad[0]
-        raise ValueError(f"`w0` is infeasible: w0[{i}] = {w0[i]} lies outside `bounds` [{lower[i]}, {upper[i]}].")
-    return lower, upper
-
-
-def takes_rows(function: Any, n_args: int) -> tuple[bool, bool]:
-    """Whether the function has a parameter ``rows`` that args do not fill, and whether that must be given."""
-    code = getattr(function, "__code__", None)
-    if code is not None and "rows" not in code.co_varnames:
-        return False, False  # the quick way: inspect.signature costs 16 us
-    try:
-        parameters = list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):
-        return False, False
-    positional = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    for p in parameters:
-        if p.name == "rows" and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name not in positional[: 1 + n_args]:
-            return True, p.default is p.empty
-    return False, False
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        if error is not None:
+            with suppress(Exception):  # an exception may refuse attributes
+                error.best = self.point.copy()  # type: ignore[attr-defined]
 
 
 class Problem:
@@ -106,7 +57,15 @@ class Problem:
     """
 
     def __init__(
-        self, F: Any, jac: Any, w0: Any, y: Any, args: tuple[Any, ...], bounds: Any, x_scale: Any, tol: float,
+        self,
+        F: Any,
+        jac: Any,
+        w0: Any,
+        y: Any,
+        args: Any,
+        bounds: Any,
+        x_scale: Any,
+        tol: float,
         rng: np.random.Generator,
     ) -> None:
         if not callable(F):
@@ -117,7 +76,7 @@ class Problem:
         self.w0 = as_vector(w0, "w0")
         self.m = self.w0.size
         self._F, self._jac = F, jac
-        self._args = args if isinstance(args, tuple) else (args,)
+        self._args: tuple[Any, ...] = args if isinstance(args, tuple) else (args,)
         self._y = None if y is None else as_vector(y, "y")
         self.bounded = False
         self.lower = self.upper = np.zeros(0)
@@ -131,11 +90,8 @@ class Problem:
         self._pair: tuple[Array, Any] | None = None
         self._full_F, self._full_jac, self._rows_F, self._rows_jac = self._rows_protocol()
         self.nfev += 1
-        try:
+        with BestAttached(self.w0):
             f0 = self._call(self.w0)
-        except BaseException as error:
-            error.best = self.w0.copy()  # type: ignore[attr-defined]
-            raise
         if self._y is not None and self._y.size != f0.size:
             raise ValueError(f"`y` must have as many entries as F(w0), {f0.size}, got {self._y.size}.")
         check_finite(f0, "F(w0)")
@@ -172,14 +128,14 @@ class Problem:
 
     def _vector(self, f: Any, size: int | None) -> Array:
         """What F returned, as float64 (n,): perhaps the user's own array, so not to be kept or written to."""
-        f = as_float(f, "F(w)")
-        if f.ndim == 0:
-            f = f.reshape(1)
-        if f.ndim != 1 or f.size == 0:
-            raise ValueError(f"`F` must return a vector with at least one entry, got shape {f.shape}.")
-        if size is not None and f.size != size:
-            raise ValueError(f"`F` must return {size} numbers here, got {f.size}.")
-        return f
+        value = as_float(f, "F(w)")
+        if value.ndim == 0:
+            value = value.reshape(1)
+        if value.ndim != 1 or value.size == 0:
+            raise ValueError(f"`F` must return a vector with at least one entry, got shape {value.shape}.")
+        if size is not None and value.size != size:
+            raise ValueError(f"`F` must return {size} numbers here, got {value.size}.")
+        return value
 
     def _call(self, w: Array, size: int | None = None) -> Array:
         """F(w), of a copy of w, so that F may write into it."""
@@ -202,7 +158,11 @@ class Problem:
         """The residual of some equations (s,); all are evaluated where F has no `rows`."""
         self.nfev += 1
         if self._rows_F:
-            f = self._vector(self._F(w.copy(), *self._args, rows=rows), rows.size)
+            f = self._F(w.copy(), *self._args, rows=rows)
+            if self._jac is True:
+                f, J = f
+                self._pair = (w, J)
+            f = self._vector(f, rows.size)
         else:
             f = self._call(w, self.n)[rows]
         return f.copy() if self._y is None else f - self._y[rows]
@@ -213,6 +173,8 @@ class Problem:
         """The tangent at w, where r is the residual; precise asks for central differences where jac is None."""
         self.njev += 1
         J = self._jacobian(w, r, precise)
+        if self.njev == 1:
+            check_finite_jacobian(J)
         if self._jac_scale:
             self._update_scale(J)
         return tangent(J, self.scale)
@@ -220,7 +182,10 @@ class Problem:
     def linearise_rows(self, w: Array, rows: Indices) -> Tangent:
         """The tangent of some equations."""
         self.njev += 1
-        if self._rows_jac:
+        if self._jac is True and self._rows_F:
+            assert self._pair is not None  # the residual of the same rows came first
+            J = self._matrix(self._pair[1], rows.size)
+        elif self._rows_jac:
             J = self._matrix(self._jac(w.copy(), *self._args, rows=rows), rows.size)
         else:
             r = np.zeros(0) if callable(self._jac) else self.residual(w)
@@ -236,7 +201,7 @@ class Problem:
     @property
     def has_rows(self) -> bool:
         """Whether both F and jac can evaluate some equations alone."""
-        return self._rows_F and self._rows_jac
+        return self._rows_F and (self._rows_jac or self._jac is True)
 
     def _jacobian(self, w: Array, r: Array, precise: bool) -> Any:
         if callable(self._jac):
@@ -248,7 +213,7 @@ class Problem:
             return self._matrix(self._pair[1], self.n)
         kind = self._jac or ("3-point" if precise else "2-point")
         lower, upper = (self.lower, self.upper) if self.bounded else (np.full(self.m, -np.inf), np.full(self.m, np.inf))
-        magnitude = float(np.abs(r).max()) + (0.0 if self._y is None else float(np.abs(self._y).max()))
+        magnitude = np.abs(r) if self._y is None else np.abs(r) + np.abs(self._y)
         return differences.jacobian(self._difference_residual, w, kind, r, magnitude, lower, upper)
 
     def _difference_residual(self, w: Array) -> Array:
@@ -264,7 +229,7 @@ class Problem:
         if isinstance(J, LinearOperator):
             pass
         elif sps.issparse(J):
-            J = J.tocsr()
+            J = J.tocsr()  # type: ignore[attr-defined]
             J = J if J.dtype == np.float64 else J.astype(np.float64)
         else:
             J = as_float(J, "jac(w)")
@@ -278,8 +243,8 @@ class Problem:
         """x_scale='jac': the inverse of the largest norm that each column of J has had."""
         if isinstance(J, LinearOperator):
             raise ValueError("`x_scale='jac'` needs the entries of J; jac returned a LinearOperator.")
-        if sps.issparse(J):
-            size = np.sqrt(np.asarray(J.power(2).sum(axis=0)).ravel())
+        if not isinstance(J, np.ndarray):
+            size = np.sqrt(np.asarray(J.multiply(J).sum(axis=0)).ravel())
         else:
             size = np.concatenate([np.sqrt(np.einsum("ij,ij->j", B, B)) for B in (J[:, c] for c in column_blocks(J))])
         if self.scale is None:
@@ -297,6 +262,13 @@ class Problem:
         """The point of the box nearest to w."""
         return np.minimum(np.maximum(w, self.lower), self.upper) if self.bounded else w
 
+    def move(self, w: Array, p: Array) -> Array:
+        """w + p in the box, exactly on a bound where p was made to lead there."""
+        if not self.bounded:
+            return w + p
+        t = np.where(p == self.lower - w, self.lower, self.project(w + p))
+        return np.where(p == self.upper - w, self.upper, t)
+
     def rounding_level(self, w: Array, r: Array, T: Tangent) -> float:
         """The size of ||r|| that rounding in F alone can make: 4 u (||F|| + ||y|| + || |J| |w| ||)."""
         f = norm(r if self._y is None else r + self._y)
@@ -312,6 +284,6 @@ def _take(J: Any, rows: Indices) -> Any:
     def rmatvec(z: Array) -> Array:
         full = np.zeros(n)
         np.add.at(full, rows, z)
-        return J.rmatvec(full)  # type: ignore[no-any-return]
+        return J.rmatvec(full)
 
     return LinearOperator((rows.size, J.shape[1]), lambda v: J.matvec(v)[rows], rmatvec, dtype=np.float64)

@@ -2,33 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy.optimize import OptimizeResult
 
 from plsolve.kernel import TangentKernel
-from plsolve.linalg import Array
 from plsolve.problem import Problem
-
-
-class History(NamedTuple):
-    """The run, one entry per checked iteration; entry 0 is w0.
-
-    Attributes
-    ----------
-    nit : ndarray (k,)
-        Iteration numbers.
-    loss : ndarray (k,)
-        L = 1/2 ||F(w) - y||^2.
-    step : ndarray (k,)
-        Length of the step that led here, in the metric of ``x_scale``.
-    """
-
-    nit: npt.NDArray[np.int64]
-    loss: Array
-    step: Array
 
 
 class Result(OptimizeResult):
@@ -68,7 +48,7 @@ class Result(OptimizeResult):
     _lazy = ("jac", "grad", "optimality", "kernel")
 
     def __init__(self, fields: dict[str, Any], problem: Problem | None = None) -> None:
-        super().__init__(fields)
+        self.update(fields)
         object.__setattr__(self, "_problem", problem)  # OptimizeResult's own setattr would make it an entry
 
     def __missing__(self, name: str) -> Any:

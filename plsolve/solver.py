@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-import inspect
 import math
-import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 import numpy as np
-from scipy.optimize import OptimizeResult
 
 from plsolve import loop
+from plsolve.checks import check_limits, check_options, generator
 from plsolve.linalg import norm
 from plsolve.methods import gauss_newton, gradient_descent, nearest, sgd
-from plsolve.problem import Problem
-from plsolve.result import History, Result
+from plsolve.problem import BestAttached, Problem
+from plsolve.record import Record
+from plsolve.result import Result
 from plsolve.stopping import AT_ROUNDING_LEVEL, MESSAGES, RUNNING, Status
 
-OPTIONS = {"gauss-newton": ("nearest",), "gd": ("step_size",), "sgd": ("step_size", "batch_size")}
+OPTIONS = {
+    "auto": ("nearest",),
+    "gauss-newton": ("nearest",),
+    "gd": ("step_size",),
+    "sgd": ("step_size", "batch_size"),
+}
 
 _KERNEL_BYTES = 2 << 30  # a kernel beyond this size does not count as fitting into memory
 
@@ -42,7 +46,7 @@ def solve(
     rng: Any = None,
     options: Mapping[str, Any] | None = None,
 ) -> Result:
-    """Solve F(w) = y, with more unknowns than equations or not.
+    r"""Solve F(w) = y, with more unknowns than equations or not.
 
     Parameters
     ----------
@@ -52,7 +56,7 @@ def solve(
     jac : callable, True, None or {'2-point', '3-point', 'cs'}
         ``jac(w, *args) -> (n, m)``: array, scipy.sparse or `scipy.sparse.linalg.LinearOperator` (whose method
         ``gram()``, if it has one, gives J J^T). True: F returns the pair (F(w), J(w)). Otherwise differences with
-        steps relative to \\|w\\|; None: one-sided first, central near the end.
+        steps relative to \|w\|; None: one-sided first, central near the end.
     w0 : array_like (m,)
         Start. Never modified, nor is any other argument.
     y : array_like (n,), optional
@@ -75,7 +79,8 @@ def solve(
     max_time : float, optional
         Seconds.
     callback : callable, optional
-        ``callback(intermediate_result)`` (by that name) or ``callback(w)``, after every iteration; StopIteration stops.
+        ``callback(intermediate_result)`` (by that name) or ``callback(w)``, after every iteration (SGD:
+        every epoch); StopIteration stops.
     rng : int, numpy.random.Generator, ..., optional
         Seeds SGD's batches.
     options : dict, optional
@@ -110,13 +115,14 @@ def solve(
     >>> sol.x.round(12)
     array([0.6, 0.8])
     """
-    options = check_options(method, options or {})
+    options = check_options(method, options or {}, OPTIONS)
     max_iter, deadline = check_limits(tol, eps, max_iter, max_time)
-    problem = Problem(F, jac, w0, y, args, bounds, x_scale, tol, np.random.default_rng(rng))
+    problem = Problem(F, jac, w0, y, args, bounds, x_scale, tol, generator(rng))
     if options.get("nearest") and problem.bounded:
         raise ValueError("`options`: 'nearest' cannot be combined with `bounds`.")
     method, reason = choose(problem, method)
-    init, step, limit = METHODS[method](problem, options)
+    with BestAttached(problem.w0):
+        init, step, limit = METHODS[method](problem, options)
     limit = limit if max_iter is None else max_iter
     record = Record(callback)
     enough = max(problem.target, math.sqrt(2.0 * eps))
@@ -152,41 +158,6 @@ def residual_norm(s: loop.State) -> float:
     return norm(s.r)
 
 
-class Record:
-    """Observes a run: keeps the history and calls the user's callback."""
-
-    def __init__(self, callback: Callable[..., Any] | None) -> None:
-        if not (callback is None or callable(callback)):
-            raise TypeError(f"`callback` must be callable, got {type(callback).__name__}.")
-        self._callback = callback
-        self._whole = callback is not None and "intermediate_result" in inspect.signature(callback).parameters
-        self.nit: list[int] = []
-        self._loss: list[float] = []
-        self._step: list[float] = []
-
-    def __call__(self, s: loop.State) -> bool:
-        """True when the callback asks to stop."""
-        if self.nit and s.nit == self.nit[-1]:
-            return False
-        self.nit.append(s.nit)
-        self._loss.append(0.5 * float(s.r.dot(s.r)))
-        self._step.append(s.step)
-        if self._callback is None or s.nit == 0:
-            return False
-        try:
-            if self._whole:
-                state = OptimizeResult(x=s.w.copy(), fun=s.r.copy(), cost=self._loss[-1], nit=s.nit)
-                self._callback(intermediate_result=state)
-            else:
-                self._callback(s.w.copy())
-        except StopIteration:
-            return True
-        return False
-
-    def history(self) -> History:
-        return History(np.array(self.nit), np.array(self._loss), np.array(self._step))
-
-
 def choose(problem: Problem, method: str) -> tuple[str, str]:
     """The method and the reason, in one line."""
     if method != "auto":
@@ -196,10 +167,13 @@ def choose(problem: Problem, method: str) -> tuple[str, str]:
         return "gauss-newton", f"gauss-newton: its {k} x {k} kernel fits into memory."
     if problem.has_rows:
         return "sgd", f"sgd: a {k} x {k} kernel does not fit into memory, and F and jac have `rows`."
-    return "gauss-newton", f"gauss-newton: by iterative least squares, since a {k} x {k} kernel does not fit into memory."
+    return (
+        "gauss-newton",
+        f"gauss-newton: by iterative least squares, since a {k} x {k} kernel does not fit into memory.",
+    )
 
 
-# -- the methods by name: (init(limit, problem), step, default max_iter) ------------------------------------------------
+# -- the methods by name: (init(limit, problem), step, default max_iter) -----------------------------------------------
 
 
 def _gauss_newton(problem: Problem, options: Mapping[str, Any]) -> tuple[Any, Any, int]:
@@ -239,31 +213,3 @@ def step_size(value: Any, rules: Mapping[str, int], fixed: int) -> tuple[int, fl
     if isinstance(value, (int, float, np.number)) and 0.0 < value < math.inf:
         return fixed, float(value)
     raise ValueError(f"`options`: 'step_size' must be a positive number or one of {', '.join(rules)}, got {value!r}.")
-
-
-def check_options(method: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
-    if not isinstance(method, str) or method not in ("auto", *METHODS):
-        raise ValueError(f"`method` must be one of auto, {', '.join(METHODS)}, got {method!r}.")
-    if not isinstance(options, Mapping):
-        raise TypeError(f"`options` must be a dict, got {type(options).__name__}.")
-    known = OPTIONS.get(method, OPTIONS["gauss-newton"])
-    for key in options:
-        if key not in known:
-            raise ValueError(f"`options` of method {method!r} has no {key!r}; known are: {', '.join(known)}.")
-    return options
-
-
-def check_limits(tol: Any, eps: Any, max_iter: Any, max_time: Any) -> tuple[int | None, float]:
-    """max_iter and the moment at which max_time has passed."""
-    for value, name in ((tol, "tol"), (eps, "eps"), (0.0 if max_time is None else max_time, "max_time")):
-        if not isinstance(value, (int, float, np.number)):
-            raise TypeError(f"`{name}` must be a number, got {type(value).__name__}.")
-        if not value >= 0.0:
-            raise ValueError(f"`{name}` must be >= 0, got {value!r}.")
-    if max_iter is not None:
-        if not isinstance(max_iter, (int, np.integer)):
-            raise (ValueError if isinstance(max_iter, float) else TypeError)(f"`max_iter` must be an integer >= 0, got {max_iter!r}.")
-        if max_iter < 0:
-            raise ValueError(f"`max_iter` must be >= 0, got {max_iter!r}.")
-    deadline = math.inf if max_time is None else time.monotonic() + float(max_time)
-    return max_iter, deadline

@@ -140,7 +140,7 @@ class DenseTangent(Tangent):
 
     def inverse(self, free: Mask | None, orthogonal: bool) -> Inverse:
         n, m = self.shape
-        if n > (m if free is None else np.count_nonzero(free)):
+        if n > count(m, free):
             Q = Orthogonal(weighted(self.J, self.scale, free, transposed=False))
             return DirectInverse(self, free, Q.least_squares, Q.least_squares, dual=False, orthogonal=True)
         if orthogonal:
@@ -165,7 +165,7 @@ class SparseTangent(Tangent):
             return DenseTangent(self.toarray(), self.scale).inverse(free, orthogonal)
         d = self.weights(free)
         A = self.J if d is None else self.J @ sps.diags_array(d)
-        dual = n <= (m if free is None else np.count_nonzero(free))
+        dual = n <= count(m, free)
         if orthogonal:
             return iterative(self, free, spla.aslinearoperator(A), dual)
         K = (A @ A.T if dual else A.T @ A).tocsc()
@@ -176,7 +176,9 @@ class SparseTangent(Tangent):
         shift = K.diagonal()
         shift = 1e-16 * shift.mean() + (shift == 0.0)  # a column that is held or unused has an empty row in A^T A
         try:
-            lu = spla.splu(K + sps.diags_array(shift, format="csc"), "MMD_AT_PLUS_A", 0.0, options={"SymmetricMode": True})
+            lu = spla.splu(
+                K + sps.diags_array(shift, format="csc"), "MMD_AT_PLUS_A", 0.0, options={"SymmetricMode": True}
+            )
         except RuntimeError:  # exactly singular
             return iterative(self, free, spla.aslinearoperator(A), dual)
         pivots = np.abs(lu.U.diagonal())
@@ -222,7 +224,7 @@ class OperatorTangent(Tangent):
     def inverse(self, free: Mask | None, orthogonal: bool) -> Inverse:
         n, m = self.shape
         d = self.weights(free)
-        dual = n <= (m if free is None else np.count_nonzero(free))
+        dual = n <= count(m, free)
         if dual and d is None and not orthogonal and self._dense is None and hasattr(self.J, "gram"):
             kernel = Cholesky(np.array(self.J.gram(), dtype=np.float64, order="F"))
             return KernelInverse(self, free, kernel.solve, kernel.sound)
@@ -256,9 +258,14 @@ def iterative(tangent: Tangent, free: Mask | None, A: Any, dual: bool) -> Invers
         if size == 0.0:
             return np.zeros(A.shape[1])
         p = spla.lsmr(A, x / size, atol=1e-14, btol=1e-14, conlim=0.0, maxiter=4 * max(A.shape))[0]
-        return size * p if free is None else size * p[free]  # type: ignore[no-any-return]
+        return size * p if free is None else size * p[free]
 
     return DirectInverse(tangent, free, least_squares, least_squares, dual=dual, orthogonal=True)
+
+
+def count(m: int, free: Mask | None) -> int:
+    """How many of m unknowns are free."""
+    return m if free is None else int(np.count_nonzero(free))
 
 
 def tangent(J: Any, scale: Array | None) -> Tangent:

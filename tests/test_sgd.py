@@ -219,7 +219,7 @@ def test_auto_takes_the_critical_batch():
 
 
 @pytest.mark.parametrize("size", [1, 3, "auto"])
-@pytest.mark.parametrize("step", ["theorem", "kaczmarz"])
+@pytest.mark.parametrize("step", ["polyak", "kaczmarz"])
 def test_interpolating_systems_are_solved(step, size):
     s = Rows()
     sol = run(s.F, s.jac, options={"batch_size": size, "step_size": step})
@@ -228,7 +228,7 @@ def test_interpolating_systems_are_solved(step, size):
     np.testing.assert_allclose(sol.x, WANTED, atol=1e-7)
 
 
-@pytest.mark.parametrize("step", ["theorem", "kaczmarz"])
+@pytest.mark.parametrize("step", ["polyak", "kaczmarz"])
 def test_nonlinear_interpolation(step):
     p = problems.tanh_system(10, 40)
     sol = run(p.F, p.jac, p.w0, None, options={"step_size": step}, tol=1e-8)

@@ -22,6 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from plsolve.linalg import Array, Mask, norm
+from plsolve.methods.ending import FLAT, HUGE, verdict
 from plsolve.problem import Problem
 from plsolve.stopping import RUNNING, Status
 from plsolve.tangent import Inverse, Tangent
@@ -33,7 +34,6 @@ SHRINKS = 0.5  # a chord step must be shorter than this much of the last
 STAYS = 0.01  # of ||r|| left in the linear model: the residual is there to stay
 LOST = 1e-6  # of ||r|| left by a kernel solve: the Cholesky factor has lost its digits
 WORTH = 0.99  # of the reduction kept when a step is cut to the box: it need not be made up for
-FLAT = 1e-14  # of ||r||^2 that the linear model can still gain: the gradient is zero to rounding
 CHORDS = 10  # Broyden pairs kept
 CHORD_ROWS = 8  # below, a Jacobian costs no more than the calls of F that chord steps would add
 
@@ -120,16 +120,15 @@ def ending(problem: Problem, s: State, model: Newton, flat: bool) -> State:
     """No step reduces the loss: why, after better differences (if there are any) have been tried."""
     if problem.differenced and not s.precise:
         return State(s.w, s.r, RUNNING, s.nit, 0.0, True, 0.0, s.orthogonal, True)
+    status = verdict(problem, s.w, s.r, model.T)
     w, r, nit = s.w, s.r, s.nit
-    status = Status.STATIONARY if flat else Status.STALLED
-    if norm(r) <= problem.rounding_level(w, r, model.T):
-        status = Status.RESIDUAL
-    elif flat:  # a last step, too short to be judged by the loss: it mends the last digits of w
-        wt = problem.project(w + model.gn)
+    if flat and status != Status.RESIDUAL:
+        status = int(Status.STATIONARY)
+        wt = problem.project(w + model.gn)  # too short to be judged by the loss, it mends the last digits of w
         rt = problem.residual(wt)
         if norm(rt) <= norm(r):
             w, r, nit = wt, rt, nit + 1
-    return State(w, r, int(status), nit, model.T.norm(w - s.w), True, s.radius, s.orthogonal, s.precise)
+    return State(w, r, status, nit, model.T.norm(w - s.w), True, s.radius, s.orthogonal, s.precise)
 
 
 def reduction(r: Array, Jp: Array) -> float:
@@ -192,7 +191,12 @@ def search(problem: Problem, w: Array, r: Array, model: Newton, radius: float) -
             radius = new.length * min(max(new.least if model.stays else new.reach / new.length, 0.1), 0.5)
         elif new.size <= problem.target or model.stays:
             return best
-        elif not (rejected or new.full) and new.length < model.length and new.reach >= 4.0 * new.length and new.gain > 0.5:
+        elif (
+            not (rejected or new.full)
+            and new.length < model.length
+            and new.reach >= 4.0 * new.length
+            and new.gain > 0.5
+        ):
             radius = min(new.reach, 10.0 * new.length)  # much too short
         elif not shortened and new.gain < OVERSHOT and new.least < 0.8:
             shortened = True
@@ -222,10 +226,10 @@ def path(problem: Problem, w: Array, r: Array, model: Newton, radius: float) -> 
 
 def attempt(problem: Problem, w: Array, r: Array, model: Newton, step: Step) -> Trial:
     """F at w + p, and one solve with the factor for what it says about the model."""
-    w = problem.project(w + step.p)
+    w = problem.move(w, step.p)
     new = problem.residual(w)
     size = norm(new)
-    if not math.isfinite(size):
+    if not size < HUGE:
         return Trial(w, new, size, step.length, step.full, -math.inf, 0.0, 0.0)
     gain = float((r - new).dot(r + new)) / step.predicted
     reach = step.length * step.length / (2.0 * max(model.H.length(new - r - step.Jp), 1e-300))
@@ -314,9 +318,7 @@ def next_radius(model: Newton, best: Trial, radius: float) -> float:
     return 0.5 * best.length if best.gain < 0.25 else radius
 
 
-def chords(
-    problem: Problem, model: Newton, w: Array, r: Array, s: Array, radius: float
-) -> tuple[Array, Array, float]:
+def chords(problem: Problem, model: Newton, w: Array, r: Array, s: Array, radius: float) -> tuple[Array, Array, float]:
     """Quasi-Newton steps z = J^+ r(w), J^+ corrected by good-Broyden updates, while they shrink: one F each."""
     T, H = model.T, model.H
     updates: list[tuple[Array, Array]] = []

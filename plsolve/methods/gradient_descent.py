@@ -7,12 +7,12 @@ L(w+) <= L + g.p + M/2 ||p||^2 fails. Then L falls by at least ||g||^2 / (2 M) i
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 from plsolve.linalg import Array, norm
+from plsolve.methods.ending import FLAT, HUGE, largest_eigenvalue, verdict
 from plsolve.problem import Problem
-from plsolve.stopping import RUNNING, Status
+from plsolve.stopping import RUNNING
 from plsolve.tangent import Tangent
 
 THEOREM, POLYAK, CAUCHY, FIXED = range(4)
@@ -43,19 +43,22 @@ def step(problem: Problem, s: State) -> State:
     T = problem.linearise(s.w, s.r, False)
     g = T.adjoint(s.r)
     d = -T.raised(g, None)
-    slope, r2 = float(g.dot(d)), float(s.r.dot(s.r))
+    r2 = float(s.r.dot(s.r))
     M = s.smoothness if s.smoothness > 0.0 else largest_eigenvalue(T, s.r)
-    eta = step_size(T, s.rule, s.eta, M, d, slope, r2)
+    eta = step_size(T, s.rule, s.eta, M, d, float(g.dot(d)), r2)
     while True:
         w = problem.project(s.w + eta * d)
         p = w - s.w
-        length = T.norm(p)
-        if not length > SMALLEST * T.norm(s.w) or not math.isfinite(eta):
-            return ending(problem, s, T, slope, r2)
+        length, slope = T.norm(p), float(g.dot(p))
+        if not (length > SMALLEST * T.norm(s.w) and -slope > FLAT * r2 * eta * M):
+            status = verdict(problem, s.w, s.r, T)
+            return State(s.w, s.r, status, s.nit, 0.0, True, s.rule, s.eta, M)
         r = problem.residual(w)
-        drop = 0.5 * float((s.r - r).dot(s.r + r))
-        promised = -float(g.dot(p)) - 0.5 * M * length * length
-        if math.isfinite(norm(r)) and (s.rule != THEOREM or (drop >= promised and norm(r) <= norm(s.r))):
+        fell = norm(r) < HUGE
+        if fell and s.rule == THEOREM:  # the descent lemma: what M promises
+            drop = 0.5 * float((s.r - r).dot(s.r + r))
+            fell = drop >= -slope - 0.5 * M * length * length and norm(r) <= norm(s.r)
+        if fell:
             return State(w, r, RUNNING, s.nit + 1, length, True, s.rule, eta, M)
         M *= 2.0
         eta *= 0.5
@@ -72,27 +75,4 @@ def step_size(T: Tangent, rule: int, fixed: float, M: float, d: Array, slope: fl
     if rule == CAUCHY:
         Jd = T.apply(d)
         return -slope / float(Jd.dot(Jd))
-    return 1.0 / M
-
-
-def ending(problem: Problem, s: State, T: Tangent, slope: float, r2: float) -> State:
-    """No step changes w: solved to rounding, gradient zero, or stalled."""
-    if math.sqrt(r2) <= problem.rounding_level(s.w, s.r, T):
-        status = Status.RESIDUAL
-    elif -slope <= 1e-14 * s.smoothness * r2:
-        status = Status.STATIONARY
-    else:
-        status = Status.STALLED
-    return State(s.w, s.r, int(status), s.nit, 0.0, True, s.rule, s.eta, s.smoothness)
-
-
-def largest_eigenvalue(T: Tangent, z: Array, products: int = 15) -> float:
-    """lambda_max(J D^2 J^T) from below, by power iteration from z."""
-    size = 0.0
-    for _ in range(products):
-        length = norm(z)
-        if length == 0.0:
-            break
-        z = T.apply(T.raised(T.adjoint(z / length), None))
-        size = norm(z)
-    return size
+    return 1.0 / M if M > 0.0 else 0.0

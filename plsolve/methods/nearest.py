@@ -1,8 +1,8 @@
 """From a solution to the solution nearest to w0: the KKT point of min ||w - w0|| subject to F(w) = y (theory 7.9).
 
 At a solution w the way back to w0 is projected on the null space of J, d = (I - J^+ J)(w0 - w), which vanishes exactly
-at a KKT point. A step along d leaves the solution set by its curvature only; a few Gauss-Newton steps with the factor at
-hand bring it back. Steps are kept only if they end at a solution nearer to w0, so that each point is a better answer
+at a KKT point. A step along d leaves the solution set by its curvature only; a few Gauss-Newton steps with the factor
+at hand bring it back. Steps are kept only if they end at a solution nearer to w0, so that each point is a better answer
 than the one before.
 """
 
@@ -16,6 +16,7 @@ from plsolve.stopping import RUNNING, Status
 from plsolve.tangent import Inverse, tangent
 
 KKT = 1e-9  # of ||w - w0||: d is zero
+VISIBLE = 1e-7  # of ||w - w0||: a shorter d changes the distance by its square, which rounding hides
 CORRECTIONS = 15  # Gauss-Newton steps back to the solution set
 
 
@@ -50,7 +51,8 @@ def step(problem: Problem, s: State) -> State:
         if norm(r) <= s.level and norm(w - problem.w0) < norm(way):
             return State(w, r, RUNNING, s.nit + 1, norm(w - s.w), True, min(1.0, 2.0 * share), s.level)
         share *= 0.5
-    return State(s.w, s.r, int(Status.STALLED), s.nit, 0.0, True, share, s.level)
+    status = Status.RESIDUAL if norm(d) <= VISIBLE * norm(way) else Status.STALLED
+    return State(s.w, s.r, int(status), s.nit, 0.0, True, share, s.level)
 
 
 def back(problem: Problem, H: Inverse, w: Array, level: float) -> tuple[Array, Array]:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from plsolve.linalg import Array, norm
-from plsolve.methods.gradient_descent import largest_eigenvalue
+from plsolve.methods.ending import HUGE, largest_eigenvalue, verdict
 from plsolve.problem import Problem
 from plsolve.stopping import RUNNING, Status
 from plsolve.tangent import Tangent
@@ -22,8 +22,10 @@ from plsolve.tangent import Tangent
 INTERPOLATION, POLYAK, KACZMARZ, FIXED = range(4)
 STEP_SIZES = {"polyak": POLYAK, "kaczmarz": KACZMARZ}
 
+SUSPICIOUS = 3  # epochs without progress before the gradient and the rounding level are looked at
 PATIENCE = 30  # epochs without progress before the step is halved
 BLOWN_UP = 10.0  # times the best ||r||
+SMALLEST = 1e-12  # of the first step: no step helps
 
 
 class State(NamedTuple):
@@ -39,6 +41,7 @@ class State(NamedTuple):
     best_r: Array
     rule: int
     eta: float
+    first_eta: float
     batch: int
     in_vain: int  # epochs since the best point
     last: int  # the iteration that is checked whatever its place in the epoch: max_iter
@@ -47,10 +50,14 @@ class State(NamedTuple):
 def init(problem: Problem, rule: int, eta: float, batch: int, last: int) -> State:
     """eta is the rule's own when it is FIXED."""
     w, r = problem.w0, problem.r0
-    if rule == INTERPOLATION:
-        row, top = constants(problem)
-        eta = 1.0 / (problem.n / batch * row + (1.0 - 1.0 / batch) * top) if row > 0.0 else 1.0
-    return State(w, r, RUNNING, 0, 0.0, True, w, r, rule, eta, batch, 0, last)
+    T = problem.linearise(w, r, False)
+    row, top = constants(T, r)
+    status = RUNNING
+    if row == 0.0 or norm(r) <= problem.rounding_level(w, r, T):
+        status = verdict(problem, w, r, T)
+    elif rule == INTERPOLATION:
+        eta = 1.0 / (problem.n / batch * row + (1.0 - 1.0 / batch) * top)
+    return State(w, r, status, 0, 0.0, True, w, r, rule, eta, eta, batch, 0, last)
 
 
 def step(problem: Problem, s: State) -> State:
@@ -63,12 +70,15 @@ def step(problem: Problem, s: State) -> State:
     nit, length = s.nit + 1, T.norm(p)
     epoch = (n + s.batch - 1) // s.batch
     if nit % epoch and nit != s.last and math.isfinite(length):
-        return State(w, s.r, RUNNING, nit, length, False, s.best_w, s.best_r, s.rule, s.eta, s.batch, s.in_vain, s.last)
+        first = s.first_eta
+        return State(
+            w, s.r, RUNNING, nit, length, False, s.best_w, s.best_r, s.rule, s.eta, first, s.batch, s.in_vain, s.last
+        )
     return checked(problem, s, w, nit, length)
 
 
 def direction(T: Tangent, r: Array, rule: int, eta: float) -> Array:
-    """The step on a batch: a multiple of its gradient, or (KACZMARZ) Gauss-Newton on its equations (theory 5.4, 5.5)."""
+    """The step on a batch: down its gradient, or (KACZMARZ) Gauss-Newton on its equations (theory 5.4, 5.5)."""
     if rule == KACZMARZ:
         H = T.inverse(None, False)
         return -(H if H.sound else T.inverse(None, True)).solve(r)
@@ -87,24 +97,26 @@ def checked(problem: Problem, s: State, w: Array, nit: int, length: float) -> St
     best_w, best_r = s.best_w, s.best_r
     if norm(r) < norm(best_r):
         best_w, best_r, in_vain = w, r, 0
-    elif in_vain >= PATIENCE or not norm(r) <= BLOWN_UP * norm(best_r):
+    elif in_vain == SUSPICIOUS:
+        status = verdict(problem, best_w, best_r, problem.linearise(best_w, best_r, True))
+        status = RUNNING if status == Status.STALLED else status
+    elif in_vain >= PATIENCE or not norm(r) <= min(BLOWN_UP * norm(best_r), HUGE):
         w, r, eta, in_vain = best_w, best_r, 0.5 * eta, 0
-        if eta < 1e-12 * s.eta or s.rule in (POLYAK, KACZMARZ):
+        if eta < SMALLEST * s.first_eta or s.rule in (POLYAK, KACZMARZ):
             status = int(Status.STALLED)
-    return State(w, r, status, nit, length, True, best_w, best_r, s.rule, eta, s.batch, in_vain, s.last)
+    return State(w, r, status, nit, length, True, best_w, best_r, s.rule, eta, s.first_eta, s.batch, in_vain, s.last)
 
 
 def critical_batch(problem: Problem) -> int:
-    """s* = 1 + n max_i K_ii / lambda_max(K), at most n."""
-    row, top = constants(problem)
+    """s* = 1 + n max_i K_ii / lambda_max(K) at w0, at most n."""
+    row, top = constants(problem.linearise(problem.w0, problem.r0, False), problem.r0)
     return int(min(1.0 + problem.n * row / top, problem.n)) if row > 0.0 else 1
 
 
-def constants(problem: Problem) -> tuple[float, float]:
-    """max_i K_ii and lambda_max(K) at w0."""
-    T = problem.linearise(problem.w0, problem.r0, False)
+def constants(T: Tangent, r: Array) -> tuple[float, float]:
+    """max_i K_ii and lambda_max(K)."""
     row = largest_row(T)
-    return row, max(largest_eigenvalue(T, problem.r0), row)
+    return row, max(largest_eigenvalue(T, r), row)
 
 
 def largest_row(T: Tangent) -> float:

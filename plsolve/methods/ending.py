@@ -1,0 +1,35 @@
+"""Why no step of a method makes progress: solved to rounding, gradient zero, or stalled."""
+
+from __future__ import annotations
+
+from plsolve.linalg import Array, norm
+from plsolve.problem import Problem
+from plsolve.stopping import Status
+from plsolve.tangent import Tangent
+
+FLAT = 1e-15  # of ||r||^2 that a step down the gradient promises: the gradient is zero to rounding
+HUGE = 1e150  # a residual beyond has no finite square and counts as non-finite
+
+
+def verdict(problem: Problem, w: Array, r: Array, T: Tangent) -> int:
+    """RESIDUAL, STATIONARY or STALLED."""
+    if norm(r) <= problem.rounding_level(w, r, T):
+        return int(Status.RESIDUAL)
+    g = T.adjoint(r)
+    M = largest_eigenvalue(T, r)
+    if M == 0.0:
+        return int(Status.STATIONARY)
+    p = problem.move(w, T.raised(g, None) / -M) - w
+    return int(Status.STATIONARY if -float(g.dot(p)) <= 100.0 * FLAT * float(r.dot(r)) else Status.STALLED)
+
+
+def largest_eigenvalue(T: Tangent, z: Array) -> float:
+    """lambda_max(J D^2 J^T) from below, by power iteration from z."""
+    size = 0.0
+    for _ in range(15):
+        length = norm(z)
+        if length == 0.0:
+            break
+        z = T.apply(T.raised(T.adjoint(z / length), None))
+        size = norm(z)
+    return size
