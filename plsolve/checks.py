@@ -120,7 +120,10 @@ def check_options(method: Any, options: Any, methods: Mapping[str, Sequence[str]
     return options
 
 
-def generator(rng: Any) -> np.random.Generator:
+def generator(rng: Any) -> np.random.Generator | None:
+    """None stays None: a fresh generator takes as long as a small step, and only SGD needs it."""
+    if rng is None:
+        return None
     try:
         return np.random.default_rng(rng)
     except (TypeError, ValueError) as error:

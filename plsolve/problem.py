@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -66,7 +67,7 @@ class Problem:
         bounds: Any,
         x_scale: Any,
         tol: float,
-        rng: np.random.Generator,
+        rng: np.random.Generator | None,
     ) -> None:
         if not callable(F):
             raise TypeError(f"`F` must be callable, got {type(F).__name__}.")
@@ -86,7 +87,7 @@ class Problem:
         self._jac_scale = isinstance(x_scale, str)
         self.scale = self._as_scale(x_scale)
         self.nfev = self.njev = self.nfev_jac = 0
-        self.rng = rng
+        self._rng = rng
         self._pair: tuple[Array, Any] | None = None
         self._full_F, self._full_jac, self._rows_F, self._rows_jac = self._rows_protocol()
         self.nfev += 1
@@ -113,6 +114,10 @@ class Problem:
         if not (np.isfinite(scale).all() and (scale > 0).all()):
             raise ValueError(f"`x_scale` must be positive and finite, got {x_scale!r}.")
         return None if (scale == 1.0).all() else np.array(np.broadcast_to(scale, (self.m,)))
+
+    @cached_property
+    def rng(self) -> np.random.Generator:
+        return np.random.default_rng() if self._rng is None else self._rng
 
     # -- F ------------------------------------------------------------------------------------------------------------
 
