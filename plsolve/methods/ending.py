@@ -8,6 +8,7 @@ from plsolve.stopping import Status
 from plsolve.tangent import Tangent
 
 FLAT = 1e-15  # of ||r||^2 that a step down the gradient promises: the gradient is zero to rounding
+INSENSITIVE = 1e-7  # relative change of the loss per relative change of w: its extremum, where J may vanish itself
 HUGE = 1e150  # a residual beyond has no finite square and counts as non-finite
 
 
@@ -17,10 +18,11 @@ def verdict(problem: Problem, w: Array, r: Array, T: Tangent) -> int:
         return int(Status.RESIDUAL)
     g = T.adjoint(r)
     M = largest_eigenvalue(T, r)
-    if M == 0.0:
+    r2 = float(r.dot(r))
+    if M == 0.0 or norm(g) * norm(w) <= INSENSITIVE * r2:
         return int(Status.STATIONARY)
     p = problem.move(w, T.raised(g, None) / -M) - w
-    return int(Status.STATIONARY if -float(g.dot(p)) <= 100.0 * FLAT * float(r.dot(r)) else Status.STALLED)
+    return int(Status.STATIONARY if -float(g.dot(p)) <= 100.0 * FLAT * r2 else Status.STALLED)
 
 
 def largest_eigenvalue(T: Tangent, z: Array) -> float:
