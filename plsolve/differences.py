@@ -6,67 +6,70 @@ only where that moves F by no more than rounding does it grow to eps^s max(1, |w
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from typing import Any
 
 import numpy as np
 
 from plsolve.linalg import Array
 
 _EPS = float(np.finfo(np.float64).eps)
-#: Relative steps that balance truncation and rounding; a complex step has no rounding to balance.
-RELATIVE_STEP = {"2-point": _EPS ** (1 / 2), "3-point": _EPS ** (1 / 3), "cs": 1e-30}
+# Relative steps that balance truncation and rounding; a complex step has no rounding to balance.
+ONE_SIDED, CENTRAL, COMPLEX = _EPS ** (1 / 2), _EPS ** (1 / 3), 1e-30
 
 
-def jacobian(
-    F: Callable[[Array], Array], w: Array, kind: str, f0: Array, magnitude: Array, lower: Array, upper: Array
-) -> Array:
-    """DF(w) (n, m), Fortran ordered, by '2-point', '3-point' or 'cs' differences; F is called inside the box only.
+def jacobian(problem: Any, w: Array, r: Array, magnitude: Array, central: bool) -> Array:
+    """DF(w) (n, m), Fortran ordered, by ``problem.difference_residual`` inside the box only.
 
-    f0 = F(w); magnitude (n,) is the size of the numbers that rounding in F goes by.
+    r is the residual at w; magnitude (n,) is the size of the numbers that rounding in F goes by.
     """
-    J = np.empty((w.size, f0.size))
-    relative = RELATIVE_STEP[kind]
+    J = np.empty((w.size, r.size))
+    relative = CENTRAL if central else ONE_SIDED
     rounding = 1e-3 * relative * magnitude
     for j in range(w.size):
-        small = relative * (abs(w[j]) or 1.0)
+        small = relative * (abs(w[j]) if w[j] != 0.0 else 1.0)
         large = relative * max(1.0, abs(w[j]))
-        change, J[j] = _column(F, w, j, small, kind, f0, lower[j], upper[j])
-        if large > small and kind != "cs" and (change <= rounding).all():
-            _, column = _column(F, w, j, large, kind, f0, lower[j], upper[j])
-            if np.isfinite(column).all():
-                J[j] = column
+        change, J[j] = column(problem, w, j, small, r, central)
+        if large > small and (change <= rounding).all():
+            _, better = column(problem, w, j, large, r, central)
+            if np.isfinite(better).all():
+                J[j] = better
     return J.T
 
 
-def _column(
-    F: Callable[[Array], Array], w: Array, j: int, h: float, kind: str, f0: Array, low: float, high: float
-) -> tuple[Array, Array]:
+def column(problem: Any, w: Array, j: int, h: float, r: Array, central: bool) -> tuple[Array, Array]:
     """The change that the step makes in |F| (n,), and the column of differences."""
-    if kind == "cs":
+    below = w[j] - problem.lower[j] if problem.bounded else math.inf
+    above = problem.upper[j] - w[j] if problem.bounded else math.inf
+    if max(below, above) <= 0.0:  # lower == upper: the unknown never moves
+        return np.full(r.size, np.inf), np.zeros(r.size)
+    if not central:
+        room = above if h <= above or above >= below else -below
+        a, fa = moved(problem, w, j, math.copysign(min(h, abs(room)), room), r)
+        return np.abs(fa), fa / a
+    first, second = h, -h
+    if h > min(above, below):  # one-sided, second order
+        room = above if above >= below else -below
+        first = math.copysign(min(h, abs(room) / 2), room)
+        second = 2.0 * first
+    a, fa = moved(problem, w, j, first, r)
+    b, fb = moved(problem, w, j, second, r)
+    return np.abs(fa), (b * b * fa - a * a * fb) / (a * b * (b - a))
+
+
+def moved(problem: Any, w: Array, j: int, h: float, r: Array) -> tuple[float, Array]:
+    """The step that was really made from w_j to w_j + h, and the change in F."""
+    z = w.copy()
+    z[j] += h
+    return z[j] - w[j], problem.difference_residual(z) - r
+
+
+def complex_jacobian(problem: Any, w: Array, n: int) -> Array:
+    """DF(w) (n, m) by complex steps."""
+    J = np.empty((w.size, n))
+    for j in range(w.size):
+        h = COMPLEX * (abs(w[j]) if w[j] != 0.0 else 1.0)
         z = w.astype(complex)
         z[j] += 1j * h
-        return f0, F(z).imag / h
-    below, above = w[j] - low, high - w[j]
-    if max(below, above) <= 0.0:  # lower == upper: the unknown never moves
-        return np.full(f0.size, np.inf), np.zeros(f0.size)
-    if kind == "2-point" and (h <= above or above >= below):
-        steps: tuple[float, ...] = (min(h, above),)
-    elif kind == "2-point":
-        steps = (-min(h, below),)
-    elif h <= min(above, below):
-        steps = (h, -h)
-    else:  # one-sided, second order
-        room = above if above >= below else -below
-        h = min(h, abs(room) / 2)
-        steps = (float(np.copysign(h, room)), float(np.copysign(2 * h, room)))
-    values, exact = [], []
-    for step in steps:
-        z = w.copy()
-        z[j] += step
-        values.append(F(z) - f0)
-        exact.append(z[j] - w[j])  # the step that was really made
-    change = np.abs(values[0])
-    if len(steps) == 1:
-        return change, values[0] / exact[0]
-    (a, b), (fa, fb) = exact, values
-    return change, (b * b * fa - a * a * fb) / (a * b * (b - a))
+        J[j] = problem.complex_values(z).imag / h
+    return J.T

@@ -35,11 +35,11 @@ class TangentKernel:
 
     @cached_property
     def matrix(self) -> Array:
-        return _symmetric(gram(self._J))
+        return _symmetric(gram(self._J, np.zeros(0)))
 
     @cached_property
     def eigenvalues(self) -> Array:
-        K = gram(self._J if self.n <= self.m else self._J.T)
+        K = gram(self._J if self.n <= self.m else self._J.T, np.zeros(0))
         return np.maximum(eigvalsh(K, lower=True, overwrite_a=True), 0.0)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ while kappa(K) is below 1/u), or Householder reflections on (J D)^T (2 n^2 m flo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -30,25 +31,23 @@ def column_blocks(J: Array) -> Iterator[slice]:
         yield slice(start, start + width)
 
 
-def gram(J: Array, d: Array | None = None) -> Array:
-    """Lower triangle of J D^2 J^T, D = diag(d) (d None: the identity), Fortran ordered."""
-    if d is None and J.flags.c_contiguous:
-        return blas.dsyrk(1.0, J.T, trans=1, lower=1)
-    if d is None and J.flags.f_contiguous:
-        return blas.dsyrk(1.0, J, lower=1)
+def gram(J: Array, d: Array) -> Array:
+    """Lower triangle of J D^2 J^T, D = diag(d) (d empty: the identity), Fortran ordered."""
+    if d.size == 0 and J.flags.c_contiguous:
+        return blas.dsyrk(1.0, J.T, trans=1, lower=1)  # type: ignore[no-any-return]
+    if d.size == 0 and J.flags.f_contiguous:
+        return blas.dsyrk(1.0, J, lower=1)  # type: ignore[no-any-return]
     K = np.zeros((J.shape[0], J.shape[0]), order="F")
     for block in column_blocks(J):
-        B = np.array(J[:, block], order="C") if d is None else np.multiply(J[:, block], d[block], order="C")
+        B = np.multiply(J[:, block], d[block] if d.size else 1.0, order="C")
         K = blas.dsyrk(1.0, B.T, beta=1.0, c=K, trans=1, lower=1, overwrite_c=1)
     return K
 
 
-def weighted(J: Array, d: Array | None, columns: Mask | None, *, transposed: bool) -> Array:
-    """J D, or (J D)^T, restricted to the columns, as a new Fortran-ordered array that LAPACK may overwrite."""
-    A = J if columns is None else J[:, columns]
-    if d is not None:
-        A = A * (d if columns is None else d[columns])
-    return np.array(A.T if transposed else A, order="F")
+def weighted(J: Array, d: Array, columns: Mask) -> Array:
+    """J D restricted to the columns, as a new array; d empty: D is the identity."""
+    A = J.copy() if columns.all() else J[:, columns]
+    return A * d[columns] if d.size else A
 
 
 def magnitude(J: Array, w: Array) -> float:
@@ -62,68 +61,128 @@ def magnitude(J: Array, w: Array) -> float:
     return float(np.sqrt(total))
 
 
-class Cholesky:
-    """K = L L^T from its lower triangle, which is overwritten; ``sound`` tells whether K still had the digits."""
+class Cholesky(NamedTuple):
+    """K = L L^T; ``sound`` tells whether K still had the digits."""
 
-    def __init__(self, K: Array) -> None:
-        n = K.shape[0]
-        diagonal = K.ravel(order="K")[:: n + 1]  # a view, since K is contiguous
-        diagonal += 1e-16 * sum(diagonal.tolist()) / n  # lists: ten times faster than reductions where n is small
-        self._L, info = lapack.dpotrf(K, lower=1, clean=0, overwrite_a=1)
-        pivots = self._L.diagonal().tolist()
-        # The smallest pivot squared carries an error of about n u lambda_max: below that it is noise.
-        self.sound = info == 0 and min(pivots) ** 2 > 8 * n * UNIT * max(pivots) ** 2
+    L: Array
+    sound: bool
 
     def solve(self, x: Array) -> Array:
         """K^{-1} x."""
-        return lapack.dpotrs(self._L, x, lower=1)[0]  # type: ignore[no-any-return]
+        return potrs(self.L, x)
 
 
-class Orthogonal:
-    """A = Q R by Householder reflections, A tall and overwritten; with R = U diag(s) V^T where R is near singular.
+def cholesky(K: Array) -> Cholesky:
+    """Factor K from its lower triangle, Fortran ordered, which is overwritten."""
+    n = K.shape[0]
+    shift_diagonal(K, 1e-16)
+    L, info = potrf(K)
+    low, high = diagonal_range(L)
+    # The smallest pivot squared carries an error of about n u lambda_max: below that it is noise.
+    return Cholesky(L, info == 0 and low * low > 8 * n * UNIT * high * high)
+
+
+class Orthogonal(NamedTuple):
+    """A = Q R by Householder reflections, A tall; with R = U diag(s) V^T where R is near singular.
 
     Gives the pseudo-inverses of A and of A^T, of minimum norm where A lacks rank.
     """
 
-    def __init__(self, A: Array) -> None:
-        self.rows, k = A.shape
-        self._lwork = 64 * k
-        self._svd: tuple[Array, Array, Array] | None = None
-        if k == 0:  # no unknown is free: LAPACK refuses empty arrays
-            self._R, self._svd = A[:0], (A[:0], np.zeros(0), A[:0])
-            return
-        self._qr, self._tau, _, _ = lapack.dgeqrf(A, lwork=self._lwork, overwrite_a=1)
-        self._R = np.asfortranarray(np.triu(self._qr[:k]))
-        threshold = 2 * UNIT * self.rows
-        rcond, _ = lapack.dtrcon(self._R)
-        if not rcond > threshold and np.isfinite(self._R).all():
-            U, s, Vt, _ = lapack.dgesdd(self._R)
-            rank = int(np.count_nonzero(s > threshold * s[0]))
-            self._svd = U[:, :rank], s[:rank], Vt[:rank]
+    qr: Array
+    tau: Array
+    R: Array
+    singular: bool
+    U: Array
+    inverse_s: Array  # 1 / s, zero beyond the rank
+    Vt: Array
 
     def least_squares(self, x: Array) -> Array:
         """A^+ x."""
-        z = self._rotate(x, "T")[: self._R.shape[0]]
-        if self._svd is None:
-            return lapack.dtrtrs(self._R, z)[0]  # type: ignore[no-any-return]
-        U, s, Vt = self._svd
-        return ((z @ U) / s) @ Vt
+        z = ormqr(self.qr, self.tau, x, False)[: self.R.shape[0]]
+        if self.singular:
+            return ((z @ self.U) * self.inverse_s) @ self.Vt
+        return trtrs(self.R, z, False)
 
     def whitened(self, x: Array) -> Array:
         """R^{-T} x, whose norm is that of (A^T)^+ x."""
-        if self._svd is None:
-            return lapack.dtrtrs(self._R, x, trans=1)[0]  # type: ignore[no-any-return]
-        U, s, Vt = self._svd
-        return U @ ((Vt @ x) / s)
+        if self.singular:
+            return self.U @ ((self.Vt @ x) * self.inverse_s)
+        return trtrs(self.R, x, True)
 
     def minimum_norm(self, x: Array) -> Array:
         """(A^T)^+ x."""
-        z = np.zeros(self.rows)
-        z[: self._R.shape[0]] = self.whitened(x)
-        return self._rotate(z, "N")
+        z = np.zeros(self.qr.shape[0])
+        z[: self.R.shape[0]] = self.whitened(x)
+        return ormqr(self.qr, self.tau, z, True)
 
-    def _rotate(self, x: Array, trans: str) -> Array:
-        """Q^T x or Q x, Q square."""
-        if self._R.size == 0:
-            return x
-        return lapack.dormqr("L", trans, self._qr, self._tau, x[:, None], self._lwork)[0][:, 0]  # type: ignore[no-any-return]
+
+def orthogonal(A: Array) -> Orthogonal:
+    """Factor A (rows >= columns), Fortran ordered, which is overwritten."""
+    rows, k = A.shape
+    qr, tau = geqrf(A)
+    if k == 0:  # no unknown is free: LAPACK refuses empty arrays
+        return Orthogonal(qr, tau, qr[:0], True, qr[:0], tau, qr[:0])
+    R = np.asfortranarray(np.triu(qr[:k]))
+    threshold = 2 * UNIT * rows
+    if trcon(R) > threshold or not np.isfinite(R).all():
+        return Orthogonal(qr, tau, R, False, R, tau, R)
+    U, s, Vt = gesdd(R)
+    kept = s > threshold * s[0]
+    return Orthogonal(qr, tau, R, True, U, kept / np.where(kept, s, 1.0), Vt)
+
+
+# -- LAPACK and what else is not written alike in both modes; `plsolve.compiled.lapack` has each of them once more -----
+
+
+def shift_diagonal(K: Array, share: float) -> None:
+    """Add to the diagonal of K, contiguous, this share of its mean."""
+    n = K.shape[0]
+    diagonal = K.ravel(order="K")[:: n + 1]  # a view
+    diagonal += share * sum(diagonal.tolist()) / n  # lists: ten times faster than reductions where n is small
+
+
+def diagonal_range(L: Array) -> tuple[float, float]:
+    """The least and the largest diagonal entry."""
+    diagonal = L.diagonal().tolist()
+    return min(diagonal), max(diagonal)
+
+
+def potrf(K: Array) -> tuple[Array, int]:
+    """The Cholesky factor of K, in its place, and 0 if K is positive definite."""
+    return lapack.dpotrf(K, lower=1, clean=0, overwrite_a=1)  # type: ignore[no-any-return]
+
+
+def potrs(L: Array, x: Array) -> Array:
+    """K^{-1} x from the Cholesky factor."""
+    return lapack.dpotrs(L, x, lower=1)[0]  # type: ignore[no-any-return]
+
+
+def geqrf(A: Array) -> tuple[Array, Array]:
+    """Householder vectors and R, in the place of A, and the reflections' factors."""
+    if A.size == 0:
+        return A, np.zeros(0)
+    qr, tau, _, _ = lapack.dgeqrf(A, lwork=64 * A.shape[1], overwrite_a=1)
+    return qr, tau
+
+
+def ormqr(qr: Array, tau: Array, x: Array, forward: bool) -> Array:
+    """Q x (forward) or Q^T x, Q square."""
+    if tau.size == 0:
+        return x
+    lwork = 64 * qr.shape[1]
+    return lapack.dormqr("L", "N" if forward else "T", qr, tau, x[:, None], lwork)[0][:, 0]  # type: ignore[no-any-return]
+
+
+def trtrs(R: Array, x: Array, transposed: bool) -> Array:
+    """R^{-1} x or R^{-T} x, R upper triangular."""
+    return lapack.dtrtrs(R, x, trans=int(transposed))[0]  # type: ignore[no-any-return]
+
+
+def trcon(R: Array) -> float:
+    """The reciprocal condition number of R in the 1-norm, estimated."""
+    return lapack.dtrcon(R)[0]  # type: ignore[no-any-return]
+
+
+def gesdd(R: Array) -> tuple[Array, Array, Array]:
+    """The singular value decomposition U, s, V^T of a square R."""
+    return lapack.dgesdd(R)[:3]  # type: ignore[no-any-return]

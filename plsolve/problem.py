@@ -78,7 +78,7 @@ class Problem:
         self.m = self.w0.size
         self._F, self._jac = F, jac
         self._args: tuple[Any, ...] = args if isinstance(args, tuple) else (args,)
-        self._y = None if y is None else as_vector(y, "y")
+        self.y = np.zeros(0) if y is None else as_vector(y, "y")
         self.bounded = False
         self.lower = self.upper = np.zeros(0)
         if bounds is not None:
@@ -89,31 +89,33 @@ class Problem:
         self.nfev = self.njev = self.nfev_jac = 0
         self._rng = rng
         self._pair: tuple[Array, Any] | None = None
-        self._full_F, self._full_jac, self._rows_F, self._rows_jac = self._rows_protocol()
+        self._full_F, self._full_jac, self._rows_F, self._rows_jac = self._rows_protocol(y is None)
         self.nfev += 1
         with BestAttached(self.w0):
             f0 = self._call(self.w0)
-        if self._y is not None and self._y.size != f0.size:
-            raise ValueError(f"`y` must have as many entries as F(w0), {f0.size}, got {self._y.size}.")
+        if y is None:
+            self.y = np.zeros(f0.size)
+        if self.y.size != f0.size:
+            raise ValueError(f"`y` must have as many entries as F(w0), {f0.size}, got {self.y.size}.")
         check_finite(f0, "F(w0)")
         self.n = f0.size
-        self.r0 = f0.copy() if self._y is None else f0 - self._y
-        self._size_y = 0.0 if self._y is None else norm(self._y)
-        self.target = tol * max(self._size_y, norm(f0))
+        self.r0 = f0 - self.y
+        self.size_y = norm(self.y)
+        self.target = tol * max(self.size_y, norm(f0))
 
-    def _as_scale(self, x_scale: Any) -> Array | None:
+    def _as_scale(self, x_scale: Any) -> Array:
         if isinstance(x_scale, str):
             if x_scale != "jac":
                 raise ValueError(f"`x_scale` must be 'jac' or positive numbers, got {x_scale!r}.")
-            return None
+            return np.zeros(0)
         if isinstance(x_scale, float) and x_scale == 1.0:
-            return None
+            return np.zeros(0)
         scale = as_float(x_scale, "x_scale")
         if scale.shape not in ((), (1,), (self.m,)):
             raise ValueError(f"`x_scale` must be a number or have shape ({self.m},), got {scale.shape}.")
         if not (np.isfinite(scale).all() and (scale > 0).all()):
             raise ValueError(f"`x_scale` must be positive and finite, got {x_scale!r}.")
-        return None if (scale == 1.0).all() else np.array(np.broadcast_to(scale, (self.m,)))
+        return np.zeros(0) if (scale == 1.0).all() else np.array(np.broadcast_to(scale, (self.m,)))
 
     @cached_property
     def rng(self) -> np.random.Generator:
@@ -121,14 +123,14 @@ class Problem:
 
     # -- F ------------------------------------------------------------------------------------------------------------
 
-    def _rows_protocol(self) -> tuple[dict[str, Any], dict[str, Any], bool, bool]:
+    def _rows_protocol(self, no_target: bool) -> tuple[dict[str, Any], dict[str, Any], bool, bool]:
         """Keywords for full evaluations of F and jac, and whether each takes `rows`."""
         found = []
         for function in (self._F, self._jac if callable(self._jac) else None):
             takes, required = takes_rows(function, len(self._args))
-            if required and self._y is None:
+            if required and no_target:
                 raise ValueError("`y` is required when F or jac has a parameter `rows` without a default.")
-            found.append((takes, {"rows": np.arange(self._y.size)} if required and self._y is not None else {}))
+            found.append((takes, {"rows": np.arange(self.y.size)} if required else {}))
         return found[0][1], found[1][1], found[0][0], found[1][0]
 
     def _vector(self, f: Any, size: int | None) -> Array:
@@ -156,8 +158,7 @@ class Problem:
     def residual(self, w: Array) -> Array:
         """F(w) - y (n,), a new array, which may be non-finite."""
         self.nfev += 1
-        f = self._call(w, self.n)
-        return f.copy() if self._y is None else f - self._y
+        return self._call(w, self.n) - self.y
 
     def residual_rows(self, w: Array, rows: Indices) -> Array:
         """The residual of some equations (s,); all are evaluated where F has no `rows`."""
@@ -170,7 +171,7 @@ class Problem:
             f = self._vector(f, rows.size)
         else:
             f = self._call(w, self.n)[rows]
-        return f.copy() if self._y is None else f - self._y[rows]
+        return f - self.y[rows]
 
     # -- J ------------------------------------------------------------------------------------------------------------
 
@@ -216,18 +217,20 @@ class Problem:
                 self.residual(w)
             assert self._pair is not None
             return self._matrix(self._pair[1], self.n)
-        kind = self._jac or ("3-point" if precise else "2-point")
-        lower, upper = (self.lower, self.upper) if self.bounded else (np.full(self.m, -np.inf), np.full(self.m, np.inf))
-        magnitude = np.abs(r) if self._y is None else np.abs(r) + np.abs(self._y)
-        return differences.jacobian(self._difference_residual, w, kind, r, magnitude, lower, upper)
+        if self._jac == "cs":
+            return differences.complex_jacobian(self, w, self.n)
+        central = self._jac == "3-point" or (self._jac is None and precise)
+        return differences.jacobian(self, w, r, np.abs(r) + np.abs(self.y), central)
 
-    def _difference_residual(self, w: Array) -> Array:
-        """F - y at a point of a difference scheme, which may be complex."""
+    def difference_residual(self, w: Array) -> Array:
+        """F - y at a point of a difference scheme."""
         self.nfev_jac += 1
-        if np.iscomplexobj(w):
-            return np.asarray(self._F(w, *self._args, **self._full_F)).reshape(self.n)
-        f = self._call(w, self.n)
-        return f.copy() if self._y is None else f - self._y
+        return self._call(w, self.n) - self.y
+
+    def complex_values(self, z: Any) -> Any:
+        """F at a complex point."""
+        self.nfev_jac += 1
+        return np.asarray(self._F(z, *self._args, **self._full_F)).reshape(self.n)
 
     def _matrix(self, J: Any, rows: int) -> Any:
         """What jac returned, as a float64 array, a CSR matrix or a LinearOperator of shape (rows, m)."""
@@ -252,7 +255,7 @@ class Problem:
             size = np.sqrt(np.asarray(J.multiply(J).sum(axis=0)).ravel())
         else:
             size = np.concatenate([np.sqrt(np.einsum("ij,ij->j", B, B)) for B in (J[:, c] for c in column_blocks(J))])
-        if self.scale is None:
+        if self.scale.size == 0:
             self._largest = np.where(size == 0.0, 1.0, size)
         self._largest = np.maximum(self._largest, size)
         self.scale = 1.0 / self._largest
@@ -276,8 +279,7 @@ class Problem:
 
     def rounding_level(self, w: Array, r: Array, T: Tangent) -> float:
         """The size of ||r|| that rounding in F alone can make: 4 u (||F|| + ||y|| + || |J| |w| ||)."""
-        f = norm(r if self._y is None else r + self._y)
-        return 4 * UNIT * (f + self._size_y + T.magnitude(w))
+        return 4 * UNIT * (norm(r + self.y) + self.size_y + T.magnitude(w))
 
 
 def _take(J: Any, rows: Indices) -> Any:

@@ -12,13 +12,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import scipy.sparse as sps
 import scipy.sparse.linalg as spla
 
-from plsolve.linalg import UNIT, Array, Cholesky, Mask, Orthogonal, gram, magnitude, norm, weighted
+from plsolve.linalg import (
+    UNIT,
+    Array,
+    Cholesky,
+    Mask,
+    Orthogonal,
+    cholesky,
+    gram,
+    magnitude,
+    norm,
+    orthogonal,
+    weighted,
+)
 
 _FEW = 4096  # a sparse or operator J with fewer entries than this is handled as a dense one
 _DENSE_ENTRIES = 20_000_000  # an operator with no more entries (160 MB) is formed
@@ -47,48 +59,66 @@ class KernelInverse:
 
     dual, orthogonal = True, False
 
-    def __init__(self, tangent: Tangent, free: Mask | None, solve_gram: Callable[[Array], Array], sound: bool) -> None:
+    def __init__(self, tangent: Tangent, free: Mask, solve_gram: Callable[[Array], Array], sound: bool) -> None:
         self._tangent, self._free, self._solve_gram = tangent, free, solve_gram
         self.sound = sound
 
     def solve(self, x: Array) -> Array:
-        return self._tangent.raised(self._tangent.adjoint(self._solve_gram(x)), self._free)
+        return np.where(self._free, self._tangent.raised(self._tangent.adjoint(self._solve_gram(x))), 0.0)
 
     def length(self, x: Array) -> float:
         return math.sqrt(max(x.dot(self._solve_gram(x)), 0.0))
 
 
 class DirectInverse:
-    """J^+ x = D A^+ x from a solver for A = J D on the free unknowns alone."""
+    """J^+ x = D A^+ x from a solver for A = J D, which gives A^+ x on the free unknowns alone."""
+
+    sound = True
 
     def __init__(
-        self,
-        tangent: Tangent,
-        free: Mask | None,
-        solve: Callable[[Array], Array],
-        whitened: Callable[[Array], Array],
-        *,
-        dual: bool,
-        orthogonal: bool,
+        self, tangent: Tangent, free: Mask, solve: Callable[[Array], Array], *, dual: bool, orthogonal: bool
     ) -> None:
-        self._scale, self._free, self._solve, self._whitened = tangent.scale, free, solve, whitened
-        self.dual, self.orthogonal, self.sound = dual, orthogonal, True
+        self._tangent, self._free, self._solve = tangent, free, solve
+        self.dual, self.orthogonal = dual, orthogonal
 
     def solve(self, x: Array) -> Array:
-        p = self._solve(x)
-        if self._free is not None:
-            p, part = np.zeros(self._free.size), p
-            p[self._free] = part
-        return p if self._scale is None else self._scale * p
+        p = np.zeros(self._free.size)
+        p[self._free] = self._solve(x)
+        return self._tangent.scaled(p)
 
     def length(self, x: Array) -> float:
-        return norm(self._whitened(x))
+        return norm(self._solve(x))
+
+
+class DenseInverse(NamedTuple):
+    """J^+ of an array: by the kernel (K), or by Householder reflections (Q) on (J D)^T, for n > m on J D itself."""
+
+    T: DenseTangent
+    free: Mask
+    K: Cholesky
+    Q: Orthogonal
+    dual: bool
+    orthogonal: bool
+    sound: bool
+
+    def solve(self, x: Array) -> Array:
+        if not self.orthogonal:
+            p = self.T.raised(self.T.adjoint(self.K.solve(x)))
+            return np.where(self.free, p, 0.0)
+        p = np.zeros(self.free.size)
+        p[self.free] = self.Q.minimum_norm(x) if self.dual else self.Q.least_squares(x)
+        return self.T.scaled(p)
+
+    def length(self, x: Array) -> float:
+        if not self.orthogonal:
+            return math.sqrt(max(x.dot(self.K.solve(x)), 0.0))
+        return norm(self.Q.whitened(x) if self.dual else self.Q.least_squares(x))
 
 
 class Tangent:
-    """What the three kinds of J share: products and the metric ||p / scale|| of the step (scale None: all ones)."""
+    """What the three kinds of J share: products and the metric ||p / scale|| of the step (scale empty: all ones)."""
 
-    def __init__(self, J: Any, scale: Array | None) -> None:
+    def __init__(self, J: Any, scale: Array) -> None:
         self.J, self.scale = J, scale
         self.shape: tuple[int, int] = J.shape
 
@@ -100,26 +130,31 @@ class Tangent:
         """J^T z."""
         return self.J.T.dot(z)  # type: ignore[no-any-return]
 
+    def scaled(self, p: Array) -> Array:
+        """D p, D = diag(scale)."""
+        return self.scale * p if self.scale.size else p
+
+    def unscaled(self, p: Array) -> Array:
+        """D^{-1} p."""
+        return p / self.scale if self.scale.size else p
+
     def norm(self, p: Array) -> float:
         """||p / scale||."""
-        return norm(p if self.scale is None else p / self.scale)
+        return norm(self.unscaled(p))
 
     def dot(self, p: Array, q: Array) -> float:
         """The inner product of that norm."""
-        return float(p.dot(q) if self.scale is None else (p / self.scale).dot(q / self.scale))
+        return float(self.unscaled(p).dot(self.unscaled(q)))
 
-    def raised(self, g: Array, free: Mask | None) -> Array:
-        """D^2 g, zero where not free: the gradient g as a direction in the metric of the step."""
-        p = g if self.scale is None else self.scale * (self.scale * g)
-        return p if free is None else np.where(free, p, 0.0)
+    def raised(self, g: Array) -> Array:
+        """D^2 g: the gradient g as a direction in the metric of the step."""
+        return self.scaled(self.scaled(g))
 
-    def weights(self, free: Mask | None) -> Array | None:
-        """The diagonal of D restricted to the free unknowns; None stands for ones."""
-        if free is None:
-            return self.scale
-        return free.astype(np.float64) if self.scale is None else np.where(free, self.scale, 0.0)
+    def weights(self, free: Mask) -> Array:
+        """The diagonal of D restricted to the free unknowns; empty: all ones."""
+        return self.scale if free.all() else self.scaled(free.astype(np.float64))
 
-    def inverse(self, free: Mask | None, orthogonal: bool) -> Inverse:
+    def inverse(self, free: Mask, orthogonal: bool) -> Inverse:
         """The pseudo-inverse of J on the free unknowns; orthogonal True asks for the accurate factorisation."""
         raise NotImplementedError
 
@@ -138,16 +173,22 @@ class DenseTangent(Tangent):
     def magnitude(self, w: Array) -> float:
         return magnitude(self.J, w)
 
-    def inverse(self, free: Mask | None, orthogonal: bool) -> Inverse:
-        n, m = self.shape
-        if n > count(m, free):
-            Q = Orthogonal(weighted(self.J, self.scale, free, transposed=False))
-            return DirectInverse(self, free, Q.least_squares, Q.least_squares, dual=False, orthogonal=True)
-        if orthogonal:
-            Q = Orthogonal(weighted(self.J, self.scale, free, transposed=True))
-            return DirectInverse(self, free, Q.minimum_norm, Q.whitened, dual=True, orthogonal=True)
-        K = Cholesky(gram(self.J, self.weights(free)))
-        return KernelInverse(self, free, K.solve, K.sound)
+    def inverse(self, free: Mask, orthogonal: bool) -> Inverse:
+        return dense_inverse(self, free, orthogonal)
+
+
+def dense_inverse(T: DenseTangent, free: Mask, by_reflections: bool) -> DenseInverse:
+    """Cholesky of the n x n kernel, or Householder reflections where asked for or n > m."""
+    n = T.J.shape[0]
+    none, empty = np.empty((0, 0)).T, np.empty(0)
+    dual = n <= np.count_nonzero(free)
+    if dual and not by_reflections:
+        K = cholesky(gram(T.J, T.weights(free)))
+        Q = Orthogonal(none, empty, none, False, none, empty, none)
+        return DenseInverse(T, free, K, Q, True, False, K.sound)
+    A = weighted(T.J, T.scale, free)
+    Q = orthogonal(np.asfortranarray(A.T if dual else A))
+    return DenseInverse(T, free, Cholesky(none, False), Q, dual, True, True)
 
 
 class SparseTangent(Tangent):
@@ -159,19 +200,19 @@ class SparseTangent(Tangent):
     def toarray(self) -> Array:
         return self.J.toarray()  # type: ignore[no-any-return]
 
-    def inverse(self, free: Mask | None, orthogonal: bool) -> Inverse:
+    def inverse(self, free: Mask, orthogonal: bool) -> Inverse:
         n, m = self.shape
         if n * m <= _FEW:
             return DenseTangent(self.toarray(), self.scale).inverse(free, orthogonal)
         d = self.weights(free)
-        A = self.J if d is None else self.J @ sps.diags_array(d)
-        dual = n <= count(m, free)
+        A = self.J if d.size == 0 else self.J @ sps.diags_array(d)
+        dual = n <= np.count_nonzero(free)
         if orthogonal:
             return iterative(self, free, spla.aslinearoperator(A), dual)
         K = (A @ A.T if dual else A.T @ A).tocsc()
         k = K.shape[0]
         if dual and k <= _KERNEL_ROWS and K.nnz > 0.1 * k * k:
-            kernel = Cholesky(np.asfortranarray(K.toarray()))
+            kernel = cholesky(np.asfortranarray(K.toarray()))
             return KernelInverse(self, free, kernel.solve, kernel.sound)
         shift = K.diagonal()
         shift = 1e-16 * shift.mean() + (shift == 0.0)  # a column that is held or unused has an empty row in A^T A
@@ -191,15 +232,15 @@ class SparseTangent(Tangent):
         def least_squares(x: Array) -> Array:
             p = lu.solve(A.T @ x)
             p += lu.solve(A.T @ (x - A @ p))  # corrected seminormal equations: about as accurate as QR
-            return p if free is None else p[free]
+            return p[free]
 
-        return DirectInverse(self, free, least_squares, least_squares, dual=False, orthogonal=False)
+        return DirectInverse(self, free, least_squares, dual=False, orthogonal=False)
 
 
 class OperatorTangent(Tangent):
     """J is a LinearOperator; with a method ``gram()`` the kernel comes from there."""
 
-    def __init__(self, J: Any, scale: Array | None) -> None:
+    def __init__(self, J: Any, scale: Array) -> None:
         super().__init__(J, scale)
         self._dense: DenseTangent | None = None
 
@@ -221,36 +262,36 @@ class OperatorTangent(Tangent):
             unit[i] = 0.0
         return J
 
-    def inverse(self, free: Mask | None, orthogonal: bool) -> Inverse:
+    def inverse(self, free: Mask, orthogonal: bool) -> Inverse:
         n, m = self.shape
         d = self.weights(free)
-        dual = n <= count(m, free)
-        if dual and d is None and not orthogonal and self._dense is None and hasattr(self.J, "gram"):
-            kernel = Cholesky(np.array(self.J.gram(), dtype=np.float64, order="F"))
+        dual = n <= np.count_nonzero(free)
+        if dual and d.size == 0 and not orthogonal and self._dense is None and hasattr(self.J, "gram"):
+            kernel = cholesky(np.array(self.J.gram(), dtype=np.float64, order="F"))
             return KernelInverse(self, free, kernel.solve, kernel.sound)
         if n * m <= _DENSE_ENTRIES:
             if self._dense is None:
                 self._dense = DenseTangent(self.toarray(), self.scale)
             return self._dense.inverse(free, orthogonal)
         if dual and not orthogonal and n <= _KERNEL_ROWS:
-            kernel = Cholesky(self._gram(None if d is None else d * d))
+            kernel = cholesky(self._gram(d * d))
             return KernelInverse(self, free, kernel.solve, kernel.sound)
         A = spla.aslinearoperator(self.J)
-        return iterative(self, free, A if d is None else A @ spla.aslinearoperator(sps.diags_array(d)), dual)
+        return iterative(self, free, A if d.size == 0 else A @ spla.aslinearoperator(sps.diags_array(d)), dual)
 
-    def _gram(self, d2: Array | None) -> Array:
+    def _gram(self, d2: Array) -> Array:
         n = self.shape[0]
         K = np.empty((n, n), order="F")
         unit = np.zeros(n)
         for j in range(n):
             unit[j] = 1.0
             column = self.adjoint(unit)
-            K[:, j] = self.apply(column if d2 is None else d2 * column)
+            K[:, j] = self.apply(d2 * column if d2.size else column)
             unit[j] = 0.0
         return K
 
 
-def iterative(tangent: Tangent, free: Mask | None, A: Any, dual: bool) -> Inverse:
+def iterative(tangent: Tangent, free: Mask, A: Any, dual: bool) -> Inverse:
     """J^+ by LSMR on A = J D: the minimum-norm least-squares solution at any rank, with products only."""
 
     def least_squares(x: Array) -> Array:
@@ -258,17 +299,12 @@ def iterative(tangent: Tangent, free: Mask | None, A: Any, dual: bool) -> Invers
         if size == 0.0:
             return np.zeros(A.shape[1])
         p = spla.lsmr(A, x / size, atol=1e-14, btol=1e-14, conlim=0.0, maxiter=4 * max(A.shape))[0]
-        return size * p if free is None else size * p[free]
+        return size * p[free]
 
-    return DirectInverse(tangent, free, least_squares, least_squares, dual=dual, orthogonal=True)
-
-
-def count(m: int, free: Mask | None) -> int:
-    """How many of m unknowns are free."""
-    return m if free is None else int(np.count_nonzero(free))
+    return DirectInverse(tangent, free, least_squares, dual=dual, orthogonal=True)
 
 
-def tangent(J: Any, scale: Array | None) -> Tangent:
+def tangent(J: Any, scale: Array) -> Tangent:
     """The tangent of the kind that J is."""
     if isinstance(J, np.ndarray):
         return DenseTangent(J, scale)

@@ -21,7 +21,7 @@ def verdict(problem: Problem, w: Array, r: Array, T: Tangent) -> int:
     r2 = float(r.dot(r))
     if M == 0.0 or norm(g) * norm(w) <= INSENSITIVE * r2:
         return int(Status.STATIONARY)
-    p = problem.move(w, T.raised(g, None) / -M) - w
+    p = problem.move(w, T.raised(g) / -M) - w
     return int(Status.STATIONARY if -float(g.dot(p)) <= 100.0 * FLAT * r2 else Status.STALLED)
 
 
@@ -32,6 +32,6 @@ def largest_eigenvalue(T: Tangent, z: Array) -> float:
         length = norm(z)
         if length == 0.0:
             break
-        z = T.apply(T.raised(T.adjoint(z / length), None))
+        z = T.apply(T.raised(T.adjoint(z / length)))
         size = norm(z)
     return size

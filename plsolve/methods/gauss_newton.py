@@ -61,7 +61,7 @@ class Newton(NamedTuple):
     Jgn: Array
     length: float  # ||gn||
     potential: float  # ||r||^2 - ||r + J gn||^2
-    free: Mask | None
+    free: Mask
     stays: bool
 
 
@@ -136,16 +136,16 @@ def reduction(r: Array, Jp: Array) -> float:
     return -float((2.0 * r + Jp).dot(Jp))
 
 
-def free_unknowns(problem: Problem, T: Tangent, w: Array, r: Array) -> Mask | None:
-    """The unknowns that are not held at a bound by the gradient; None: all."""
+def free_unknowns(problem: Problem, T: Tangent, w: Array, r: Array) -> Mask:
+    """The unknowns that are not held at a bound by the gradient."""
     if not problem.bounded:
-        return None
+        return np.ones(w.size, np.bool_)
     g = T.adjoint(r)
     held = ((w <= problem.lower) & (g >= 0.0)) | ((w >= problem.upper) & (g <= 0.0))
-    return ~held if held.any() else None
+    return ~held
 
 
-def newton(T: Tangent, r: Array, free: Mask | None, orthogonal: bool) -> Newton:
+def newton(T: Tangent, r: Array, free: Mask, orthogonal: bool) -> Newton:
     """gn = -J^+ r, by the kernel while its Cholesky factor has digits, else by the orthogonal factorisation."""
     H = T.inverse(free, orthogonal)
     if not H.sound:
@@ -257,7 +257,7 @@ def doubled(problem: Problem, w: Array, model: Newton, best: Trial, size: float)
 def dogleg(model: Newton, r: Array, radius: float) -> tuple[Array, Array]:
     """Powell's step p of length radius, and J p: down the gradient to its least loss in the model, then towards gn."""
     T = model.T
-    sd = -T.raised(T.adjoint(r), model.free)
+    sd = np.where(model.free, -T.raised(T.adjoint(r)), 0.0)
     Jsd = T.apply(sd)
     curvature, length = float(Jsd.dot(Jsd)), T.norm(sd)
     t = -float(r.dot(Jsd)) / curvature if curvature > 0.0 else 0.0
@@ -279,7 +279,7 @@ def within_bounds(problem: Problem, model: Newton, w: Array, r: Array, p: Array,
     cut = (t < problem.lower) | (t > problem.upper)
     if not cut.any():
         return p
-    T, free = model.T, np.ones(w.size, np.bool_) if model.free is None else model.free
+    T, free = model.T, model.free
     p = problem.project(t) - w
     for _ in range(10):
         free = free & ~cut
@@ -297,7 +297,7 @@ def within_bounds(problem: Problem, model: Newton, w: Array, r: Array, p: Array,
         uncut, p = p, problem.project(t) - w
         if not cut.any() or reduction(r, T.apply(p)) >= WORTH * reduction(r, T.apply(uncut)):
             break
-    sd = -T.raised(T.adjoint(r), model.free)
+    sd = np.where(model.free, -T.raised(T.adjoint(r)), 0.0)
     t_sd = radius / max(T.norm(sd), 1e-300)
     best = reduction(r, T.apply(p))
     for _ in range(30):

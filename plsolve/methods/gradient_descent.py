@@ -42,7 +42,7 @@ def init(problem: Problem, rule: int, eta: float) -> State:
 def step(problem: Problem, s: State) -> State:
     T = problem.linearise(s.w, s.r, False)
     g = T.adjoint(s.r)
-    d = -T.raised(g, None)
+    d = -T.raised(g)
     r2 = float(s.r.dot(s.r))
     M = s.smoothness if s.smoothness > 0.0 else largest_eigenvalue(T, s.r)
     eta = step_size(T, s.rule, s.eta, M, d, float(g.dot(d)), r2)

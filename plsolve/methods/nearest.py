@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
+
 from plsolve.linalg import Array, norm
 from plsolve.problem import Problem
 from plsolve.stopping import RUNNING, Status
@@ -38,9 +40,10 @@ def init(problem: Problem, w: Array, r: Array, nit: int) -> State:
 
 
 def step(problem: Problem, s: State) -> State:
-    T = tangent(problem.linearise(s.w, s.r, True).J, None)  # distances are in w, whatever x_scale
-    H = T.inverse(None, False)
-    H = H if H.sound else T.inverse(None, True)
+    T = tangent(problem.linearise(s.w, s.r, True).J, np.zeros(0))  # distances are in w, whatever x_scale
+    free = np.ones(s.w.size, np.bool_)
+    H = T.inverse(free, False)
+    H = H if H.sound else T.inverse(free, True)
     way = problem.w0 - s.w
     d = way - H.solve(T.apply(way))
     if norm(d) <= KKT * norm(way):

@@ -65,7 +65,7 @@ def step(problem: Problem, s: State) -> State:
     rows = problem.rng.integers(0, n, s.batch)
     r = problem.residual_rows(s.w, rows)
     T = problem.linearise_rows(s.w, rows)
-    p = direction(T, r, s.rule, s.eta * n / s.batch)
+    p = direction(T, s.w, r, s.rule, s.eta * n / s.batch)
     w = problem.project(s.w + p)
     nit, length = s.nit + 1, T.norm(p)
     epoch = (n + s.batch - 1) // s.batch
@@ -77,13 +77,14 @@ def step(problem: Problem, s: State) -> State:
     return checked(problem, s, w, nit, length)
 
 
-def direction(T: Tangent, r: Array, rule: int, eta: float) -> Array:
+def direction(T: Tangent, w: Array, r: Array, rule: int, eta: float) -> Array:
     """The step on a batch: down its gradient, or (KACZMARZ) Gauss-Newton on its equations (theory 5.4, 5.5)."""
     if rule == KACZMARZ:
-        H = T.inverse(None, False)
-        return -(H if H.sound else T.inverse(None, True)).solve(r)
+        free = np.ones(w.size, np.bool_)
+        H = T.inverse(free, False)
+        return -(H if H.sound else T.inverse(free, True)).solve(r)
     g = T.adjoint(r)
-    d = -T.raised(g, None)
+    d = -T.raised(g)
     if rule == POLYAK:
         slope = float(g.dot(d))
         return float(r.dot(r)) / -slope * d if slope < 0.0 else d
@@ -122,7 +123,7 @@ def constants(T: Tangent, r: Array) -> tuple[float, float]:
 def largest_row(T: Tangent) -> float:
     """max_i K_ii."""
     J = T.J if isinstance(T.J, np.ndarray) or hasattr(T.J, "multiply") else T.toarray()
-    if T.scale is not None:
+    if T.scale.size:
         J = J * T.scale if isinstance(J, np.ndarray) else J.multiply(T.scale)
     squares = np.einsum("ij,ij->i", J, J) if isinstance(J, np.ndarray) else J.multiply(J).sum(axis=1)
     return float(np.max(squares))
