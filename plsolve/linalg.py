@@ -34,9 +34,9 @@ def column_blocks(J: Array) -> Iterator[slice]:
 def gram(J: Array, d: Array) -> Array:
     """Lower triangle of J D^2 J^T, D = diag(d) (d empty: the identity), Fortran ordered."""
     if d.size == 0 and J.flags.c_contiguous:
-        return blas.dsyrk(1.0, J.T, trans=1, lower=1)  # type: ignore[no-any-return]
+        return blas.dsyrk(1.0, J.T, trans=1, lower=1)
     if d.size == 0 and J.flags.f_contiguous:
-        return blas.dsyrk(1.0, J, lower=1)  # type: ignore[no-any-return]
+        return blas.dsyrk(1.0, J, lower=1)
     K = np.zeros((J.shape[0], J.shape[0]), order="F")
     for block in column_blocks(J):
         B = np.multiply(J[:, block], d[block] if d.size else 1.0, order="C")
@@ -45,9 +45,10 @@ def gram(J: Array, d: Array) -> Array:
 
 
 def weighted(J: Array, d: Array, columns: Mask) -> Array:
-    """J D restricted to the columns, as a new array; d empty: D is the identity."""
-    A = J.copy() if columns.all() else J[:, columns]
-    return A * d[columns] if d.size else A
+    """J D restricted to the columns, as a new array; d empty: D is the identity, columns empty: all."""
+    if columns.size == 0:
+        return J * d if d.size else J.copy()
+    return J[:, columns] * d[columns] if d.size else J[:, columns]
 
 
 def magnitude(J: Array, w: Array) -> float:
@@ -149,7 +150,7 @@ def diagonal_range(L: Array) -> tuple[float, float]:
 
 def potrf(K: Array) -> tuple[Array, int]:
     """The Cholesky factor of K, in its place, and 0 if K is positive definite."""
-    return lapack.dpotrf(K, lower=1, clean=0, overwrite_a=1)  # type: ignore[no-any-return]
+    return lapack.dpotrf(K, lower=1, clean=0, overwrite_a=1)
 
 
 def potrs(L: Array, x: Array) -> Array:
@@ -185,4 +186,4 @@ def trcon(R: Array) -> float:
 
 def gesdd(R: Array) -> tuple[Array, Array, Array]:
     """The singular value decomposition U, s, V^T of a square R."""
-    return lapack.dgesdd(R)[:3]  # type: ignore[no-any-return]
+    return lapack.dgesdd(R)[:3]

@@ -2,7 +2,7 @@
 
 A tangent offers ``apply(v)`` = J v, ``adjoint(z)`` = J^T z, the metric of the step (``norm``, ``dot``, ``raised``) and
 ``inverse(free)``, the pseudo-inverse of J on the free unknowns in that metric: x -> the smallest p, measured by
-||p / scale||, that minimises ||x - J p|| with p = 0 where ``free`` is False.
+||p / scale||, that minimises ||x - J p|| with p = 0 where ``free`` is False. An empty ``free`` stands for all True.
 
 Three kinds of J: dense array, scipy.sparse, LinearOperator. Three kinds of pseudo-inverse: through the n x n tangent
 kernel (n <= number of free unknowns, theory 7.1), by QR of J itself (n larger), and iterative (neither fits).
@@ -40,18 +40,42 @@ _KERNEL_ROWS = 8192  # beyond, no n x n matrix is made (512 MiB)
 class Inverse(Protocol):
     """The pseudo-inverse of J on the free unknowns."""
 
-    #: False: the factorisation has lost its digits, ask for the orthogonal one.
-    sound: bool
-    #: True: as accurate as J allows; there is nothing better to ask for.
-    orthogonal: bool
-    #: True: n <= free unknowns, so that J p = x is solvable for full-rank J.
-    dual: bool
+    @property
+    def sound(self) -> bool:
+        """False: the factorisation has lost its digits, ask for the orthogonal one."""
+
+    @property
+    def orthogonal(self) -> bool:
+        """As accurate as J allows; there is nothing better to ask for."""
+
+    @property
+    def dual(self) -> bool:
+        """n <= free unknowns, so that J p = x is solvable for full-rank J."""
 
     def solve(self, x: Array) -> Array:
         """J^+ x (m,)."""
 
     def length(self, x: Array) -> float:
         """||J^+ x|| in the metric of the step."""
+
+
+def count(free: Mask, m: int) -> int:
+    """How many of m unknowns are free."""
+    return int(np.count_nonzero(free)) if free.size else m
+
+
+def only(free: Mask, p: Array) -> Array:
+    """p, zero where not free."""
+    return np.where(free, p, 0.0) if free.size else p
+
+
+def spread(free: Mask, q: Array) -> Array:
+    """The vector that is q on the free unknowns and zero elsewhere."""
+    if free.size == 0:
+        return q
+    p = np.zeros(free.size)
+    p[free] = q
+    return p
 
 
 class KernelInverse:
@@ -64,7 +88,7 @@ class KernelInverse:
         self.sound = sound
 
     def solve(self, x: Array) -> Array:
-        return np.where(self._free, self._tangent.raised(self._tangent.adjoint(self._solve_gram(x))), 0.0)
+        return only(self._free, self._tangent.raised(self._tangent.adjoint(self._solve_gram(x))))
 
     def length(self, x: Array) -> float:
         return math.sqrt(max(x.dot(self._solve_gram(x)), 0.0))
@@ -82,9 +106,7 @@ class DirectInverse:
         self.dual, self.orthogonal = dual, orthogonal
 
     def solve(self, x: Array) -> Array:
-        p = np.zeros(self._free.size)
-        p[self._free] = self._solve(x)
-        return self._tangent.scaled(p)
+        return self._tangent.scaled(spread(self._free, self._solve(x)))
 
     def length(self, x: Array) -> float:
         return norm(self._solve(x))
@@ -103,11 +125,9 @@ class DenseInverse(NamedTuple):
 
     def solve(self, x: Array) -> Array:
         if not self.orthogonal:
-            p = self.T.raised(self.T.adjoint(self.K.solve(x)))
-            return np.where(self.free, p, 0.0)
-        p = np.zeros(self.free.size)
-        p[self.free] = self.Q.minimum_norm(x) if self.dual else self.Q.least_squares(x)
-        return self.T.scaled(p)
+            return only(self.free, self.T.raised(self.T.adjoint(self.K.solve(x))))
+        p = self.Q.minimum_norm(x) if self.dual else self.Q.least_squares(x)
+        return self.T.scaled(spread(self.free, p))
 
     def length(self, x: Array) -> float:
         if not self.orthogonal:
@@ -152,7 +172,7 @@ class Tangent:
 
     def weights(self, free: Mask) -> Array:
         """The diagonal of D restricted to the free unknowns; empty: all ones."""
-        return self.scale if free.all() else self.scaled(free.astype(np.float64))
+        return self.scaled(free.astype(np.float64)) if free.size else self.scale
 
     def inverse(self, free: Mask, orthogonal: bool) -> Inverse:
         """The pseudo-inverse of J on the free unknowns; orthogonal True asks for the accurate factorisation."""
@@ -179,9 +199,9 @@ class DenseTangent(Tangent):
 
 def dense_inverse(T: DenseTangent, free: Mask, by_reflections: bool) -> DenseInverse:
     """Cholesky of the n x n kernel, or Householder reflections where asked for or n > m."""
-    n = T.J.shape[0]
+    n, m = T.J.shape
     none, empty = np.empty((0, 0)).T, np.empty(0)
-    dual = n <= np.count_nonzero(free)
+    dual = n <= count(free, m)
     if dual and not by_reflections:
         K = cholesky(gram(T.J, T.weights(free)))
         Q = Orthogonal(none, empty, none, False, none, empty, none)
@@ -206,7 +226,7 @@ class SparseTangent(Tangent):
             return DenseTangent(self.toarray(), self.scale).inverse(free, orthogonal)
         d = self.weights(free)
         A = self.J if d.size == 0 else self.J @ sps.diags_array(d)
-        dual = n <= np.count_nonzero(free)
+        dual = n <= count(free, m)
         if orthogonal:
             return iterative(self, free, spla.aslinearoperator(A), dual)
         K = (A @ A.T if dual else A.T @ A).tocsc()
@@ -232,7 +252,7 @@ class SparseTangent(Tangent):
         def least_squares(x: Array) -> Array:
             p = lu.solve(A.T @ x)
             p += lu.solve(A.T @ (x - A @ p))  # corrected seminormal equations: about as accurate as QR
-            return p[free]
+            return p[free] if free.size else p
 
         return DirectInverse(self, free, least_squares, dual=False, orthogonal=False)
 
@@ -265,7 +285,7 @@ class OperatorTangent(Tangent):
     def inverse(self, free: Mask, orthogonal: bool) -> Inverse:
         n, m = self.shape
         d = self.weights(free)
-        dual = n <= np.count_nonzero(free)
+        dual = n <= count(free, m)
         if dual and d.size == 0 and not orthogonal and self._dense is None and hasattr(self.J, "gram"):
             kernel = cholesky(np.array(self.J.gram(), dtype=np.float64, order="F"))
             return KernelInverse(self, free, kernel.solve, kernel.sound)
@@ -299,7 +319,7 @@ def iterative(tangent: Tangent, free: Mask, A: Any, dual: bool) -> Inverse:
         if size == 0.0:
             return np.zeros(A.shape[1])
         p = spla.lsmr(A, x / size, atol=1e-14, btol=1e-14, conlim=0.0, maxiter=4 * max(A.shape))[0]
-        return size * p[free]
+        return size * (p[free] if free.size else p)
 
     return DirectInverse(tangent, free, least_squares, dual=dual, orthogonal=True)
 

@@ -25,7 +25,7 @@ from plsolve.linalg import Array, Mask, norm
 from plsolve.methods.ending import FLAT, HUGE, verdict
 from plsolve.problem import Problem
 from plsolve.stopping import RUNNING, Status
-from plsolve.tangent import Inverse, Tangent
+from plsolve.tangent import Inverse, Tangent, only
 
 FIRST_RADIUS = 1.0  # of ||gn||
 ENOUGH = 1e-4  # gain of a step that is accepted
@@ -137,12 +137,12 @@ def reduction(r: Array, Jp: Array) -> float:
 
 
 def free_unknowns(problem: Problem, T: Tangent, w: Array, r: Array) -> Mask:
-    """The unknowns that are not held at a bound by the gradient."""
+    """The unknowns that are not held at a bound by the gradient; empty: all."""
     if not problem.bounded:
-        return np.ones(w.size, np.bool_)
+        return np.empty(0, np.bool_)
     g = T.adjoint(r)
     held = ((w <= problem.lower) & (g >= 0.0)) | ((w >= problem.upper) & (g <= 0.0))
-    return ~held
+    return ~held if held.any() else np.empty(0, np.bool_)
 
 
 def newton(T: Tangent, r: Array, free: Mask, orthogonal: bool) -> Newton:
@@ -257,7 +257,7 @@ def doubled(problem: Problem, w: Array, model: Newton, best: Trial, size: float)
 def dogleg(model: Newton, r: Array, radius: float) -> tuple[Array, Array]:
     """Powell's step p of length radius, and J p: down the gradient to its least loss in the model, then towards gn."""
     T = model.T
-    sd = np.where(model.free, -T.raised(T.adjoint(r)), 0.0)
+    sd = only(model.free, -T.raised(T.adjoint(r)))
     Jsd = T.apply(sd)
     curvature, length = float(Jsd.dot(Jsd)), T.norm(sd)
     t = -float(r.dot(Jsd)) / curvature if curvature > 0.0 else 0.0
@@ -279,7 +279,7 @@ def within_bounds(problem: Problem, model: Newton, w: Array, r: Array, p: Array,
     cut = (t < problem.lower) | (t > problem.upper)
     if not cut.any():
         return p
-    T, free = model.T, model.free
+    T, free = model.T, model.free if model.free.size else np.ones(w.size, np.bool_)
     p = problem.project(t) - w
     for _ in range(10):
         free = free & ~cut
@@ -297,7 +297,7 @@ def within_bounds(problem: Problem, model: Newton, w: Array, r: Array, p: Array,
         uncut, p = p, problem.project(t) - w
         if not cut.any() or reduction(r, T.apply(p)) >= WORTH * reduction(r, T.apply(uncut)):
             break
-    sd = np.where(model.free, -T.raised(T.adjoint(r)), 0.0)
+    sd = only(model.free, -T.raised(T.adjoint(r)))
     t_sd = radius / max(T.norm(sd), 1e-300)
     best = reduction(r, T.apply(p))
     for _ in range(30):

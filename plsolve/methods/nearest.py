@@ -41,7 +41,7 @@ def init(problem: Problem, w: Array, r: Array, nit: int) -> State:
 
 def step(problem: Problem, s: State) -> State:
     T = tangent(problem.linearise(s.w, s.r, True).J, np.zeros(0))  # distances are in w, whatever x_scale
-    free = np.ones(s.w.size, np.bool_)
+    free = np.empty(0, np.bool_)
     H = T.inverse(free, False)
     H = H if H.sound else T.inverse(free, True)
     way = problem.w0 - s.w

@@ -65,7 +65,7 @@ def step(problem: Problem, s: State) -> State:
     rows = problem.rng.integers(0, n, s.batch)
     r = problem.residual_rows(s.w, rows)
     T = problem.linearise_rows(s.w, rows)
-    p = direction(T, s.w, r, s.rule, s.eta * n / s.batch)
+    p = direction(T, r, s.rule, s.eta * n / s.batch)
     w = problem.project(s.w + p)
     nit, length = s.nit + 1, T.norm(p)
     epoch = (n + s.batch - 1) // s.batch
@@ -77,10 +77,10 @@ def step(problem: Problem, s: State) -> State:
     return checked(problem, s, w, nit, length)
 
 
-def direction(T: Tangent, w: Array, r: Array, rule: int, eta: float) -> Array:
+def direction(T: Tangent, r: Array, rule: int, eta: float) -> Array:
     """The step on a batch: down its gradient, or (KACZMARZ) Gauss-Newton on its equations (theory 5.4, 5.5)."""
     if rule == KACZMARZ:
-        free = np.ones(w.size, np.bool_)
+        free = np.empty(0, np.bool_)
         H = T.inverse(free, False)
         return -(H if H.sound else T.inverse(free, True)).solve(r)
     g = T.adjoint(r)
