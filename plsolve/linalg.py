@@ -2,6 +2,9 @@
 
 The pseudo-inverse of J D comes from one of two factorisations: Cholesky of K = J D^2 J^T (n^2 m + n^3/3 flops, good
 while kappa(K) is below 1/u), or Householder reflections on (J D)^T (2 n^2 m flops, good while kappa(J) is).
+
+What takes time goes to numpy's BLAS and LAPACK, since F and jac use them too: numpy and scipy each bring an OpenBLAS
+with threads that spin for a while after each call, so that taking turns made the kernel three times slower.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ Mask = npt.NDArray[np.bool_]
 #: Unit roundoff of float64.
 UNIT = float(np.finfo(np.float64).eps) / 2
 
+_SMALL = 128  # order below which LAPACK runs on one thread anyway, so that scipy's, quicker to call, will do
 _BLOCK = 1 << 16  # numbers in one block of a blocked pass: small enough to stay in the cache
 
 norm: Callable[[Array], float] = blas.dnrm2  # safe from overflow, and NaN or inf when any entry is
@@ -32,15 +36,13 @@ def column_blocks(J: Array) -> Iterator[slice]:
 
 
 def gram(J: Array, d: Array) -> Array:
-    """Lower triangle of J D^2 J^T, D = diag(d) (d empty: the identity), Fortran ordered."""
-    if d.size == 0 and J.flags.c_contiguous:
-        return blas.dsyrk(1.0, J.T, trans=1, lower=1)
-    if d.size == 0 and J.flags.f_contiguous:
-        return blas.dsyrk(1.0, J, lower=1)
-    K = np.zeros((J.shape[0], J.shape[0]), order="F")
+    """J D^2 J^T, D = diag(d) (d empty: the identity)."""
+    if d.size == 0:
+        return J @ J.T  # numpy sees the symmetry: half the work, by its own BLAS
+    K = np.zeros((J.shape[0], J.shape[0]))
     for block in column_blocks(J):
-        B = np.multiply(J[:, block], d[block] if d.size else 1.0, order="C")
-        K = blas.dsyrk(1.0, B.T, beta=1.0, c=K, trans=1, lower=1, overwrite_c=1)
+        B = J[:, block] * d[block]
+        K += B @ B.T
     return K
 
 
@@ -74,7 +76,7 @@ class Cholesky(NamedTuple):
 
 
 def cholesky(K: Array) -> Cholesky:
-    """Factor K from its lower triangle, Fortran ordered, which is overwritten."""
+    """Factor K, symmetric and contiguous, which is overwritten."""
     n = K.shape[0]
     shift_diagonal(K, 1e-16)
     L, info = potrf(K)
@@ -149,8 +151,13 @@ def diagonal_range(L: Array) -> tuple[float, float]:
 
 
 def potrf(K: Array) -> tuple[Array, int]:
-    """The Cholesky factor of K, in its place, and 0 if K is positive definite."""
-    return lapack.dpotrf(K, lower=1, clean=0, overwrite_a=1)
+    """The lower Cholesky factor of K, which may be overwritten, and 0 if K is positive definite."""
+    if K.shape[0] < _SMALL:
+        return lapack.dpotrf(K.T if K.flags.c_contiguous else K, lower=1, clean=0, overwrite_a=1)
+    try:
+        return np.asarray(np.linalg.cholesky(K), np.float64), 0
+    except np.linalg.LinAlgError:
+        return K, 1
 
 
 def potrs(L: Array, x: Array) -> Array:
@@ -159,11 +166,12 @@ def potrs(L: Array, x: Array) -> Array:
 
 
 def geqrf(A: Array) -> tuple[Array, Array]:
-    """Householder vectors and R, in the place of A, and the reflections' factors."""
-    if A.size == 0:
-        return A, np.zeros(0)
-    qr, tau, _, _ = lapack.dgeqrf(A, lwork=64 * A.shape[1], overwrite_a=1)
-    return qr, tau
+    """Householder vectors and R, perhaps in the place of A, and the reflections' factors."""
+    if A.shape[1] < _SMALL:
+        qr, tau, _, _ = lapack.dgeqrf(A, lwork=64 * max(A.shape[1], 1), overwrite_a=1)
+        return qr, tau
+    h, tau = np.linalg.qr(A, mode="raw")
+    return h.T, tau
 
 
 def ormqr(qr: Array, tau: Array, x: Array, forward: bool) -> Array:
@@ -186,4 +194,4 @@ def trcon(R: Array) -> float:
 
 def gesdd(R: Array) -> tuple[Array, Array, Array]:
     """The singular value decomposition U, s, V^T of a square R."""
-    return lapack.dgesdd(R)[:3]
+    return np.linalg.svd(R)

@@ -319,25 +319,31 @@ def next_radius(model: Newton, best: Trial, radius: float) -> float:
 
 
 def chords(problem: Problem, model: Newton, w: Array, r: Array, s: Array, radius: float) -> tuple[Array, Array, float]:
-    """Quasi-Newton steps z = J^+ r(w), J^+ corrected by good-Broyden updates, while they shrink: one F each."""
-    T, H = model.T, model.H
-    updates: list[tuple[Array, Array]] = []
-    z = H.solve(r)
-    while norm(r) > problem.target and T.norm(z) < SHRINKS * T.norm(s) and len(updates) < CHORDS:
-        sy, ss = T.dot(s, s + z), T.dot(s, s)
-        if not sy >= 0.1 * ss:
+    """Quasi-Newton steps -z, z = J^+ r(w) corrected by good-Broyden updates, while they shrink: one F each.
+
+    The steps made are all that is kept: z <- (I + s_{k+1} s_k^T / ||s_k||^2) z for each pair of them, and the last
+    update, from the step that led here, only rescales z (Kelley, Iterative Methods for Linear and Nonlinear Equations,
+    1995, section 7.3).
+    """
+    T = model.T
+    steps, squares = [s], [T.dot(s, s)]
+    while norm(r) > problem.target and len(steps) <= CHORDS:
+        z = model.H.solve(r)
+        for k in range(len(steps) - 1):
+            z = z + (T.dot(steps[k], z) / squares[k]) * steps[k + 1]
+        last, zz = squares[-1], T.dot(z, z)
+        bend = 1.0 + T.dot(steps[-1], z) / last
+        if not (zz < SHRINKS * SHRINKS * last and bend >= 0.1 and zz <= 4.0 * bend * bend * last):
             break
-        updates.append((-z / sy, s))
-        z = z - (T.dot(s, z) / sy) * z
-        wt = problem.project(w - z)
-        if T.norm(z) > 2.0 * T.norm(s) or (problem.bounded and not np.array_equal(wt, w - z)):
+        s = z / -bend
+        wt = problem.project(w + s)
+        if problem.bounded and not np.array_equal(wt, w + s):
             break
         rt = problem.residual(wt)
         if not norm(rt) < 0.9 * norm(r):
             break
-        s, w, r = -z, wt, rt
-        radius = max(radius, 2.0 * T.norm(s))
-        z = H.solve(r)
-        for u, v in updates:
-            z = z + T.dot(v, z) * u
+        w, r = wt, rt
+        steps.append(s)
+        squares.append(zz / (bend * bend))
+        radius = max(radius, 2.0 * math.sqrt(squares[-1]))
     return w, r, radius
