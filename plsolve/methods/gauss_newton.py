@@ -182,6 +182,8 @@ def search(problem: Problem, w: Array, r: Array, model: Newton, radius: float) -
         if not (step.length > shortest and step.predicted > 0.0):
             return best
         new = attempt(problem, w, r, model, step)
+        if new.gain < OVERSHOT and new.reach > new.length and not model.stays:
+            new = corrected(problem, w, r, model, step, new)
         if best.gain > 0.0 and not new.size < best.size:
             return best
         if best.gain > 0.0 or new.gain > ENOUGH:
@@ -236,6 +238,17 @@ def attempt(problem: Problem, w: Array, r: Array, model: Newton, step: Step) -> 
     slope = float(r.dot(step.Jp))
     bend = gain * step.predicted + 2.0 * slope  # minus the curvature of the parabola
     return Trial(w, new, size, step.length, step.full, gain, reach, slope / bend if bend < 0.0 else math.inf)
+
+
+def corrected(problem: Problem, w: Array, r: Array, model: Newton, step: Step, new: Trial) -> Trial:
+    """The trial after a second-order correction, if that is better.
+
+    The curvature of F may throw a step far out along large singular values, where the way back is short: the natural
+    radius allows the step, the loss forbids it. J^+ takes the second-order part c of F away at the cost of one F.
+    """
+    p = step.p - model.H.solve(new.r - r - step.Jp)
+    better = attempt(problem, w, r, model, Step(p, step.Jp, step.length, step.predicted, step.full))
+    return better if better.size < new.size else new
 
 
 def doubled(problem: Problem, w: Array, model: Newton, best: Trial, size: float) -> Trial:
