@@ -133,7 +133,7 @@ def ending(problem: Problem, s: State, model: Newton, flat: bool) -> State:
 
 def reduction(r: Array, Jp: Array) -> float:
     """||r||^2 - ||r + J p||^2."""
-    return -float((2.0 * r + Jp).dot(Jp))
+    return -(2.0 * float(r.dot(Jp)) + float(Jp.dot(Jp)))
 
 
 def free_unknowns(problem: Problem, T: Tangent, w: Array, r: Array) -> Mask:
