@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sps
 from scipy.sparse.linalg import LinearOperator
 
 from plsolve.linalg import Array, norm
@@ -72,6 +73,36 @@ def as_bounds(bounds: Any, w0: Array) -> tuple[Array, Array]:
         i = bad[0]
         raise ValueError(f"`w0` is infeasible: w0[{i}] = {w0[i]} lies outside `bounds` [{lower[i]}, {upper[i]}].")
     return lower, upper
+
+
+def as_matrix(J: Any, rows: int | None, m: int) -> Any:
+    """What jac returned, as a float64 array, a CSR matrix or a LinearOperator of shape (rows, m); None: any rows."""
+    if isinstance(J, LinearOperator):
+        pass
+    elif sps.issparse(J):
+        J = J.tocsr()  # type: ignore[attr-defined]
+        J = J if J.dtype == np.float64 else J.astype(np.float64)
+    else:
+        J = as_float(J, "jac(w)")
+        if rows in (1, None) and J.ndim == 1:
+            J = J.reshape(1, -1)
+    if len(J.shape) != 2 or J.shape[1] != m or rows not in (J.shape[0], None):
+        shape = ("n" if rows is None else rows, m)
+        raise ValueError(f"`jac` must return shape (n, m) = ({shape[0]}, {m}) to go with F and w, got {J.shape}.")
+    return J
+
+
+def as_beta(beta: Any, n: int) -> Array | None:
+    """A Lipschitz constant of jac, one entry or one per equation, or None."""
+    if beta is None:
+        return None
+    value = as_float(beta, "beta")
+    if value.shape not in ((), (1,), (n,)):
+        raise ValueError(f"`beta` must be a number or have shape (n,) = ({n},), got {value.shape}.")
+    value = np.array(value, np.float64).reshape(-1)
+    if not (np.isfinite(value).all() and (value >= 0.0).all()):
+        raise ValueError(f"`beta` must be finite and >= 0, got {beta!r}.")
+    return value
 
 
 def check_finite_jacobian(J: Any) -> None:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import blas, lapack
+from scipy.linalg import blas, eigh_tridiagonal, lapack
 
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -62,6 +62,31 @@ def magnitude(J: Array, w: Array) -> float:
         part = np.abs(J[start : start + rows]) @ w
         total += float(part @ part)
     return float(np.sqrt(total))
+
+
+def lanczos(apply: Callable[[Array], Array], start: Array, steps: int) -> tuple[Array, Array]:
+    """Ritz values of a symmetric matrix, ascending, and their weights: a spectral measure of the start.
+
+    The ends of the spectrum come from inside; SUM_i weight_i f(value_i) approximates start^T f(A) start. With full
+    reorthogonalisation.
+    """
+    n = start.size
+    V = np.empty((min(steps, n) + 1, n))
+    diagonal, beside = np.zeros(len(V) - 1), np.zeros(len(V) - 1)
+    size = norm(start)
+    V[0] = start / size
+    k = 0
+    for k in range(len(V) - 1):
+        z = apply(V[k])
+        diagonal[k] = z.dot(V[k])
+        for _ in range(2):
+            z = z - V[: k + 1].T @ (V[: k + 1] @ z)
+        beside[k] = norm(z)
+        if not beside[k] > n * UNIT * (abs(diagonal[k]) + beside[max(k - 1, 0)]):
+            break
+        V[k + 1] = z / beside[k]
+    values, vectors = eigh_tridiagonal(diagonal[: k + 1], beside[:k])
+    return values, np.square(size * vectors[0])
 
 
 class Cholesky(NamedTuple):

@@ -16,6 +16,7 @@ from plsolve.checks import (
     DIFFERENCES,
     as_bounds,
     as_float,
+    as_matrix,
     as_vector,
     check_finite,
     check_finite_jacobian,
@@ -190,9 +191,9 @@ class Problem:
         self.njev += 1
         if self._jac is True and self._rows_F:
             assert self._pair is not None  # the residual of the same rows came first
-            J = self._matrix(self._pair[1], rows.size)
+            J = as_matrix(self._pair[1], rows.size, self.m)
         elif self._rows_jac:
-            J = self._matrix(self._jac(w.copy(), *self._args, rows=rows), rows.size)
+            J = as_matrix(self._jac(w.copy(), *self._args, rows=rows), rows.size, self.m)
         else:
             r = np.zeros(0) if callable(self._jac) else self.residual(w)
             J = self._jacobian(w, r, False)
@@ -211,12 +212,12 @@ class Problem:
 
     def _jacobian(self, w: Array, r: Array, precise: bool) -> Any:
         if callable(self._jac):
-            return self._matrix(self._jac(w.copy(), *self._args, **self._full_jac), self.n)
+            return as_matrix(self._jac(w.copy(), *self._args, **self._full_jac), self.n, self.m)
         if self._jac is True:
             if self._pair is None or self._pair[0] is not w:
                 self.residual(w)
             assert self._pair is not None
-            return self._matrix(self._pair[1], self.n)
+            return as_matrix(self._pair[1], self.n, self.m)
         if self._jac == "cs":
             return differences.complex_jacobian(self, w, self.n)
         central = self._jac == "3-point" or (self._jac is None and precise)
@@ -231,21 +232,6 @@ class Problem:
         """F at a complex point."""
         self.nfev_jac += 1
         return np.asarray(self._F(z, *self._args, **self._full_F)).reshape(self.n)
-
-    def _matrix(self, J: Any, rows: int) -> Any:
-        """What jac returned, as a float64 array, a CSR matrix or a LinearOperator of shape (rows, m)."""
-        if isinstance(J, LinearOperator):
-            pass
-        elif sps.issparse(J):
-            J = J.tocsr()  # type: ignore[attr-defined]
-            J = J if J.dtype == np.float64 else J.astype(np.float64)
-        else:
-            J = as_float(J, "jac(w)")
-            if rows == 1 and J.ndim == 1:
-                J = J.reshape(1, -1)
-        if J.shape != (rows, self.m):
-            raise ValueError(f"`jac` must return shape (n, m) = {(rows, self.m)} to go with F and w, got {J.shape}.")
-        return J
 
     def _update_scale(self, J: Any) -> None:
         """x_scale='jac': the inverse of the largest norm that each column of J has had."""
@@ -276,6 +262,10 @@ class Problem:
             return w + p
         t = np.where(p == self.lower - w, self.lower, self.project(w + p))
         return np.where(p == self.upper - w, self.upper, t)
+
+    def magnitudes(self, r: Array) -> Array:
+        """|F(w)| + |y| (n,), where r is the residual: the numbers that rounding in r goes by."""
+        return np.abs(r + self.y) + np.abs(self.y)
 
     def rounding_level(self, w: Array, r: Array, T: Tangent) -> float:
         """The size of ||r|| that rounding in F alone can make: 4 u (||F|| + ||y|| + || |J| |w| ||)."""

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.optimize import OptimizeResult
 
+from plsolve import plotting
+from plsolve.certificate import Point, certificate
 from plsolve.kernel import TangentKernel
+from plsolve.linalg import Array
 from plsolve.problem import Problem
+from plsolve.tangent import tangent
+from plsolve.theory.certificates import Certificate
+
+
+class Evidence(NamedTuple):
+    """What the run leaves for the certificate, see `plsolve.certificate.certificate`."""
+
+    beta: Array | None
+    path: Sequence[Point]
+    bend: float
 
 
 class Result(OptimizeResult):
-    """A `scipy.optimize.OptimizeResult` whose ``jac``, ``grad``, ``optimality`` and ``kernel`` are computed when asked.
+    """A `scipy.optimize.OptimizeResult`; ``jac``, ``grad``, ``optimality``, ``kernel``, ``certificate`` when asked.
 
     Attributes
     ----------
@@ -36,31 +50,64 @@ class Result(OptimizeResult):
         The largest entry of ``grad`` in absolute value; with bounds, of w - P(w - grad).
     kernel : TangentKernel
         K = J J^T at x with its spectrum.
+    certificate : Certificate or None
+        Whether a solution near x is proved, see `plsolve.certify`; beta, where it was not given, is estimated from the
+        points of the run. None with ``certify=False``, or where F or jac raised (the message says so).
     nit, nfev, njev, nfev_jac : int
         Iterations; calls of F; Jacobians evaluated at a point; calls of F for differences. An access to ``jac``,
-        ``grad``, ``optimality`` or ``kernel`` adds the Jacobian at x to the counters, once.
+        ``grad``, ``optimality``, ``kernel`` or ``certificate`` adds the Jacobian at x to the counters, once.
     method, method_reason : str
         The method that ran, and why it was chosen.
     history : History
         The run.
     """
 
-    _lazy = ("jac", "grad", "optimality", "kernel")
+    _lazy = ("jac", "grad", "optimality", "kernel", "certificate")
 
-    def __init__(self, fields: dict[str, Any], problem: Problem | None = None) -> None:
+    def __init__(
+        self, fields: dict[str, Any], problem: Problem | None = None, evidence: Evidence | None = None
+    ) -> None:
         self.update(fields)
         object.__setattr__(self, "_problem", problem)  # OptimizeResult's own setattr would make it an entry
+        object.__setattr__(self, "_evidence", evidence)
 
     def __missing__(self, name: str) -> Any:
         problem: Problem | None = self._problem
         if name not in self._lazy or problem is None:
             raise KeyError(name)
-        T = problem.linearise(self.x, self.fun, True)
-        self["jac"], self["grad"], self["kernel"] = T.J, T.adjoint(self.fun), TangentKernel(T)
-        moved = self.x - problem.project(self.x - self.grad) if problem.bounded else self.grad
-        self["optimality"] = float(np.max(np.abs(moved)))
+        if name == "certificate":
+            self["certificate"] = self._certify(problem)
+        else:
+            T = tangent(problem.linearise(self.x, self.fun, True).J, np.zeros(0))
+            self["jac"], self["grad"], self["kernel"] = T.J, T.adjoint(self.fun), TangentKernel(T)
+            moved = self.x - problem.project(self.x - self.grad) if problem.bounded else self.grad
+            self["optimality"] = float(np.max(np.abs(moved)))
         self.update(nfev=problem.nfev, njev=problem.njev, nfev_jac=problem.nfev_jac)
         return self[name]
+
+    def _certify(self, problem: Problem) -> Certificate | None:
+        """The certificate at x; None, with the reason in the message, where F or jac cannot be evaluated there."""
+        if self._evidence is None:
+            return None
+        try:
+            T = tangent(self["jac"], np.zeros(0))
+            return certificate(problem, T, self.x, self.fun, *self._evidence)
+        except Exception as error:  # noqa: BLE001 - the run's result must not be lost to it
+            self["message"] += f" No certificate: {type(error).__name__}: {error}"
+            return None
+
+    def plot(self, what: str = "run", ax: Any = None) -> Any:
+        """Draw the run, or the landscape around it; returns the matplotlib Axes.
+
+        Parameters
+        ----------
+        what : {'run', 'landscape'}
+            'run': the loss against iterations, with the PL ratio where the method knows it. 'landscape': the loss in
+            the plane through w0, x and a direction in which it bends, with the solution set and the region where PL*
+            holds; and the loss on the straight line from w0 to x (theory 1.7).
+        ax : matplotlib Axes, optional
+        """
+        return plotting.result(self, what, ax)
 
     def __getattr__(self, name: str) -> Any:
         try:

@@ -35,3 +35,13 @@ def largest_eigenvalue(T: Tangent, z: Array) -> float:
         z = T.apply(T.raised(T.adjoint(z / length)))
         size = norm(z)
     return size
+
+
+def bend(problem: Problem, T: Tangent, w: Array, r: Array, p: Array, new: Array, beta: float) -> float:
+    """2||r(w + p) - r - J p||/||p||^2, less rounding, where that exceeds beta > 0: a Lipschitz constant J does not have."""
+    if not beta > 0.0:
+        return 0.0
+    rest, length = norm(new - r - T.apply(p)), norm(p)
+    if 2.0 * rest <= beta * length * length:
+        return 0.0
+    return 2.0 * max(rest - 4.0 * problem.rounding_level(w, r, T), 0.0) / (length * length)

@@ -1,8 +1,9 @@
 """Gradient descent on L = 1/2 ||r||^2: w+ = w - eta g, g = J^T r (theory 1.1).
 
-Theorem 1.1 takes eta = 1/(L_F^2 + beta ||r0||), the inverse of a bound on the curvature of L. Here that bound is
-estimated: it starts from lambda_max(K(w0)) and doubles whenever a step contradicts it, that is, whenever
-L(w+) <= L + g.p + M/2 ||p||^2 fails. Then L falls by at least ||g||^2 / (2 M) in every step.
+Theorem 1.1 takes eta = 1/M, M = L_F^2 + beta ||r||, a bound on the curvature of L where the loss is no larger. With L_F
+given (and beta, unless it is 0), L+ <= (1 - eta mu) L in every step, mu the PL* constant. Otherwise L_F^2 is
+lambda_max(K(w0)), and M doubles whenever a step contradicts it, that is, whenever L(w+) <= L + g.p + M/2 ||p||^2 fails:
+L falls by at least ||g||^2 / (2 M) in every step.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from plsolve.linalg import Array, norm
-from plsolve.methods.ending import FLAT, HUGE, largest_eigenvalue, verdict
+from plsolve.methods.ending import FLAT, HUGE, bend, largest_eigenvalue, verdict
 from plsolve.problem import Problem
 from plsolve.stopping import RUNNING
 from plsolve.tangent import Tangent
+from plsolve.theory import steps
 
 THEOREM, POLYAK, CAUCHY, FIXED = range(4)
 STEP_SIZES = {"theorem": THEOREM, "polyak": POLYAK, "cauchy": CAUCHY}
@@ -21,8 +23,16 @@ STEP_SIZES = {"theorem": THEOREM, "polyak": POLYAK, "cauchy": CAUCHY}
 SMALLEST = 1e-16  # of ||w||: shorter steps do not change w
 
 
+class Constants(NamedTuple):
+    """What is known of the system, in the metric of the step; 0: not known."""
+
+    lipschitz: float  # >= ||J||
+    beta: float  # Lipschitz constant of J
+    mu: float  # <= lambda_min(K)
+
+
 class State(NamedTuple):
-    """Where gradient descent stands, with the step-size rule and the estimate M of the curvature of L."""
+    """Where gradient descent stands, with the step-size rule and the bound M = excess (L_F^2 + beta ||r||)."""
 
     w: Array
     r: Array
@@ -32,11 +42,17 @@ class State(NamedTuple):
     checked: bool  # r belongs to w
     rule: int
     eta: float  # of the last step; the rule's own number when FIXED
-    smoothness: float  # M; 0: not known yet
+    lipschitz: float  # L_F; 0: not known yet
+    beta: float
+    exact: bool  # L_F was given
+    excess: float  # doubled whenever a step contradicts M
+    pl: float  # 1/2 ||g||^2 / L at the point before; negative: not known
+    bend: float  # the largest 2||r+ - r - J p||/||p||^2 of a step that exceeds beta
 
 
-def init(problem: Problem, rule: int, eta: float) -> State:
-    return State(problem.w0, problem.r0, RUNNING, 0, 0.0, True, rule, eta, 0.0)
+def init(problem: Problem, rule: int, eta: float, known: Constants) -> State:
+    L, beta = known.lipschitz, known.beta
+    return State(problem.w0, problem.r0, RUNNING, 0, 0.0, True, rule, eta, L, beta, L > 0.0, 1.0, -1.0, 0.0)
 
 
 def step(problem: Problem, s: State) -> State:
@@ -44,7 +60,10 @@ def step(problem: Problem, s: State) -> State:
     g = T.adjoint(s.r)
     d = -T.raised(g)
     r2 = float(s.r.dot(s.r))
-    M = s.smoothness if s.smoothness > 0.0 else largest_eigenvalue(T, s.r)
+    L = s.lipschitz if s.lipschitz > 0.0 else largest_eigenvalue(T, s.r) ** 0.5
+    pl = float(g.dot(g)) / r2 if r2 > 0.0 else -1.0
+    excess = s.excess
+    M = excess * (L * L + s.beta * norm(s.r))
     eta = step_size(T, s.rule, s.eta, M, d, float(g.dot(d)), r2)
     while True:
         w = problem.project(s.w + eta * d)
@@ -52,16 +71,22 @@ def step(problem: Problem, s: State) -> State:
         length, slope = T.norm(p), float(g.dot(p))
         if not (length > SMALLEST * T.norm(s.w) and -slope > FLAT * r2 * eta * M):
             status = verdict(problem, s.w, s.r, T)
-            return State(s.w, s.r, status, s.nit, 0.0, True, s.rule, s.eta, M)
+            return State(s.w, s.r, status, s.nit, 0.0, True, s.rule, s.eta, L, s.beta, s.exact, excess, pl, s.bend)
         r = problem.residual(w)
-        fell = norm(r) < HUGE
-        if fell and s.rule == THEOREM:  # the descent lemma: what M promises
-            drop = 0.5 * float((s.r - r).dot(s.r + r))
-            fell = drop >= -slope - 0.5 * M * length * length and norm(r) <= norm(s.r)
-        if fell:
-            return State(w, r, RUNNING, s.nit + 1, length, True, s.rule, eta, M)
+        if norm(r) < HUGE and (s.rule != THEOREM or fell(problem, s, T, r, -slope - 0.5 * M * length * length)):
+            most = max(s.bend, bend(problem, T, s.w, s.r, p, r, s.beta))
+            return State(w, r, RUNNING, s.nit + 1, length, True, s.rule, eta, L, s.beta, s.exact, excess, pl, most)
+        excess *= 2.0
         M *= 2.0
         eta *= 0.5
+
+
+def fell(problem: Problem, s: State, T: Tangent, r: Array, promised: float) -> bool:
+    """Whether the loss fell by what M promises, up to rounding; with exact constants the promise need not be checked."""
+    if not norm(r) <= norm(s.r):
+        return False
+    drop = 0.5 * float((s.r - r).dot(s.r + r))
+    return s.exact or drop >= promised or drop + problem.rounding_level(s.w, s.r, T) * norm(s.r) >= promised
 
 
 def step_size(T: Tangent, rule: int, fixed: float, M: float, d: Array, slope: float, r2: float) -> float:
@@ -71,8 +96,8 @@ def step_size(T: Tangent, rule: int, fixed: float, M: float, d: Array, slope: fl
     if slope == 0.0:
         return 0.0
     if rule == POLYAK:
-        return r2 / -slope
+        return steps.polyak_step(r2, -slope)
     if rule == CAUCHY:
         Jd = T.apply(d)
-        return -slope / float(Jd.dot(Jd))
+        return steps.cauchy_step(-slope, float(Jd.dot(Jd)))
     return 1.0 / M if M > 0.0 else 0.0

@@ -1,9 +1,10 @@
-"""Mini-batch stochastic gradient descent under interpolation: w+ = w - eta (n/s) J_B^T r_B, B = s rows drawn uniformly.
+"""Mini-batch stochastic gradient descent under interpolation: w+ = w - eta (n/s) J_B^T r_B, B = s rows drawn at random.
 
 The default step is eta = 1/Ls with Ls = (n/s) max_i K_ii + (1 - 1/s) lambda_max(K), and the default batch the critical
 size s* = 1 + n max_i K_ii / lambda_max(K), below which s rows at once are worth s steps of one row (theory 5.1; Ma,
-Bassily, Belkin, arXiv 1712.06559). Both constants are K(w0)'s, so once an epoch the full residual is checked: after
-many epochs without progress, or when the loss has blown up, the best point is taken up again with half the step.
+Bassily, Belkin, arXiv 1712.06559). 'theorem' is the smaller step of theory 1.3, for nonlinear F; MaSS adds momentum
+(5.3). Constants that are not given are K(w0)'s, so once an epoch the full residual is checked: after many epochs without
+progress, or when the loss has blown up, the best point is taken up again with half the step.
 """
 
 from __future__ import annotations
@@ -15,17 +16,36 @@ import numpy as np
 
 from plsolve.linalg import Array, norm
 from plsolve.methods.ending import HUGE, largest_eigenvalue, verdict
-from plsolve.problem import Problem
+from plsolve.problem import Indices, Problem
 from plsolve.stopping import RUNNING, Status
 from plsolve.tangent import Tangent
+from plsolve.theory import steps
 
-INTERPOLATION, POLYAK, KACZMARZ, FIXED = range(4)
-STEP_SIZES = {"polyak": POLYAK, "kaczmarz": KACZMARZ}
+INTERPOLATION, THEOREM, POLYAK, KACZMARZ, FIXED = range(5)
+STEP_SIZES = {"theorem": THEOREM, "polyak": POLYAK, "kaczmarz": KACZMARZ}
+
+UNIFORM, RESIDUAL, CYCLIC, MAX = range(4)
+ROWS = {"uniform": UNIFORM, "residual": RESIDUAL, "cyclic": CYCLIC, "max": MAX}
 
 SUSPICIOUS = 3  # epochs without progress before the gradient and the rounding level are looked at
 PATIENCE = 30  # epochs without progress before the step is halved
 BLOWN_UP = 10.0  # times the best ||r||
 SMALLEST = 1e-12  # of the first step: no step helps
+
+
+class Plan(NamedTuple):
+    """How the run goes; the constants are those of `steps`, largest = lambda_max(K) or L_F^2."""
+
+    rule: int
+    eta: float  # the rule's own when it is FIXED
+    batch: int
+    rows: int
+    mass: bool  # momentum
+    last: int  # the iteration that is checked whatever its place in the epoch: max_iter
+    largest_row: float
+    largest: float
+    mu: float
+    smoothness: float  # of L: L_F^2 + beta ||r0||
 
 
 class State(NamedTuple):
@@ -39,42 +59,72 @@ class State(NamedTuple):
     checked: bool
     best_w: Array
     best_r: Array
-    rule: int
-    eta: float
-    first_eta: float
-    batch: int
+    ahead: Array  # MaSS: where the gradient is taken; else w
+    shrink: float  # of the first step
     in_vain: int  # epochs since the best point
-    last: int  # the iteration that is checked whatever its place in the epoch: max_iter
+    plan: Plan
+    eta: float  # of the first step
+    kick: float  # MaSS: eta2 / eta1, and the weight of momentum
+    gamma: float
+    weights: Array  # norms of the rows of J(w0)
+    pl: float
+    bend: float
 
 
-def init(problem: Problem, rule: int, eta: float, batch: int, last: int) -> State:
-    """eta is the rule's own when it is FIXED."""
+def init(problem: Problem, plan: Plan) -> State:
     w, r = problem.w0, problem.r0
     T = problem.linearise(w, r, False)
-    row, top = constants(T, r)
     status = RUNNING
-    if row == 0.0 or norm(r) <= problem.rounding_level(w, r, T):
+    if plan.largest_row == 0.0 or norm(r) <= problem.rounding_level(w, r, T):
         status = verdict(problem, w, r, T)
-    elif rule == INTERPOLATION:
-        eta = 1.0 / (problem.n / batch * row + (1.0 - 1.0 / batch) * top)
-    return State(w, r, status, 0, 0.0, True, w, r, rule, eta, eta, batch, 0, last)
+    eta, kick, gamma = first_step(problem.n, plan) if status == RUNNING else (0.0, 0.0, 0.0)
+    weights = np.sqrt(rows_squared(T)) if plan.rows == MAX else np.zeros(0)
+    pl = float(norm(T.adjoint(r)) / norm(r)) ** 2 if r.any() else -1.0
+    return State(w, r, status, 0, 0.0, True, w, r, w, 1.0, 0, plan, eta, kick, gamma, weights, pl, 0.0)
+
+
+def first_step(n: int, plan: Plan) -> tuple[float, float, float]:
+    """eta with which w+ = w - eta (n/s) J_B^T r_B, and the other two numbers of MaSS."""
+    if plan.mass:
+        eta, more, gamma, _ = steps.mass(n, plan.batch, plan.largest_row, plan.largest, plan.mu)
+        return eta / n, more / eta, gamma
+    if plan.rule == THEOREM:
+        eta = steps.sgd_theorem_step(n, plan.batch, plan.mu, plan.largest_row, plan.smoothness)
+        return eta * plan.batch / n, 0.0, 0.0
+    if plan.rule == FIXED:
+        return plan.eta, 0.0, 0.0
+    return 1.0 / steps.batch_smoothness(n, plan.batch, plan.largest_row, plan.largest), 0.0, 0.0
 
 
 def step(problem: Problem, s: State) -> State:
-    n = problem.n
-    rows = problem.rng.integers(0, n, s.batch)
-    r = problem.residual_rows(s.w, rows)
-    T = problem.linearise_rows(s.w, rows)
-    p = direction(T, r, s.rule, s.eta * n / s.batch)
-    w = problem.project(s.w + p)
-    nit, length = s.nit + 1, T.norm(p)
-    epoch = (n + s.batch - 1) // s.batch
-    if nit % epoch and nit != s.last and math.isfinite(length):
-        first = s.first_eta
+    rows = drawn(problem, s)
+    r = problem.residual_rows(s.ahead, rows)
+    T = problem.linearise_rows(s.ahead, rows)
+    p = direction(T, r, s.plan.rule, s.shrink * s.eta * problem.n / s.plan.batch)
+    w = problem.project(s.ahead + p)
+    ahead = problem.project(w + s.gamma * (w - s.w) - s.kick * p) if s.plan.mass else w
+    nit, length = s.nit + 1, T.norm(w - s.w)
+    epoch = (problem.n + s.plan.batch - 1) // s.plan.batch
+    if nit % epoch and nit != s.plan.last and math.isfinite(length):
         return State(
-            w, s.r, RUNNING, nit, length, False, s.best_w, s.best_r, s.rule, s.eta, first, s.batch, s.in_vain, s.last
-        )
-    return checked(problem, s, w, nit, length)
+            w, s.r, RUNNING, nit, length, False, s.best_w, s.best_r, ahead, s.shrink, s.in_vain, s.plan, s.eta,
+            s.kick, s.gamma, s.weights, -1.0, 0.0,
+        )  # fmt: skip
+    return checked(problem, s, w, ahead, nit, length)
+
+
+def drawn(problem: Problem, s: State) -> Indices:
+    """The rows of the next batch (theory 5.6); all but 'uniform' and 'cyclic' look at the whole residual first."""
+    n, batch = problem.n, s.plan.batch
+    if s.plan.rows == UNIFORM:
+        return problem.rng.integers(0, n, batch)
+    if s.plan.rows == CYCLIC:
+        return (s.nit * batch + np.arange(batch)) % n
+    size = np.abs(s.r if s.checked and s.ahead is s.w else problem.residual(s.ahead))
+    if s.plan.rows == MAX:
+        return np.argsort(-size / np.where(s.weights > 0.0, s.weights, np.inf), kind="stable")[:batch]
+    share = np.cumsum((size / max(size.max(), 1e-300)) ** 2)
+    return np.minimum(np.searchsorted(share, share[-1] * problem.rng.random(batch), side="right"), n - 1)
 
 
 def direction(T: Tangent, r: Array, rule: int, eta: float) -> Array:
@@ -91,10 +141,10 @@ def direction(T: Tangent, r: Array, rule: int, eta: float) -> Array:
     return eta * d
 
 
-def checked(problem: Problem, s: State, w: Array, nit: int, length: float) -> State:
+def checked(problem: Problem, s: State, w: Array, ahead: Array, nit: int, length: float) -> State:
     """The end of an epoch: the full residual decides whether to go on from here or from the best point."""
     r = problem.residual(w) if math.isfinite(length) else np.full(problem.n, np.inf)
-    status, eta, in_vain = RUNNING, s.eta, s.in_vain + 1
+    status, shrink, in_vain = RUNNING, s.shrink, s.in_vain + 1
     best_w, best_r = s.best_w, s.best_r
     if norm(r) < norm(best_r):
         best_w, best_r, in_vain = w, r, 0
@@ -102,28 +152,19 @@ def checked(problem: Problem, s: State, w: Array, nit: int, length: float) -> St
         status = verdict(problem, best_w, best_r, problem.linearise(best_w, best_r, True))
         status = RUNNING if status == Status.STALLED else status
     elif in_vain >= PATIENCE or not norm(r) <= min(BLOWN_UP * norm(best_r), HUGE):
-        w, r, eta, in_vain = best_w, best_r, 0.5 * eta, 0
-        if eta < SMALLEST * s.first_eta or s.rule in (POLYAK, KACZMARZ):
+        w, r, shrink, in_vain = best_w, best_r, 0.5 * shrink, 0
+        ahead = w
+        if shrink < SMALLEST or s.plan.rule in (POLYAK, KACZMARZ):
             status = int(Status.STALLED)
-    return State(w, r, status, nit, length, True, best_w, best_r, s.rule, eta, s.first_eta, s.batch, in_vain, s.last)
+    return State(
+        w, r, status, nit, length, True, best_w, best_r, ahead, shrink, in_vain, s.plan, s.eta, s.kick, s.gamma,
+        s.weights, -1.0, 0.0,
+    )  # fmt: skip
 
 
-def critical_batch(problem: Problem) -> int:
-    """s* = 1 + n max_i K_ii / lambda_max(K) at w0, at most n."""
-    row, top = constants(problem.linearise(problem.w0, problem.r0, False), problem.r0)
-    return int(min(1.0 + problem.n * row / top, problem.n)) if row > 0.0 else 1
-
-
-def constants(T: Tangent, r: Array) -> tuple[float, float]:
-    """max_i K_ii and lambda_max(K)."""
-    row = largest_row(T)
-    return row, max(largest_eigenvalue(T, r), row)
-
-
-def largest_row(T: Tangent) -> float:
-    """max_i K_ii."""
+def rows_squared(T: Tangent) -> Array:
+    """K_ii (n,), in the metric of the step."""
     J = T.J if isinstance(T.J, np.ndarray) or hasattr(T.J, "multiply") else T.toarray()
     if T.scale.size:
         J = J * T.scale if isinstance(J, np.ndarray) else J.multiply(T.scale)
-    squares = np.einsum("ij,ij->i", J, J) if isinstance(J, np.ndarray) else J.multiply(J).sum(axis=1)
-    return float(np.max(squares))
+    return np.einsum("ij,ij->i", J, J) if isinstance(J, np.ndarray) else np.asarray(J.multiply(J).sum(axis=1)).ravel()

@@ -1,0 +1,215 @@
+"""Does F(w) = y have a solution near w? Proofs of existence and of absence from F and J at one point (theory 3)."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from plsolve import enclosure
+from plsolve.checks import as_beta
+from plsolve.linalg import Array, norm
+from plsolve.problem import Problem
+from plsolve.tangent import Tangent
+from plsolve.theory import certificates as theory
+from plsolve.theory.certificates import ESTIMATED, UNPROVED, Certificate
+
+SAFETY = 10.0  # times the largest curvature seen: the estimate of beta
+PROBES = 2  # random directions in which curvature is looked for
+BEND = 1e-4  # length of a probe, relative to the size of w
+DOWN = 1.0 - 1e-12  # covers the rounding of a few scalar operations, as enclosure.UP does
+
+Point = tuple[Array, Array]  # w and F(w) - y
+
+
+def certify(
+    F: Callable[..., Any],
+    jac: Any,
+    w: Any,
+    y: Any = None,
+    *,
+    args: tuple[Any, ...] = (),
+    beta: Any = None,
+    bounds: Any = None,
+) -> Certificate:
+    """Prove that F(w) = y has a solution near w, or that it has none.
+
+    Parameters
+    ----------
+    F, jac, w, y, args, bounds
+        As for `plsolve.solve`.
+    beta : float or array_like (n,), optional
+        Lipschitz constant of jac on R^m (on the box, with bounds), ||J(u) - J(v)||_2 <= beta ||u - v||, or one for each
+        row of J. Without it, 10 times the largest curvature of F along the Newton step and a few random directions
+        (seeded, a handful of calls of F) stands in its place, which proves nothing.
+
+    Returns
+    -------
+    Certificate
+        See there; ``str`` makes a sentence of it.
+
+    Notes
+    -----
+    Existence (m >= n): with e0 = ||J^+ r||, s0 = sigma_min(J) and h = beta e0/s0 <= 1/2 a solution lies within
+    2 e0/(1 + sqrt(1 - 2h)) of w (Newton-Kantorovich for the minimum-norm step: theory 3.1; Walker and Watson, SIAM J.
+    Numer. Anal. 27, 1990); with one beta per equation h = omega e0, omega = SUM_i beta_i sqrt((K^{-1})_ii) or less, so
+    that the scale of the equations does not matter (3.2). Absence: no solution where ||J|| R + beta R^2/2 < ||r||, for
+    all equations together or for any one (3.5).
+
+    ``rigorous`` means a proof that rounding cannot spoil, under this model: F is computed to within
+    8u (|F| + |y| + |J||w|) in every equation and J to within 8u |J| in every entry, u = 1.1e-16 (a ``gram()`` of a
+    LinearOperator as accurately as a product of J with itself). s0 comes from below and ||J||, e0, t* from above, with
+    all errors of the computation bounded. A J from differences, an estimated beta, a beta that F contradicts (a
+    RuntimeWarning says so) and a ball that leaves the bounds are never rigorous.
+
+    Examples
+    --------
+    >>> from plsolve import certify
+    >>> print(certify(lambda w: [w @ w], lambda w: 2 * w[None], [0.6, 0.81], [1.0], beta=2.0))
+    A solution of F(w)=y lies within 0.008 of x (Newton-Kantorovich, h = 0.008; beta given, safety margin 62).
+    """
+    problem = Problem(F, jac, w, y, args, bounds, 1.0, 0.0, np.random.default_rng(0))
+    beta = as_beta(beta, problem.n)
+    T = problem.linearise(problem.w0, problem.r0, True)
+    return certificate(problem, T, problem.w0, problem.r0, beta, (), 0.0)
+
+
+def certificate(
+    problem: Problem, T: Tangent, w: Array, r: Array, beta: Array | None, path: Sequence[Point], bend: float
+) -> Certificate:
+    """What `certify` returns, at w with residual r and tangent T.
+
+    beta has one entry, or one per equation; path: points of the run (empty: probes are made); bend: the largest
+    2||r+ - r - J dw||/||dw||^2 of a step of the run, less rounding.
+    """
+    at = Local(problem, T, w, r)
+    seen, rows_bend = at.curvature(path or at.probes())
+    seen = max(seen, bend)
+    estimated = beta is None
+    betas = np.array([SAFETY * seen]) if beta is None else beta
+    whole = theory.equations_beta(betas.tolist())
+    contradicted = not estimated and (seen > whole * enclosure.UP or bool((rows_bend > betas * enclosure.UP).any()))
+    h, name = at.newton_h(whole, betas)
+    exists = h <= 0.5
+    if exists:
+        radius = theory.newton_radius(h, at.newton) * enclosure.UP
+    else:
+        radius, name = 0.0 if estimated else at.absence(whole, betas), "3.5"
+    absent = not exists and radius > 0.0
+    reason = doubt(problem, w, radius, estimated, contradicted) if exists or absent else UNPROVED
+    if contradicted:
+        warnings.warn(
+            f"`beta` = {whole:.3g} is contradicted by F, which bends more: no certificate with it is rigorous.",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+    return Certificate(
+        exists=exists,
+        radius=radius,
+        absent=absent,
+        rigorous=not reason,
+        h=h,
+        margin=0.5 / h if h > 0.0 else theory.INFINITE,
+        mu=at.mu,
+        lipschitz=at.norm_J,
+        beta=whole,
+        theorem=name,
+        estimated=estimated,
+        gd_radius=theory.descent_ball(whole, at.size, at.sigma, at.lipschitz)[0] * enclosure.UP,
+        paper_radius=theory.paper_ball(at.norm_J, norm(r), at.mu),
+        reason=reason,
+    )
+
+
+class Local:
+    """Rounding-safe numbers at one point.
+
+    Attributes
+    ----------
+    noise : ndarray (n,)
+        By how much r may be wrong.
+    size : float
+        ||r|| from above.
+    norm_J, lipschitz : float
+        ||J||, estimated and from above.
+    mu, sigma : float
+        lambda_min(K) estimated, sigma_min(J) from below; 0 where n > m, or K is singular to rounding.
+    newton : float
+        ||J^+ r|| from above; inf where sigma is 0.
+    """
+
+    def __init__(self, problem: Problem, T: Tangent, w: Array, r: Array) -> None:
+        self._problem, self._T, self._w, self._r = problem, T, w, r
+        n, m = T.shape
+        kernel = enclosure.kernel(T)
+        self._rows = enclosure.row_norms(T, kernel)
+        self.noise = enclosure.noise(T, w, problem.magnitudes(r), self._rows)
+        self.size = (norm(r) + norm(self.noise)) * enclosure.UP
+        self.norm_J, self.lipschitz = enclosure.norm_bound(kernel, self._rows)
+        self._inverse = enclosure.inverse(T, kernel) if kernel is not None and n <= m else None
+        self.mu, self.sigma, self.newton = 0.0, 0.0, theory.INFINITE
+        if self._inverse is not None:
+            self.mu, self.sigma = enclosure.sigma_min(self._inverse)
+            self.newton = enclosure.newton_length(self._inverse, r, self.noise)
+
+    def newton_h(self, whole: float, betas: Array) -> tuple[float, str]:
+        """h of theory 3.1, or of 3.2 where that is smaller, with its number."""
+        h = theory.newton_h(whole, self.newton, self.sigma) * enclosure.UP
+        if self._inverse is None or betas.size == 1:
+            return h, "3.1"
+        by_equation = enclosure.omega(self._inverse, betas) * self.newton * enclosure.UP
+        return (by_equation, "3.2") if by_equation < h else (h, "3.1")
+
+    def absence(self, whole: float, betas: Array) -> float:
+        """No solution within this distance: all equations together, and each for itself (theory 3.5)."""
+        radius = theory.absence_radius(norm(np.maximum(np.abs(self._r) - self.noise, 0.0)), self.lipschitz, whole)
+        rest = np.abs(self._r) - self.noise
+        for i in np.flatnonzero(rest > 0.0):
+            alone = theory.absence_radius(float(rest[i]), float(self._rows[i]), float(betas[i % betas.size]))
+            radius = max(radius, alone)
+        return radius * DOWN
+
+    def curvature(self, points: Sequence[Point]) -> tuple[float, Array]:
+        """The largest 2||r(u) - r - J(u - w)||/||u - w||^2, of all equations and of each, less rounding."""
+        m = self._w.size
+        whole, rows = 0.0, np.zeros(self._r.size)
+        for u, r in points:
+            v = u - self._w
+            length = norm(v)
+            if not (length > 0.0 and math.isfinite(norm(r))):
+                continue
+            terms = self._problem.magnitudes(r) + self._rows * (norm(u) + (m + 8) * length)
+            rest = np.abs(r - self._r - self._T.apply(v)) - self.noise - 2.0 * enclosure.MODEL * terms
+            rest = np.maximum(rest, 0.0) * (2.0 / length**2)
+            whole, rows = max(whole, norm(rest)), np.maximum(rows, rest)
+        return whole, rows
+
+    def probes(self) -> list[Point]:
+        """Points along the Newton step and in random directions (seed fixed), to look for curvature."""
+        w, r, problem = self._w, self._r, self._problem
+        rng = np.random.default_rng(0)
+        lead = self._T.adjoint(r) if self._inverse is None else enclosure.newton_step(self._inverse, self._T, r)
+        scale = norm(w) or norm(problem.magnitudes(r)) / (self.norm_J or 1.0) or 1.0
+        length = max(2.0 * self.newton, BEND * scale) if math.isfinite(self.newton) else BEND * scale
+        found = []
+        for v in (lead, *rng.standard_normal((PROBES, w.size))):
+            if norm(v) > 0.0:
+                u = problem.project(w + (length / norm(v)) * v)
+                found.append((u, problem.residual(u)))
+        return found
+
+
+def doubt(problem: Problem, w: Array, radius: float, estimated: bool, contradicted: bool) -> str:
+    """Why the certificate is no proof; empty where it is one."""
+    if estimated:
+        return ESTIMATED
+    if contradicted:
+        return "F contradicts beta"
+    if problem.differenced:
+        return "the Jacobian is a finite difference"
+    if problem.bounded and not min((w - problem.lower).min(), (problem.upper - w).min()) >= radius:
+        return "the ball leaves the bounds"
+    return ""

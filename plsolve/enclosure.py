@@ -1,0 +1,200 @@
+"""Rounding-safe bounds on the tangent kernel at one point: sigma_min(J) from below, ||J||, ||J^+ r|| and K^{-1} from above.
+
+The model of rounding (theory 3.3): F is computed to within 8u (|F| + |y| + |J||w|) in every equation and J to within
+8u |J| in every entry, u = 2^-53. All else is bounded here by the standard error analysis of dot products, Cholesky and
+Householder factorisations and triangular inverses (Higham, Accuracy and Stability of Numerical Algorithms, 2002; Rump,
+BIT 46, 2006), with constants taken generously.
+
+J is equilibrated by powers of 2, which is exact, so that no bound depends on how the equations are scaled: with
+L L^T ~ D K D the true kernel is at least (1 - theta) (D^-1 L)(D^-1 L)^T, and everything follows from Y = L^-1 D.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.sparse as sps
+from scipy.linalg import blas, lapack
+
+from plsolve.linalg import UNIT, Array, gram, lanczos, norm
+from plsolve.tangent import Tangent
+
+MODEL = 8.0 * UNIT  # relative error of an entry of J, and of the terms of F
+UP = 1.0 + 1e-12  # covers the rounding of a few scalar operations
+MOST_ROWS = 4096  # beyond, no n x n inverse is made
+LOSS = 0.1  # theta beyond which the kernel has lost too many digits: QR of J^T instead
+
+
+class Kernel(NamedTuple):
+    """K = J J^T (or J^T J where that is smaller), lower triangle, with the length of its dot products."""
+
+    K: Array
+    terms: int
+
+
+class Inverse(NamedTuple):
+    """Y = L^-1 D, L L^T ~ D K D: K^-1 <= growth^2 Y^T Y for the true K."""
+
+    L: Array
+    d: Array
+    G: Array  # Y^T Y, lower triangle
+    columns: Array  # norms of the columns of Y
+    growth: float
+
+
+def kernel(T: Tangent) -> Kernel | None:
+    """The smaller of J J^T and J^T J; None where it is too large to be formed."""
+    J, (n, m) = T.J, T.shape
+    if min(n, m) > MOST_ROWS:
+        return None
+    if sps.issparse(J):
+        A = J if n <= m else J.T.tocsr()
+        terms = int(np.diff(A.indptr).max(initial=1))
+        K = np.asfortranarray((A @ A.T).toarray())
+    elif isinstance(J, np.ndarray) or n > m or not hasattr(J, "gram"):
+        A = T.toarray()
+        terms = max(n, m)
+        K = gram(A if n <= m else A.T, np.zeros(0))
+    else:
+        terms, K = m, np.array(J.gram(), dtype=np.float64, order="F")
+    return Kernel(K, terms)
+
+
+def inverse(T: Tangent, kernel: Kernel) -> Inverse | None:
+    """A bound on the inverse of the true kernel of n <= m equations; None where K is singular to rounding."""
+    diagonal = kernel.K.diagonal()
+    if not (diagonal.min() > 1e-200 and diagonal.max() < 1e200):
+        return None
+    d = np.exp2(-np.round(0.5 * np.log2(diagonal)))
+    A = kernel.K * d * d[:, None]
+    n, trace = d.size, float(np.trace(A))
+    L, info = lapack.dpotrf(A, lower=1, clean=1, overwrite_a=1)
+    found = triangular_inverse(L) if info == 0 else None
+    if found is not None:
+        X, size, spread = found
+        theta = 1.01 * (kernel.terms + n + 24) * UNIT * trace * (size * spread) ** 2
+        if theta <= LOSS:
+            return assembled(L, X, d, spread / math.sqrt(1.0 - theta))
+    return orthogonal_inverse(T, d)
+
+
+def orthogonal_inverse(T: Tangent, d: Array) -> Inverse | None:
+    """The same from D J = L Q: an error of m n u ||D J|| in J instead of m u ||D J||^2 in K."""
+    if T.shape[0] * T.shape[1] > 50_000_000:
+        return None
+    A = np.array((T.toarray() * d[:, None]).T, order="F")
+    m, n = A.shape
+    size_A = norm(A.ravel(order="K"))
+    qr, _, _, info = lapack.dgeqrf(A, lwork=64 * n, overwrite_a=1)
+    L = np.asfortranarray(np.tril(qr[:n].T))
+    found = triangular_inverse(L) if info == 0 else None
+    if found is None:
+        return None
+    X, size, spread = found
+    theta = (12 * m * n + 8) * UNIT * size_A * size * spread
+    return assembled(L, X, d, spread / (1.0 - theta)) if theta < 0.5 else None
+
+
+def triangular_inverse(L: Array) -> tuple[Array, float, float] | None:
+    """X ~ L^-1, ||X||_F, and the factor by which X may be too small in any column or norm; None: no digits left."""
+    if not L.diagonal().all():
+        return None
+    X, info = lapack.dtrtri(L, lower=1)
+    n, size = L.shape[0], norm(X.ravel(order="K"))
+    error = 4.0 * n**1.5 * UNIT * size * norm(L.ravel(order="K"))
+    return (X, size, 1.0 + 2.0 * error) if info == 0 and error < 0.1 else None
+
+
+def assembled(L: Array, X: Array, d: Array, growth: float) -> Inverse:
+    columns = np.sqrt(np.einsum("ij,ij->j", X, X)) * d * UP
+    G = lapack.dlauum(X, lower=1, overwrite_c=1)[0] * d * d[:, None]
+    return Inverse(L, d, G, columns, growth * UP)
+
+
+def largest(A: Array, error: float) -> tuple[float, float]:
+    """lambda_max of a symmetric matrix from its lower triangle: estimate, and upper bound for all within error of it.
+
+    s I - A is positive definite to within rounding where its Cholesky factorisation completes (Rump 2006).
+    """
+    n = A.shape[0]
+    if n == 1:
+        return float(A[0, 0]), float(A[0, 0]) * UP + error
+    start = np.random.default_rng(0).standard_normal(n)
+    estimate = float(lanczos(lambda v: blas.dsymv(1.0, A, v, lower=1), start, 40)[0][-1])
+    for slack in (1e-6, 1e-3, 0.1):
+        s = estimate * (1.0 + slack)
+        B = np.negative(A)
+        B[np.diag_indices(n)] += s
+        if lapack.dpotrf(B, lower=1, clean=0, overwrite_a=1)[1] == 0:
+            return estimate, s * (1.0 + 4 * (n + 8) * n * UNIT) + error
+    return estimate, float(np.trace(A)) * UP + error
+
+
+def sigma_min(inv: Inverse) -> tuple[float, float]:
+    """(lambda_min(K), s): an estimate, and s <= sigma_min(J)."""
+    n = inv.d.size
+    estimate, bound = largest(inv.G, 2 * n * UNIT * float(inv.columns @ inv.columns))
+    return 1.0 / estimate, 1.0 / (inv.growth * math.sqrt(bound) * UP)
+
+
+def newton_length(inv: Inverse, r: Array, noise: Array) -> float:
+    """An upper bound on ||J^+ r|| for all r within noise (n,) of the given one."""
+    z = lapack.dtrtrs(inv.L, inv.d * r, lower=1)[0]
+    bound = math.sqrt(float(np.trace(inv.G)))
+    return inv.growth * UP * (norm(z) + min(float(inv.columns @ noise), bound * norm(noise)))
+
+
+def omega(inv: Inverse, betas: Array) -> float:
+    """A Lipschitz constant of K^{-1/2} J from those of the rows of J (theory 3.2)."""
+    n = betas.size
+    by_equation = float(betas @ inv.columns)
+    weights = betas * inv.columns
+    together = largest(inv.G * betas * betas[:, None], 2 * n * UNIT * float(weights @ weights))[1]
+    return inv.growth * UP * min(by_equation, math.sqrt(n * together))
+
+
+def newton_step(inv: Inverse, T: Tangent, r: Array) -> Array:
+    """-J^T K^{-1} r, to working precision."""
+    z = lapack.dtrtrs(inv.L, inv.d * r, lower=1)[0]
+    return -T.adjoint(inv.d * lapack.dtrtrs(inv.L, z, lower=1, trans=1)[0])
+
+
+def row_norms(T: Tangent, kernel: Kernel | None) -> Array:
+    """Norms of the rows of J from above (n,); inf where J is an operator that is too large to be looked at."""
+    J, (n, m) = T.J, T.shape
+    up = 1.0 + (m + 24) * UNIT
+    if kernel is not None and n <= m:
+        return np.sqrt(kernel.K.diagonal()) * up
+    if isinstance(J, np.ndarray):
+        return np.sqrt(np.einsum("ij,ij->i", J, J)) * up
+    if sps.issparse(J):
+        return np.sqrt(np.asarray(J.multiply(J).sum(axis=1)).ravel()) * up
+    return np.full(n, math.inf if kernel is None else math.sqrt(float(np.trace(kernel.K))) * up)
+
+
+def norm_bound(kernel: Kernel | None, rows: Array) -> tuple[float, float]:
+    """(||J||, L): an estimate, and L >= ||J|| for the true J; rows: its row norms from above."""
+    frobenius = norm(rows) * UP
+    if kernel is None or not frobenius < 1e150:
+        return frobenius, frobenius
+    trace = frobenius**2
+    estimate, bound = largest(kernel.K, 2 * (kernel.terms + 24) * UNIT * trace)
+    return math.sqrt(max(estimate, 0.0)), math.sqrt(max(bound, 0.0)) * UP
+
+
+def noise(T: Tangent, w: Array, terms: Array, rows: Array) -> Array:
+    """8u (|F| + |y| + |J||w|) (n,); terms = |F| + |y|, rows = norms of the rows of J."""
+    return MODEL * UP * (terms + absolute_product(T.J, w, rows))
+
+
+def absolute_product(J: Any, w: Array, rows: Array) -> Array:
+    """|J| |w| (n,), or by Cauchy and Schwarz ||J_i|| ||w|| where the entries of J are not at hand."""
+    w = np.abs(w)
+    if sps.issparse(J):
+        return abs(J).dot(w)  # type: ignore[no-any-return]
+    if not isinstance(J, np.ndarray):
+        return rows * norm(w)
+    step = max(1, (1 << 16) // J.shape[1])
+    return np.concatenate([np.abs(J[i : i + step]) @ w for i in range(0, J.shape[0], step)])

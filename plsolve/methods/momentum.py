@@ -1,0 +1,131 @@
+"""Gradient descent with momentum: heavy ball, Nesterov's and Chebyshev's (theory 6.2), safeguarded by 6.3.
+
+For linear F all three need about sqrt(kappa) steps where plain gradient descent needs kappa. None has a guarantee for
+nonlinear F of its own, so each step is asked to meet gradient descent's: L_t <= (1 - eta mu)^t L_0 (theory 1.1). What
+momentum has gained beyond that it may lose for a while, as it does when it swings; a step that goes beyond is not taken,
+but one of gradient descent instead, and momentum starts anew. It also starts anew, with a larger bound on the curvature,
+when a window of 4 sqrt(kappa) steps has gained less than that guarantee, or when the loss has swung up too far.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from plsolve.linalg import Array, norm
+from plsolve.methods import gradient_descent
+from plsolve.methods.ending import HUGE, bend
+from plsolve.methods.gradient_descent import THEOREM, Constants
+from plsolve.problem import Problem
+from plsolve.stopping import RUNNING
+from plsolve.theory import steps
+
+HEAVY_BALL, NESTEROV, CHEBYSHEV = range(3)
+KINDS = {"heavy-ball": HEAVY_BALL, "nesterov": NESTEROV, "chebyshev": CHEBYSHEV}
+
+INFLATED = 1.05  # times the largest curvature: momentum diverges where it is taken too small
+GROWN = 1.5  # the same, when a window was in vain
+SWING = 1e4  # times the least loss of the window
+FLATTEST = 1e-12  # of the largest curvature: the smallest that is counted on
+
+
+class State(NamedTuple):
+    """Where gradient descent with momentum stands."""
+
+    w: Array
+    r: Array
+    status: int
+    nit: int
+    step: float
+    checked: bool  # r belongs to w
+    kind: int
+    p: Array  # the last step
+    before: float  # a of the last step
+    age: int  # steps since momentum started anew
+    known: Constants
+    exact: bool  # they were given
+    swell: float  # factor on the largest curvature
+    ceiling: float  # (1 - eta mu)^nit L_0
+    least: float  # loss in this window
+    start: float  # least loss of the windows before
+    window: int  # steps in this window
+    pl: float
+    bend: float
+
+
+def init(problem: Problem, kind: int, known: Constants, exact: bool) -> State:
+    """known is complete: lipschitz and mu are positive."""
+    w, r = problem.w0, problem.r0
+    loss = 0.5 * float(r.dot(r))
+    p = np.zeros(w.size)
+    return State(w, r, RUNNING, 0, 0.0, True, kind, p, 0.0, 0, known, exact, INFLATED, loss, loss, loss, 0, -1.0, 0.0)
+
+
+def step(problem: Problem, s: State) -> State:
+    M = s.swell * (s.known.lipschitz**2 + s.known.beta * norm(s.r))
+    mu = max(s.known.mu, FLATTEST * M)
+    a, b = coefficients(s.kind, M, mu, s.before, s.age)
+    u, ru = s.w, s.r
+    if s.kind == NESTEROV and s.age > 0:
+        u = problem.project(s.w + b * s.p)
+        ru = problem.residual(u)
+    if not norm(ru) < HUGE:
+        return plain(problem, s, True)
+    T = problem.linearise(u, ru, False)
+    g = T.adjoint(ru)
+    w = problem.project(s.w + b * s.p - a * T.raised(g))
+    r = problem.residual(w)
+    p, loss = w - s.w, 0.5 * float(r.dot(r))
+    pl = float(g.dot(g)) / float(ru.dot(ru)) if ru.any() else -1.0
+    ceiling = s.ceiling * steps.gd_rate(steps.gd_step(s.known.lipschitz, s.known.beta, norm(s.r)), s.known.mu)
+    if not (loss <= ceiling and loss <= SWING * s.least and p.any()):
+        return plain(problem, s, not loss <= SWING * s.least)
+    window, least, start, known = s.window + 1, min(s.least, loss), s.start, learnt(problem, s, pl)
+    if window >= 4.0 * math.sqrt(M / mu) + 10.0:
+        if not least < start * steps.gd_rate(1.0 / M, mu) ** window:
+            return plain(problem, s, True)
+        window, start, least = 0, least, loss
+    most = max(s.bend, bend(problem, T, u, ru, w - u, r, s.known.beta))
+    age = 0 if s.kind == NESTEROV and float(g.dot(p)) > 0.0 else s.age + 1  # uphill: start anew
+    return State(
+        w, r, RUNNING, s.nit + 1, T.norm(p), True, s.kind, p, a, age, known, s.exact, s.swell, ceiling, least, start,
+        window, pl, most,
+    )  # fmt: skip
+
+
+def coefficients(kind: int, M: float, mu: float, before: float, age: int) -> tuple[float, float]:
+    """(a, b) of w+ = w + b p - a g, p the last step (theory 6.2)."""
+    if kind == HEAVY_BALL:
+        return steps.heavy_ball(M, mu)
+    if kind == NESTEROV:
+        return steps.nesterov(M, mu)
+    a, b = steps.chebyshev(M, mu, before, age)
+    return a, (a * b / before if age > 0 else 0.0)
+
+
+def learnt(problem: Problem, s: State, pl: float) -> Constants:
+    """Estimates corrected by the PL ratio, which lies between lambda_min(K) and lambda_max(K)."""
+    if s.exact or pl <= 0.0 or problem.n > problem.m:
+        return s.known
+    return Constants(max(s.known.lipschitz, math.sqrt(pl)), s.known.beta, min(s.known.mu, pl))
+
+
+def plain(problem: Problem, s: State, vain: bool) -> State:
+    """A step of gradient descent, and a start anew; vain: with a larger bound on the curvature."""
+    L, beta, mu = s.known
+    before = gradient_descent.State(
+        s.w, s.r, RUNNING, s.nit, 0.0, True, THEOREM, 0.0, L, beta, s.exact, 1.0, -1.0, s.bend
+    )  # fmt: skip
+    new = gradient_descent.step(problem, before)
+    loss = 0.5 * float(new.r.dot(new.r))
+    rate = steps.gd_rate(steps.gd_step(L, beta, norm(s.r)), mu)
+    swell = min(GROWN * s.swell, 1e6) if vain else s.swell
+    known = Constants(L * math.sqrt(new.excess), beta, mu)
+    ceiling = max(s.ceiling * rate, loss)
+    p = np.zeros(s.w.size)
+    return State(
+        new.w, new.r, new.status, new.nit, new.step, True, s.kind, p, 0.0, 0, known, s.exact, swell, ceiling, loss,
+        loss, 0, new.pl, new.bend,
+    )  # fmt: skip

@@ -1,0 +1,180 @@
+"""Existence, absence and distance of solutions, from numbers at one point; and the record of what was certified.
+
+At w: r = F(w) - y, s <= sigma_min(J), e = ||J^+ r||, beta a Lipschitz constant of J. Numbers refer to README.md.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+INFINITE = float("inf")
+
+
+def newton_h(beta: float, e: float, s: float) -> float:
+    """h = beta e / s: at most 1/2 where a solution is proved (3.1)."""
+    if s > 0.0:
+        return beta * e / s
+    return INFINITE
+
+
+def newton_radius(h: float, e: float) -> float:
+    """t* = 2 e/(1 + sqrt(1 - 2h)): with h <= 1/2 a solution lies within t* of w, and Gauss-Newton converges to it (3.1).
+
+    Ben-Israel 1966, Haussler 1986, Walker and Watson 1990, Deuflhard 2004; inf where h > 1/2.
+    """
+    return 2.0 * e / (1.0 + math.sqrt(1.0 - 2.0 * h)) if h <= 0.5 else INFINITE
+
+
+def newton_bounds(beta: float, e: float, s: float, steps: int) -> list[float]:
+    """||w* - w_k|| <= t* - t_k for Gauss-Newton's k = 0, ..., steps, by the majorant beta t^2/2 - s t + s e (3.1)."""
+    h = newton_h(beta, e, s)
+    if beta * e == 0.0 or not h <= 0.5:
+        return [newton_radius(h, e)] + [0.0 if h <= 0.5 else INFINITE] * steps
+    root = math.sqrt(1.0 - 2.0 * h)
+    radius = newton_radius(h, e)
+    if root == 0.0:
+        return [radius / 2.0**k for k in range(steps + 1)]
+    q, scale = (1.0 - root) / (1.0 + root), 2.0 * s / beta * root
+    return [radius] + [scale * q ** (2**k) / (1.0 - q ** (2**k)) for k in range(1, steps + 1)]
+
+
+def equations_beta(betas: Sequence[float]) -> float:
+    """sqrt(SUM beta_i^2), a Lipschitz constant of J where its rows have beta_i (3.2)."""
+    return math.hypot(*betas)
+
+
+def equations_omega(betas: Sequence[float], inverse_diagonal: Sequence[float]) -> float:
+    """SUM_i beta_i sqrt((K^{-1})_ii), a Lipschitz constant of K^{-1/2} J (3.2).
+
+    Then omega e <= 1/2 proves a solution within `newton_radius`(omega e, e), however the equations are scaled. (The
+    root of SUM beta_i^2 (K^{-1})_ii is not such a constant: where all rows of J change alike and K^{-1} is large in the
+    direction of ones, it is too small by sqrt n.)
+    """
+    return math.fsum(b * math.sqrt(d) for b, d in zip(betas, inverse_diagonal, strict=True))
+
+
+def critical_beta(e: float, s: float) -> float:
+    """s/(2 e): the largest beta on B(w, 2e) for which 3.1 proves a solution (3.3)."""
+    return s / (2.0 * e) if e > 0.0 else INFINITE
+
+
+def descent_ball(beta: float, r: float, s: float, lipschitz: float, c: float = 1.0) -> tuple[float, float, float]:
+    """(R, eta, rate) of gradient descent from w (3.4): R = inf where nothing is proved.
+
+    With h' = beta ||r||/s^2 <= (1 - c/2)/2 the steps eta = c/beta_L stay in B(w, R), converge to a solution there, and
+    L_t <= rate^t L_0, rate = 1 - 2 eta (1 - c/2) mu, mu = (s - beta R)^2, beta_L = (||J|| + beta R)^2 + beta ||r||.
+    """
+    share = 1.0 - 0.5 * c
+    h = beta * r / (s * s) if s > 0.0 else INFINITE
+    if not h <= 0.5 * share:
+        return INFINITE, 0.0, 1.0
+    radius = 2.0 * r / (s * share * (1.0 + math.sqrt(1.0 - 2.0 * h / share)))
+    smoothness = (lipschitz + beta * radius) ** 2 + beta * r
+    eta = c / smoothness
+    return radius, eta, 1.0 - 2.0 * eta * share * (s - beta * radius) ** 2
+
+
+def paper_ball(lipschitz: float, r: float, mu: float) -> float:
+    """R = 2 L_F ||r||/mu: the ball on which 1.1 asks for mu-PL* (Liu, Zhu, Belkin 2022, theorem 6)."""
+    return 2.0 * lipschitz * r / mu if mu > 0.0 else INFINITE
+
+
+def sharp_ball(r: float, mu: float) -> float:
+    """||r||/sqrt(mu): under mu-PL* on a larger ball a solution lies within it (1.7), 2 sqrt(kappa) below 1.1's."""
+    return r / math.sqrt(mu) if mu > 0.0 else INFINITE
+
+
+def kernel_bound(s: float, beta: float, radius: float) -> float:
+    """mu on B(w, R): lambda_min(K) >= (s - beta R)^2 there, 0 where that ball is too large (1.5, Weyl)."""
+    return max(s - beta * radius, 0.0) ** 2
+
+
+def absence_radius(r: float, lipschitz: float, beta: float) -> float:
+    """(sqrt(||J||^2 + 2 beta ||r||) - ||J||)/beta: no solution lies nearer to w than this (3.5, 4.1)."""
+    below = lipschitz + math.sqrt(lipschitz * lipschitz + 2.0 * beta * r)
+    return 2.0 * r / below if below > 0.0 else (INFINITE if r > 0.0 else 0.0)
+
+
+def alpha_radius(e: float, gamma: float) -> float:
+    """Smale's alpha theory (3.6): alpha = e gamma <= 3 - 2 sqrt 2 proves a solution within the radius; else inf.
+
+    gamma >= sup_k ||J^+ D^k F/k!||^(1/(k-1)) (Shub and Smale 1996).
+    """
+    alpha = e * gamma
+    if not alpha <= 3.0 - 2.0 * math.sqrt(2.0):
+        return INFINITE
+    if gamma == 0.0:
+        return e
+    return 2.0 * e / (1.0 + alpha + math.sqrt(max((1.0 + alpha) ** 2 - 8.0 * alpha, 0.0)))
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What is known about solutions of F(w) = y near one point.
+
+    Attributes
+    ----------
+    exists : bool
+        A solution lies within ``radius`` (theory 3.1, or 3.2 with one beta per equation).
+    radius : float
+        That distance; where ``exists`` is False the radius of the largest ball proved free of solutions (3.5), 0 where
+        none is.
+    absent : bool
+        No solution lies within ``radius``.
+    rigorous : bool
+        A proof, rounding included: beta was given and nothing contradicts it, J is not a finite difference, the ball
+        lies in the box, and ``mu`` and the Newton step are bounded for the rounding model of `plsolve.certify`.
+    h : float
+        beta e0/s0 (3.1; omega e0 in 3.2), e0 = ||J^+ r||, s0 = sigma_min(J), both on the safe side of rounding.
+    margin : float
+        1/(2h): the factor by which beta may be larger and the conclusion still hold.
+    mu, lipschitz : float
+        lambda_min(K) and ||J|| at the point.
+    beta : float
+        The Lipschitz constant of J that was used; per equation: the root of the sum of their squares.
+    theorem : str
+        Number of the statement that decided.
+    estimated : bool
+        beta was estimated: 10 times the largest curvature of F seen.
+    gd_radius : float
+        Gradient descent converges to a solution within this distance (3.4); inf where that is not proved.
+    paper_radius : float
+        2 ||J|| ||r||/mu, the ball of the PL* theorem, for reference (1.1).
+    reason : str
+        Why the certificate is not rigorous.
+    """
+
+    exists: bool
+    radius: float
+    absent: bool
+    rigorous: bool
+    h: float
+    margin: float
+    mu: float
+    lipschitz: float
+    beta: float
+    theorem: str
+    estimated: bool = False
+    gd_radius: float = INFINITE
+    paper_radius: float = INFINITE
+    reason: str = ""
+
+    def __str__(self) -> str:
+        about = "beta estimated" if self.estimated else "beta given"
+        if self.reason and self.reason not in (ESTIMATED, UNPROVED):
+            about += f", not rigorous: {self.reason}"
+        if self.exists:
+            name = "Newton-Kantorovich" + (" per equation" if self.theorem == "3.2" else "")
+            return (
+                f"A solution of F(w)=y lies within {self.radius:.2g} of x ({name}, h = {self.h:.2g}; {about}, "
+                f"safety margin {self.margin:.2g})."
+            )
+        if self.absent:
+            return f"No solution of F(w)=y lies within {self.radius:.2g} of x (theory {self.theorem}; {about})."
+        return f"No solution of F(w)=y is proved near x (h = {self.h:.2g} is not below 1/2; {about})."
+
+
+#: Reasons that the text already gives.
+ESTIMATED, UNPROVED = "beta is estimated", "nothing is proved"

@@ -1,0 +1,78 @@
+"""How many iterations are left: from constants, from the spectrum of K, and from the run so far (4.3)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+
+def gd_iterations(eta: float, mu: float, ratio: float) -> int:
+    """T = ceil(log(L0/eps)/(eta mu)), ratio = L0/eps: L_T <= eps, proved, for steps eta of 1.1 (4.3)."""
+    return math.ceil(math.log(ratio) / (eta * mu)) if ratio > 1.0 else 0
+
+
+def near_linear_iterations(eta: float, mu: float, ratio: float) -> int:
+    """log(L0/eps)/(-2 log(1 - eta lambda_min)): how many it really takes once the slowest component is left (4.3)."""
+    if not ratio > 1.0:
+        return 0
+    if eta * mu >= 1.0:
+        return 1
+    return math.ceil(math.log(ratio) / (-2.0 * math.log1p(-eta * mu)))
+
+
+def momentum_iterations(kappa: float, ratio: float) -> int:
+    """The same for the momenta of 6.2, whose residual falls by (sqrt k - 1)/(sqrt k + 1) a step."""
+    if not ratio > 1.0:
+        return 0
+    root = math.sqrt(kappa)
+    return 1 if root <= 1.0 else math.ceil(math.log(ratio) / (-2.0 * math.log((root - 1.0) / (root + 1.0))))
+
+
+def newton_iterations(h: float, ratio: float) -> int:
+    """Gauss-Newton steps until the distance has fallen by ratio, from h = beta e0/s0 < 1/2: q^(2^k) <= 1/ratio (3.1)."""
+    root = math.sqrt(max(1.0 - 2.0 * h, 0.0))
+    q = (1.0 - root) / (1.0 + root)
+    if not ratio > 1.0 or q <= 0.0:
+        return 1
+    if q >= 1.0:
+        return math.ceil(math.log2(ratio))
+    return max(1, math.ceil(math.log2(max(-math.log(ratio) / math.log(q), 1.0))))
+
+
+def spectral_loss(eigenvalues: Sequence[float], weights: Sequence[float], eta: float, t: int) -> float:
+    """L_t ~ 1/2 SUM_i (1 - eta lambda_i)^2t (u_i.r0)^2, weights = (u_i.r0)^2: exact where F is linear (4.3)."""
+    return 0.5 * math.fsum(
+        c * (1.0 - eta * v) ** (2 * t) for v, c in zip(eigenvalues, weights, strict=True)
+    )
+
+
+def spectral_iterations(
+    eigenvalues: Sequence[float], weights: Sequence[float], eta: float, loss: float, most: int = 1 << 60
+) -> int:
+    """The first t with `spectral_loss` <= loss, by bisection; most where there is none before."""
+    if spectral_loss(eigenvalues, weights, eta, 0) <= loss:
+        return 0
+    low, high = 0, 1
+    while spectral_loss(eigenvalues, weights, eta, high) > loss:
+        low, high = high, 2 * high
+        if high >= most:
+            return most
+    while high - low > 1:
+        middle = (low + high) // 2
+        if spectral_loss(eigenvalues, weights, eta, middle) > loss:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def observed_iterations(nits: Sequence[int], losses: Sequence[float], loss: float) -> float:
+    """Iterations left to the given loss, from the slope of log L over the last half of the run; inf where it is flat."""
+    k = len(losses)
+    if k == 0 or losses[-1] <= loss:
+        return 0.0
+    start = k // 2 if k > 2 else 0
+    if nits[-1] == nits[start] or not losses[-1] < losses[start]:
+        return math.inf
+    slope = math.log(losses[start] / losses[-1]) / (nits[-1] - nits[start])
+    return math.log(losses[-1] / max(loss, 5e-324)) / slope
