@@ -13,7 +13,8 @@ from plsolve import enclosure
 from plsolve.checks import as_beta
 from plsolve.linalg import Array, norm
 from plsolve.problem import Problem
-from plsolve.tangent import Tangent
+from plsolve.record import Point
+from plsolve.tangent import Tangent, tangent
 from plsolve.theory import certificates as theory
 from plsolve.theory.certificates import ESTIMATED, UNPROVED, Certificate
 
@@ -21,8 +22,6 @@ SAFETY = 10.0  # times the largest curvature seen: the estimate of beta
 PROBES = 2  # random directions in which curvature is looked for
 BEND = 1e-4  # length of a probe, relative to the size of w
 DOWN = 1.0 - 1e-12  # covers the rounding of a few scalar operations, as enclosure.UP does
-
-Point = tuple[Array, Array]  # w and F(w) - y
 
 
 def certify(
@@ -124,6 +123,30 @@ def certificate(
     )
 
 
+class Nearness:
+    """The test of ``xtol``: theory 3.1 proves a solution within xtol max(1, ||w||) of w, beta given or estimated.
+
+    It costs a Jacobian and a factorisation, so it is made only where ||r||/||J||, a lower bound on the distance for
+    linear F, is small enough, and after a failure not before ||r|| has halved.
+    """
+
+    def __init__(self, problem: Problem, beta: Array | None, xtol: float) -> None:
+        self._problem, self._beta, self._xtol = problem, beta, xtol
+        self._lipschitz, self._failed = theory.INFINITE, theory.INFINITE
+
+    def __call__(self, w: Array, r: Array, path: Sequence[Point], bend: float) -> bool:
+        problem, enough = self._problem, self._xtol * max(1.0, norm(w))
+        if problem.n > problem.m or norm(r) <= problem.target or norm(r) > min(enough * self._lipschitz, 0.5 * self._failed):
+            return False
+        at = Local(problem, tangent(problem.linearise(w, r, True).J, np.zeros(0)), w, r)
+        seen, _ = at.curvature(path or at.probes())
+        betas = np.array([SAFETY * max(seen, bend)]) if self._beta is None else self._beta
+        h, _ = at.newton_h(max(theory.equations_beta(betas.tolist()), seen, bend), betas)
+        self._lipschitz, self._failed = at.lipschitz, norm(r)
+        radius = theory.newton_radius(h, at.newton) if h <= 0.5 else theory.INFINITE
+        return radius <= enough and inside(problem, w, radius)
+
+
 class Local:
     """Rounding-safe numbers at one point.
 
@@ -210,6 +233,9 @@ def doubt(problem: Problem, w: Array, radius: float, estimated: bool, contradict
         return "F contradicts beta"
     if problem.differenced:
         return "the Jacobian is a finite difference"
-    if problem.bounded and not min((w - problem.lower).min(), (problem.upper - w).min()) >= radius:
-        return "the ball leaves the bounds"
-    return ""
+    return "" if inside(problem, w, radius) else "the ball leaves the bounds"
+
+
+def inside(problem: Problem, w: Array, radius: float) -> bool:
+    """Whether the ball lies in the box."""
+    return not problem.bounded or float(min((w - problem.lower).min(), (problem.upper - w).min())) >= radius

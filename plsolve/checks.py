@@ -161,9 +161,10 @@ def generator(rng: Any) -> np.random.Generator | None:
         raise type(error)(f"`rng` must be None, an integer >= 0 or a numpy Generator, got {rng!r}.") from None
 
 
-def check_limits(tol: Any, eps: Any, max_iter: Any, max_time: Any) -> tuple[int | None, float]:
+def check_limits(tol: Any, xtol: Any, eps: Any, max_iter: Any, max_time: Any) -> tuple[int | None, float]:
     """max_iter and the moment at which max_time has passed."""
-    for value, name in ((tol, "tol"), (eps, "eps"), (0.0 if max_time is None else max_time, "max_time")):
+    limits = {"tol": tol, "xtol": xtol, "eps": eps, "max_time": 0.0 if max_time is None else max_time}
+    for name, value in limits.items():
         if not isinstance(value, (int, float, np.number)):
             raise TypeError(f"`{name}` must be a number, got {type(value).__name__}.")
         if not value >= 0.0:

@@ -32,7 +32,7 @@ def run(
     problem: Problem,
     init: Callable[[Problem], Any],
     step: Callable[[Problem, Any], Any],
-    observe: Callable[[State], bool],
+    observe: Callable[[State], int],
     measure: Callable[[State], float],
     enough: float,
     max_iter: int,
@@ -40,7 +40,7 @@ def run(
 ) -> tuple[State, int]:
     """The best state seen, by its measure, and the status: RUNNING when that is at most ``enough``.
 
-    observe is called with every state whose residual is known; True stops the run. Whatever is raised on the way
+    observe is called with every state whose residual is known; a status other than RUNNING stops the run. Whatever is raised on the way
     carries the best point as ``best``.
     """
     with BestAttached(problem.w0) as guard:
@@ -54,8 +54,8 @@ def run(
                 return best, RUNNING
             if s.status != RUNNING:
                 return best, s.status
-            if stop:
-                return best, Status.CALLBACK
+            if stop != RUNNING:
+                return (s if stop == Status.DISTANCE else best), stop
             if s.nit >= max_iter:
                 return best, Status.MAX_ITER
             if time.monotonic() >= deadline:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from typing import Any, NamedTuple
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,11 @@ from scipy.optimize import OptimizeResult
 
 from plsolve.linalg import Array
 from plsolve.loop import State
+from plsolve.stopping import RUNNING, Status
+
+Point = tuple[Array, Array]  # w and F(w) - y
+
+_KEPT = 3  # points of the run that are remembered for the certificate, beside the start
 
 
 class History(NamedTuple):
@@ -25,34 +31,56 @@ class History(NamedTuple):
         L = 1/2 ||F(w) - y||^2.
     step : ndarray (k,)
         Length of the step that led here, in the metric of ``x_scale``.
+    pl : ndarray (k,)
+        The PL ratio 1/2 ||g||^2 / L = r^T K r / r^T r, between lambda_min(K) and lambda_max(K): the PL* constant along
+        the path. NaN where the method did not need the gradient: in SGD, and mostly at the last point.
     """
 
     nit: npt.NDArray[np.int64]
     loss: Array
     step: Array
+    pl: Array
+
+
+class Nearness(Protocol):
+    """The test of `xtol`."""
+
+    def __call__(self, w: Array, r: Array, path: Sequence[Point], bend: float) -> bool:
+        """Whether a solution is proved to lie near w."""
 
 
 class Record:
     """Observes a run: keeps the history and calls the user's callback."""
 
-    def __init__(self, callback: Callable[..., Any] | None) -> None:
+    def __init__(self, callback: Callable[..., Any] | None, near: Nearness | None) -> None:
         if not (callback is None or callable(callback)):
             raise TypeError(f"`callback` must be callable, got {type(callback).__name__}.")
         self._callback = callback
         self._whole = callback is not None and "intermediate_result" in inspect.signature(callback).parameters
+        self._near = near
         self.nit: list[int] = []
         self._loss: list[float] = []
         self._step: list[float] = []
+        self._pl: list[float] = []
+        self.path: list[Point] = []
+        self.bend = 0.0
 
-    def __call__(self, s: State) -> bool:
-        """True when the callback asks to stop."""
+    def __call__(self, s: State) -> int:
+        """A status that ends the run, or RUNNING."""
+        self._learn(s)
         if self.nit and s.nit == self.nit[-1]:
-            return False
+            return RUNNING
         self.nit.append(s.nit)
         self._loss.append(0.5 * float(s.r.dot(s.r)))
         self._step.append(s.step)
+        self._pl.append(math.nan)
+        if self._near is not None and self._near(s.w, s.r, self.path, self.bend):
+            return Status.DISTANCE
+        if len(self.path) > _KEPT:
+            del self.path[1]  # the start stays
+        self.path.append((s.w, s.r))
         if self._callback is None or s.nit == 0:
-            return False
+            return RUNNING
         try:
             if self._whole:
                 state = OptimizeResult()
@@ -61,8 +89,14 @@ class Record:
             else:
                 self._callback(s.w.copy())
         except StopIteration:
-            return True
-        return False
+            return Status.CALLBACK
+        return RUNNING
+
+    def _learn(self, s: State) -> None:
+        """What the state tells about the point before, or about this one if the run ends here."""
+        if self._pl and (pl := getattr(s, "pl", -1.0)) >= 0.0:
+            self._pl[-1] = pl
+        self.bend = max(self.bend, getattr(s, "bend", 0.0))
 
     def history(self) -> History:
-        return History(np.array(self.nit), np.array(self._loss), np.array(self._step))
+        return History(np.array(self.nit), np.array(self._loss), np.array(self._step), np.array(self._pl))

@@ -9,10 +9,11 @@ import numpy as np
 from scipy.optimize import OptimizeResult
 
 from plsolve import plotting
-from plsolve.certificate import Point, certificate
+from plsolve.certificate import certificate
 from plsolve.kernel import TangentKernel
 from plsolve.linalg import Array
 from plsolve.problem import Problem
+from plsolve.record import Point
 from plsolve.tangent import tangent
 from plsolve.theory.certificates import Certificate
 
@@ -58,6 +59,9 @@ class Result(OptimizeResult):
         ``grad``, ``optimality``, ``kernel`` or ``certificate`` adds the Jacobian at x to the counters, once.
     method, method_reason : str
         The method that ran, and why it was chosen.
+    forecast : float
+        Iterations left as forecast by theory 4.3, where gd or sgd was stopped by ``max_iter`` or ``max_time``; 0 where
+        the system is solved, NaN where nothing can be said.
     history : History
         The run.
     """
@@ -95,6 +99,12 @@ class Result(OptimizeResult):
         except Exception as error:  # noqa: BLE001 - the run's result must not be lost to it
             self["message"] += f" No certificate: {type(error).__name__}: {error}"
             return None
+
+    def add_absence(self) -> None:
+        """Say in the message that there is no solution near x, where that is proved."""
+        certificate = self["certificate"]
+        if certificate is not None and certificate.absent and certificate.rigorous:
+            self["message"] += f" No solution within {certificate.radius:.3g} of x (theory 3.5)."
 
     def plot(self, what: str = "run", ax: Any = None) -> Any:
         """Draw the run, or the landscape around it; returns the matplotlib Axes.

@@ -7,26 +7,16 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from plsolve import loop
-from plsolve.checks import check_limits, check_options, generator
+from plsolve.certificate import Nearness
+from plsolve.checks import as_beta, check_limits, check_options, generator
+from plsolve.choice import METHODS, OPTIONS, choose, forecast
 from plsolve.linalg import norm
-from plsolve.methods import gauss_newton, gradient_descent, nearest, sgd
+from plsolve.methods import nearest
 from plsolve.problem import BestAttached, Problem
 from plsolve.record import Record
-from plsolve.result import Result
+from plsolve.result import Evidence, Result
 from plsolve.stopping import AT_ROUNDING_LEVEL, MESSAGES, RUNNING, Status
-
-OPTIONS = {
-    "auto": ("nearest",),
-    "gauss-newton": ("nearest",),
-    "gd": ("step_size",),
-    "sgd": ("step_size", "batch_size"),
-}
-
-_KERNEL_BYTES = 2 << 30  # a kernel beyond this size does not count as fitting into memory
-
 
 def solve(
     F: Callable[..., Any],
@@ -39,9 +29,12 @@ def solve(
     bounds: Any = None,
     x_scale: Any = 1.0,
     tol: float = 1e-10,
+    xtol: float = 0.0,
     eps: float = 0.0,
     max_iter: int | None = None,
     max_time: float | None = None,
+    beta: Any = None,
+    certify: bool = True,
     callback: Callable[..., Any] | None = None,
     rng: Any = None,
     options: Mapping[str, Any] | None = None,
@@ -72,12 +65,20 @@ def solve(
     tol : float
         Solved when ||F(w) - y|| <= tol max(||y||, ||F(w0)||), or at the rounding level of F,
         4 u (||F|| + ||y|| + || |J| |w| ||), u = 1.1e-16. 0 asks for the rounding level.
+    xtol : float
+        Solved when a solution is proved (theory 3.1, h <= 1/2) to lie within xtol max(1, ||w||) of w, with ``beta`` or,
+        where that is not given, 10 times the largest curvature of F seen on the way in its place. Only for m >= n.
     eps : float
         Loss 1/2 ||F(w) - y||^2 at which to stop: for noisy or almost over-parameterized systems (PL*_eps, theory 1.6).
     max_iter : int, optional
         Limit of ``nit``: Gauss-Newton steps (200), gradient steps (100 000) or mini-batch steps (1000 epochs).
     max_time : float, optional
         Seconds.
+    beta : float or array_like (n,), optional
+        Lipschitz constant of jac on R^m (on the box, with bounds), or one for each equation. It makes certificates
+        rigorous, and the steps of gd and sgd exact where ``lipschitz`` is given too.
+    certify : bool
+        Whether the result has a certificate, computed when asked for: see `plsolve.certify`.
     callback : callable, optional
         ``callback(intermediate_result)`` (by that name) or ``callback(w)``, after every iteration (SGD:
         every epoch); StopIteration stops.
@@ -85,7 +86,10 @@ def solve(
         Seeds SGD's batches.
     options : dict, optional
         'gauss-newton': ``nearest`` (bool: the solution nearest to w0). 'gd': ``step_size`` ('theorem', 'polyak',
-        'cauchy' or a number). 'sgd': ``step_size`` ('polyak', 'kaczmarz' or a number), ``batch_size`` (int or 'auto').
+        'cauchy' or a number), ``momentum`` ('heavy-ball', 'nesterov', 'chebyshev'). 'sgd': ``step_size`` ('theorem',
+        'polyak', 'kaczmarz' or a number), ``momentum`` ('mass'), ``batch_size`` (int or 'auto': the critical batch),
+        ``rows`` ('uniform', 'residual', 'cyclic', 'max'). Both take constants that are known: ``lipschitz`` (>= ||J||),
+        ``mu`` (<= lambda_min(K)), sgd also ``row_smoothness`` (>= max_i K_ii); the others are estimated at w0.
 
     Returns
     -------
@@ -102,10 +106,21 @@ def solve(
     Notes
     -----
     *gauss-newton* takes minimum-norm steps -J^T K^{-1} r from the n x n tangent kernel K = J J^T (theory 7.1) in a
-    trust region; every step reduces the loss. *gd* reduces the loss by ||g||^2 / (2 M) in every step, M a bound on its
-    curvature (Liu, Zhu, Belkin, Appl. Comput. Harmon. Anal. 59, 2022, theorem 6; theory 1.1). *sgd* contracts the
-    expected distance to the solutions of a linear system by 1 - lambda_min(K)/Ls in every step (theory 5.1).
-    *auto* takes Gauss-Newton while its kernel fits into memory.
+    trust region; every step reduces the loss L.
+
+    *gd* steps by -eta J^T r, eta = 1/(lipschitz^2 + beta ||r||): with both given L+ <= (1 - eta mu) L in every step,
+    mu the PL* constant (Liu, Zhu, Belkin, Appl. Comput. Harmon. Anal. 59, 2022, theorem 6; theory 1.1); otherwise L
+    falls by ||g||^2/(2 M) in every step, M a bound on its curvature that is corrected on the way. Momentum needs about
+    sqrt(kappa) steps instead of kappa (theory 6.2) and keeps to L_t <= (1 - eta mu)^t L_0 (6.3).
+
+    *sgd* contracts the expected distance to the solutions of a linear system by 1 - lambda_min(K)/Ls in every step
+    (Ma, Bassily, Belkin, ICML 2018; theory 5.1); with ``step_size='theorem'`` the expected loss of any PL* system by
+    1 - mu s eta/n (theory 1.3).
+
+    *auto* takes the method with the fewest operations forecast: Gauss-Newton nearly always, gd for large systems whose
+    kernel is very well conditioned, sgd where the kernel does not fit into memory and F and jac have ``rows``.
+
+    The theory numbers refer to plsolve/theory/README.md.
 
     Examples
     --------
@@ -116,25 +131,31 @@ def solve(
     array([0.6, 0.8])
     """
     options = check_options(method, options or {}, OPTIONS)
-    max_iter, deadline = check_limits(tol, eps, max_iter, max_time)
+    max_iter, deadline = check_limits(tol, xtol, eps, max_iter, max_time)
     problem = Problem(F, jac, w0, y, args, bounds, x_scale, tol, generator(rng))
     if options.get("nearest") and problem.bounded:
         raise ValueError("`options`: 'nearest' cannot be combined with `bounds`.")
-    method, reason = choose(problem, method)
+    betas = as_beta(beta, problem.n)
+    record = Record(callback, Nearness(problem, betas, xtol) if xtol > 0.0 else None)
     with BestAttached(problem.w0):
-        init, step, limit = METHODS[method](problem, options)
+        method, reason = choose(problem, method)
+        init, step, limit = METHODS[method](problem, options, 0.0 if betas is None else norm(betas))
     limit = limit if max_iter is None else max_iter
-    record = Record(callback)
     enough = max(problem.target, math.sqrt(2.0 * eps))
     s, status = loop.run(problem, partial(init, limit), step, record, residual_norm, enough, limit, deadline)
     if status == RUNNING:
         status = Status.RESIDUAL if norm(s.r) <= problem.target else Status.EPSILON
+    status, left, message = Status(status), 0.0 if status > 0 else math.nan, MESSAGES[Status(status)]
     if status == Status.RESIDUAL and options.get("nearest"):
         start = partial(nearest.init, w=s.w, r=s.r, nit=s.nit)
         s, status = loop.run(problem, start, nearest.step, record, problem.distance, -1.0, limit, deadline)
-    status = Status(status)
-    message = AT_ROUNDING_LEVEL if status == Status.RESIDUAL and norm(s.r) > problem.target else MESSAGES[status]
-    return Result(
+        status, message = Status(status), MESSAGES[Status(status)]
+    if status == Status.RESIDUAL and norm(s.r) > problem.target:
+        message = AT_ROUNDING_LEVEL
+    if status in (Status.MAX_ITER, Status.MAX_TIME) and method != "gauss-newton" and s.nit > 0:
+        left, kappa = forecast(problem, s, record.history(), enough)
+        message += " " + forecast_message(left, kappa)
+    result = Result(
         {
             "x": s.w.copy(),
             "success": status > 0,
@@ -148,68 +169,22 @@ def solve(
             "nfev_jac": problem.nfev_jac,
             "method": method,
             "method_reason": reason,
+            "forecast": left,
             "history": record.history(),
         },
         problem,
+        Evidence(betas, record.path, record.bend) if certify else None,
     )
+    if status == Status.STATIONARY and certify and betas is not None:
+        result.add_absence()
+    return result
 
 
 def residual_norm(s: loop.State) -> float:
     return norm(s.r)
 
 
-def choose(problem: Problem, method: str) -> tuple[str, str]:
-    """The method and the reason, in one line."""
-    if method != "auto":
-        return method, f"{method}: asked for."
-    k = min(problem.n, problem.m)
-    if 8 * k * k <= _KERNEL_BYTES:
-        return "gauss-newton", f"gauss-newton: its {k} x {k} kernel fits into memory."
-    if problem.has_rows:
-        return "sgd", f"sgd: a {k} x {k} kernel does not fit into memory, and F and jac have `rows`."
-    return (
-        "gauss-newton",
-        f"gauss-newton: by iterative least squares, since a {k} x {k} kernel does not fit into memory.",
-    )
-
-
-# -- the methods by name: (init(limit, problem), step, default max_iter) -----------------------------------------------
-
-
-def _gauss_newton(problem: Problem, options: Mapping[str, Any]) -> tuple[Any, Any, int]:
-    return (lambda limit, problem: gauss_newton.init(problem)), gauss_newton.step, 200
-
-
-def _gd(problem: Problem, options: Mapping[str, Any]) -> tuple[Any, Any, int]:
-    rule, eta = step_size(options.get("step_size", "theorem"), gradient_descent.STEP_SIZES, gradient_descent.FIXED)
-    return (lambda limit, problem: gradient_descent.init(problem, rule, eta)), gradient_descent.step, 100_000
-
-
-def _sgd(problem: Problem, options: Mapping[str, Any]) -> tuple[Any, Any, int]:
-    rule, eta = sgd.INTERPOLATION, 0.0
-    if "step_size" in options:
-        rule, eta = step_size(options["step_size"], sgd.STEP_SIZES, sgd.FIXED)
-    batch = options.get("batch_size", "auto")
-    if batch == "auto":
-        batch = sgd.critical_batch(problem)
-    elif not (isinstance(batch, (int, np.integer)) and batch >= 1):
-        raise ValueError(f"`options`: 'batch_size' must be 'auto' or a positive integer, got {batch!r}.")
-    batch = int(min(batch, problem.n))
-    epochs = 1000 * -(-problem.n // batch)
-    return (lambda limit, problem: sgd.init(problem, rule, eta, batch, limit)), sgd.step, epochs
-
-
-METHODS: dict[str, Callable[[Problem, Mapping[str, Any]], tuple[Any, Any, int]]] = {
-    "gauss-newton": _gauss_newton,
-    "gd": _gd,
-    "sgd": _sgd,
-}
-
-
-def step_size(value: Any, rules: Mapping[str, int], fixed: int) -> tuple[int, float]:
-    """The rule's number and the fixed step that goes with it."""
-    if isinstance(value, str) and value in rules:
-        return rules[value], 0.0
-    if isinstance(value, (int, float, np.number)) and 0.0 < value < math.inf:
-        return fixed, float(value)
-    raise ValueError(f"`options`: 'step_size' must be a positive number or one of {', '.join(rules)}, got {value!r}.")
+def forecast_message(left: float, kappa: float) -> str:
+    if math.isfinite(left):
+        return f"At kappa = {kappa:.2g} about {left:.2g} more iterations are needed."
+    return f"At kappa = {kappa:.2g} this method will not arrive."

@@ -58,6 +58,9 @@ class Inverse(Protocol):
     def length(self, x: Array) -> float:
         """||J^+ x|| in the metric of the step."""
 
+    def slope(self, x: Array) -> float:
+        """||J^T x||."""
+
 
 def count(free: Mask, m: int) -> int:
     """How many of m unknowns are free."""
@@ -93,6 +96,9 @@ class KernelInverse:
     def length(self, x: Array) -> float:
         return math.sqrt(max(x.dot(self._solve_gram(x)), 0.0))
 
+    def slope(self, x: Array) -> float:
+        return norm(self._tangent.adjoint(x))
+
 
 class DirectInverse:
     """J^+ x = D A^+ x from a solver for A = J D, which gives A^+ x on the free unknowns alone."""
@@ -110,6 +116,9 @@ class DirectInverse:
 
     def length(self, x: Array) -> float:
         return norm(self._solve(x))
+
+    def slope(self, x: Array) -> float:
+        return norm(self._tangent.adjoint(x))
 
 
 class DenseInverse(NamedTuple):
@@ -133,6 +142,11 @@ class DenseInverse(NamedTuple):
         if not self.orthogonal:
             return math.sqrt(max(x.dot(self.K.solve(x)), 0.0))
         return norm(self.Q.whitened(x) if self.dual else self.Q.least_squares(x))
+
+    def slope(self, x: Array) -> float:
+        if self.orthogonal or self.free.size or self.T.scale.size:
+            return norm(self.T.adjoint(x))
+        return norm(np.tril(self.K.L).T @ x)  # K = L L^T: n^2 operations instead of n m
 
 
 class Tangent:

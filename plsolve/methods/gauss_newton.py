@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from plsolve.linalg import Array, Mask, norm
-from plsolve.methods.ending import FLAT, HUGE, verdict
+from plsolve.methods.ending import FLAT, HUGE, bend, verdict
 from plsolve.problem import Problem
 from plsolve.stopping import RUNNING, Status
 from plsolve.tangent import Inverse, Tangent, only
@@ -50,6 +50,9 @@ class State(NamedTuple):
     radius: float  # 0: not set yet
     orthogonal: bool  # Cholesky of K has failed before
     precise: bool  # differences are to be central
+    beta: float  # Lipschitz constant of J, 0: not given
+    pl: float  # 1/2 ||g||^2 / L at the point before; negative: not known
+    bend: float  # the largest 2||r+ - r - J p||/||p||^2 of a step that exceeds beta
 
 
 class Newton(NamedTuple):
@@ -88,8 +91,8 @@ class Trial(NamedTuple):
     least: float  # share of p where the parabola through ||r||^2 at w, its slope, and ||r||^2 at w + p is least
 
 
-def init(problem: Problem) -> State:
-    return State(problem.w0, problem.r0, RUNNING, 0, 0.0, True, 0.0, False, False)
+def init(problem: Problem, beta: float) -> State:
+    return State(problem.w0, problem.r0, RUNNING, 0, 0.0, True, 0.0, False, False, beta, -1.0, 0.0)
 
 
 def step(problem: Problem, s: State) -> State:
@@ -113,13 +116,14 @@ def step(problem: Problem, s: State) -> State:
     status = RUNNING
     if best.full and best.size > 0.9 * math.sqrt(r2) and norm(r) <= problem.rounding_level(w, r, T):
         status = int(Status.RESIDUAL)
-    return State(w, r, status, s.nit + 1, length, True, radius, orthogonal, precise)
+    slope, most = model.H.slope(s.r) / math.sqrt(r2), max(s.bend, bend(problem, T, s.w, s.r, w - s.w, r, s.beta))
+    return State(w, r, status, s.nit + 1, length, True, radius, orthogonal, precise, s.beta, slope * slope, most)
 
 
 def ending(problem: Problem, s: State, model: Newton, flat: bool) -> State:
     """No step reduces the loss: why, after better differences (if there are any) have been tried."""
     if problem.differenced and not s.precise:
-        return State(s.w, s.r, RUNNING, s.nit, 0.0, True, 0.0, s.orthogonal, True)
+        return State(s.w, s.r, RUNNING, s.nit, 0.0, True, 0.0, s.orthogonal, True, s.beta, s.pl, s.bend)
     status = verdict(problem, s.w, s.r, model.T)
     w, r, nit = s.w, s.r, s.nit
     if flat and status != Status.RESIDUAL:
@@ -128,7 +132,8 @@ def ending(problem: Problem, s: State, model: Newton, flat: bool) -> State:
         rt = problem.residual(wt)
         if norm(rt) <= norm(r):
             w, r, nit = wt, rt, nit + 1
-    return State(w, r, status, nit, model.T.norm(w - s.w), True, s.radius, s.orthogonal, s.precise)
+    length = model.T.norm(w - s.w)
+    return State(w, r, status, nit, length, True, s.radius, s.orthogonal, s.precise, s.beta, s.pl, s.bend)
 
 
 def reduction(r: Array, Jp: Array) -> float:
@@ -236,8 +241,8 @@ def attempt(problem: Problem, w: Array, r: Array, model: Newton, step: Step) -> 
     gain = float((r - new).dot(r + new)) / step.predicted
     reach = step.length * step.length / (2.0 * max(model.H.length(new - r - step.Jp), 1e-300))
     slope = float(r.dot(step.Jp))
-    bend = gain * step.predicted + 2.0 * slope  # minus the curvature of the parabola
-    return Trial(w, new, size, step.length, step.full, gain, reach, slope / bend if bend < 0.0 else math.inf)
+    curve = gain * step.predicted + 2.0 * slope  # minus the curvature of the parabola
+    return Trial(w, new, size, step.length, step.full, gain, reach, slope / curve if curve < 0.0 else math.inf)
 
 
 def corrected(problem: Problem, w: Array, r: Array, model: Newton, step: Step, new: Trial) -> Trial:

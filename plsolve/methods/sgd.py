@@ -67,8 +67,6 @@ class State(NamedTuple):
     kick: float  # MaSS: eta2 / eta1, and the weight of momentum
     gamma: float
     weights: Array  # norms of the rows of J(w0)
-    pl: float
-    bend: float
 
 
 def init(problem: Problem, plan: Plan) -> State:
@@ -79,8 +77,7 @@ def init(problem: Problem, plan: Plan) -> State:
         status = verdict(problem, w, r, T)
     eta, kick, gamma = first_step(problem.n, plan) if status == RUNNING else (0.0, 0.0, 0.0)
     weights = np.sqrt(rows_squared(T)) if plan.rows == MAX else np.zeros(0)
-    pl = float(norm(T.adjoint(r)) / norm(r)) ** 2 if r.any() else -1.0
-    return State(w, r, status, 0, 0.0, True, w, r, w, 1.0, 0, plan, eta, kick, gamma, weights, pl, 0.0)
+    return State(w, r, status, 0, 0.0, True, w, r, w, 1.0, 0, plan, eta, kick, gamma, weights)
 
 
 def first_step(n: int, plan: Plan) -> tuple[float, float, float]:
@@ -108,7 +105,7 @@ def step(problem: Problem, s: State) -> State:
     if nit % epoch and nit != s.plan.last and math.isfinite(length):
         return State(
             w, s.r, RUNNING, nit, length, False, s.best_w, s.best_r, ahead, s.shrink, s.in_vain, s.plan, s.eta,
-            s.kick, s.gamma, s.weights, -1.0, 0.0,
+            s.kick, s.gamma, s.weights,
         )  # fmt: skip
     return checked(problem, s, w, ahead, nit, length)
 
@@ -158,7 +155,7 @@ def checked(problem: Problem, s: State, w: Array, ahead: Array, nit: int, length
             status = int(Status.STALLED)
     return State(
         w, r, status, nit, length, True, best_w, best_r, ahead, shrink, in_vain, s.plan, s.eta, s.kick, s.gamma,
-        s.weights, -1.0, 0.0,
+        s.weights,
     )  # fmt: skip
 
 

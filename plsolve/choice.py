@@ -1,0 +1,211 @@
+"""Which method runs, with which options and constants, and how long it is going to take."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sps
+from scipy.linalg import eigvalsh
+
+from plsolve.linalg import gram, lanczos
+from plsolve.methods import gauss_newton, gradient_descent, momentum, sgd
+from plsolve.methods.ending import largest_eigenvalue
+from plsolve.methods.gradient_descent import Constants
+from plsolve.problem import Problem
+from plsolve.record import History
+from plsolve.tangent import Tangent
+from plsolve.theory import forecasts, steps
+
+_CONSTANTS = ("lipschitz", "mu")
+OPTIONS = {
+    "auto": ("nearest",),
+    "gauss-newton": ("nearest",),
+    "gd": ("step_size", "momentum", *_CONSTANTS),
+    "sgd": ("step_size", "momentum", "batch_size", "rows", "row_smoothness", *_CONSTANTS),
+}
+
+_KERNEL_BYTES = 2 << 30  # a kernel beyond this size does not count as fitting into memory
+_FEW_ROWS = 750  # below, Gauss-Newton costs no more than to find out whether it is worth its price
+_NEWTON_STEPS = 8.0  # Gauss-Newton iterations that are counted on
+_PROBES = 30  # Lanczos steps for kappa
+_RITZ = 80  # Lanczos steps for a forecast
+_WHOLE = 300  # the spectrum of so small a kernel is computed whole
+
+Method = tuple[Callable[[int, Problem], Any], Callable[[Problem, Any], Any], int]  # init, step, default max_iter
+
+
+# -- method="auto" -----------------------------------------------------------------------------------------------------
+
+
+def choose(problem: Problem, method: str) -> tuple[str, str]:
+    """The method and the reason, in one line: the fewest operations as forecast by theory 4.3, kappa by Lanczos at w0."""
+    if method != "auto":
+        return method, f"{method}: asked for."
+    n, k = problem.n, min(problem.n, problem.m)
+    fits = 8 * k * k <= _KERNEL_BYTES
+    if not fits and problem.has_rows:
+        return "sgd", f"sgd: a {k} x {k} kernel does not fit into memory, and F and jac have `rows`."
+    if k <= _FEW_ROWS or problem.differenced:
+        return "gauss-newton", f"gauss-newton: its {k} x {k} kernel is small."
+    T = problem.linearise(problem.w0, problem.r0, False)
+    low, high = ends(T, _PROBES)
+    kappa = high / low if low > 0.0 else math.inf
+    entries = float(T.J.nnz) if sps.issparse(T.J) else float(n) * problem.m
+    if fits:
+        width = entries / n if sps.issparse(T.J) else float(k)
+        newton = _NEWTON_STEPS * (min(width, k) * entries + (k**3 / 3.0 if not sps.issparse(T.J) else 30.0 * entries))
+        what = f"its {k} x {k} kernel fits into memory"
+    else:
+        newton = _NEWTON_STEPS * 40.0 * math.sqrt(kappa) * 4.0 * entries
+        what = f"by iterative least squares, since a {k} x {k} kernel does not fit into memory"
+    descent = 18.0 * kappa * 6.0 * entries
+    numbers = f"kappa is about {kappa:.2g}: {newton:.1e} operations, against {descent:.1e} for gd"
+    if descent < newton:
+        return "gd", f"gd: kappa is about {kappa:.2g}: {descent:.1e} operations, against {newton:.1e} for gauss-newton."
+    return "gauss-newton", f"gauss-newton: {what}, and {numbers}."
+
+
+def ends(T: Tangent, probes: int) -> tuple[float, float]:
+    """(lambda_min, lambda_max) of J D^2 J^T, for n > m of D J^T J D: exact where small, else by Lanczos, from inside."""
+    n, m = T.shape
+    if isinstance(T.J, np.ndarray) and min(n, m) <= _WHOLE:
+        values = eigvalsh(gram(T.J, T.scale) if n <= m else gram(T.J.T * T.scaled(np.ones(m))[:, None], np.empty(0)))
+    else:
+        start = np.random.default_rng(0).standard_normal(n)
+        if n > m:
+            start = T.apply(T.raised(T.adjoint(start)))
+        values = lanczos(lambda v: T.apply(T.raised(T.adjoint(v))), start, min(probes, m))[0]
+    return max(float(values[0]), 0.0), float(values[-1])
+
+
+# -- the methods by name -----------------------------------------------------------------------------------------------
+
+
+def _gauss_newton(problem: Problem, options: Mapping[str, Any], beta: float) -> Method:
+    return (lambda limit, problem: gauss_newton.init(problem, beta)), gauss_newton.step, 200
+
+
+def _gd(problem: Problem, options: Mapping[str, Any], beta: float) -> Method:
+    rule, eta = step_size(options.get("step_size", "theorem"), gradient_descent.STEP_SIZES, gradient_descent.FIXED)
+    known = constants(problem, options, beta)
+    if "momentum" not in options:
+        return (lambda limit, problem: gradient_descent.init(problem, rule, eta, known)), gradient_descent.step, 100_000
+    kind = named(options, "momentum", momentum.KINDS)
+    if rule != gradient_descent.THEOREM:
+        raise ValueError("`options`: 'momentum' has steps of its own, it goes with 'step_size' = 'theorem' only.")
+    exact = known.lipschitz > 0.0 and known.mu > 0.0
+    if not exact:
+        low, high = ends(problem.linearise(problem.w0, problem.r0, False), _RITZ)
+        known = Constants(known.lipschitz or math.sqrt(high), known.beta, known.mu or low)
+    if known.lipschitz == 0.0:  # J vanishes: gradient descent says what that means
+        return (lambda limit, problem: gradient_descent.init(problem, rule, eta, known)), gradient_descent.step, 100_000
+    return (lambda limit, problem: momentum.init(problem, kind, known, exact)), momentum.step, 100_000
+
+
+def _sgd(problem: Problem, options: Mapping[str, Any], beta: float) -> Method:
+    rule, eta = sgd.INTERPOLATION, 0.0
+    if "step_size" in options:
+        rule, eta = step_size(options["step_size"], sgd.STEP_SIZES, sgd.FIXED)
+    mass = "momentum" in options and named(options, "momentum", {"mass": True})
+    if mass and rule != sgd.INTERPOLATION:
+        raise ValueError("`options`: 'momentum' = 'mass' has steps of its own, 'step_size' cannot be chosen with it.")
+    rows = named(options, "rows", sgd.ROWS) if "rows" in options else sgd.UNIFORM
+    known = constants(problem, options, beta)
+    T = problem.linearise(problem.w0, problem.r0, False)
+    row = positive(options, "row_smoothness") or float(sgd.rows_squared(T).max())
+    largest = known.lipschitz**2 or max(largest_eigenvalue(T, problem.r0), row)
+    mu = known.mu
+    if mu == 0.0 and (mass or rule == sgd.THEOREM):
+        mu = max(ends(T, _RITZ)[0], 1e-12 * largest)
+    batch = options.get("batch_size", "auto")
+    if isinstance(batch, str) and batch == "auto":
+        batch = steps.critical_batch(problem.n, row, largest) if row > 0.0 else 1
+    elif not (isinstance(batch, (int, np.integer)) and batch >= 1):
+        raise ValueError(f"`options`: 'batch_size' must be 'auto' or a positive integer, got {batch!r}.")
+    batch = int(min(batch, problem.n))
+    smoothness = largest + known.beta * float(np.linalg.norm(problem.r0))
+
+    def init(limit: int, problem: Problem) -> sgd.State:
+        return sgd.init(problem, sgd.Plan(rule, eta, batch, rows, mass, limit, row, largest, mu, smoothness))
+
+    return init, sgd.step, 1000 * -(-problem.n // batch)
+
+
+METHODS: dict[str, Callable[[Problem, Mapping[str, Any], float], Method]] = {
+    "gauss-newton": _gauss_newton,
+    "gd": _gd,
+    "sgd": _sgd,
+}
+
+
+def constants(problem: Problem, options: Mapping[str, Any], beta: float) -> Constants:
+    """The given constants in the metric of the step, where a unit step is as long as x_scale."""
+    high = float(problem.scale.max()) if problem.scale.size else 1.0
+    low = float(problem.scale.min()) if problem.scale.size else 1.0
+    return Constants(positive(options, "lipschitz") * high, beta * high * high, positive(options, "mu") * low * low)
+
+
+def positive(options: Mapping[str, Any], name: str) -> float:
+    """A positive number, 0 where it is not given."""
+    if name not in options:
+        return 0.0
+    value = options[name]
+    if not isinstance(value, (int, float, np.number)) or isinstance(value, (bool, np.bool_)) or not 0.0 < value < math.inf:
+        raise ValueError(f"`options`: {name!r} must be a positive number, got {value!r}.")
+    return float(value)
+
+
+def named(options: Mapping[str, Any], name: str, known: Mapping[str, Any]) -> Any:
+    value = options[name]
+    if not (isinstance(value, str) and value in known):
+        raise ValueError(f"`options`: {name!r} must be one of {', '.join(known)}, got {value!r}.")
+    return known[value]
+
+
+def step_size(value: Any, rules: Mapping[str, int], fixed: int) -> tuple[int, float]:
+    """The rule's number and the fixed step that goes with it."""
+    if isinstance(value, str) and value in rules:
+        return rules[value], 0.0
+    if isinstance(value, (int, float, np.number)) and 0.0 < value < math.inf:
+        return fixed, float(value)
+    raise ValueError(f"`options`: 'step_size' must be a positive number or one of {', '.join(rules)}, got {value!r}.")
+
+
+# -- forecasts ---------------------------------------------------------------------------------------------------------
+
+
+def forecast(problem: Problem, s: Any, history: History, enough: float) -> tuple[float, float]:
+    """(iterations left until ||r|| <= enough, kappa) for a first-order method that stands at s (theory 4.3).
+
+    The spectrum of K that the residual sees comes from Lanczos steps that start at it.
+    """
+    T = problem.linearise(s.w, s.r, False)
+    values, weights = lanczos(lambda v: T.apply(T.raised(T.adjoint(v))), s.r, _RITZ)
+    values = np.maximum(values, 0.0)
+    high = float(values[-1])
+    seen = values[(values > 1e-15 * high) & (weights > 1e-30 * weights.sum())]
+    kappa = high / float(seen[0]) if seen.size else math.inf
+    loss = 0.5 * max(enough, problem.rounding_level(s.w, s.r, T)) ** 2
+    eta = mean_step(s)
+    if isinstance(s, momentum.State):
+        ratio = 0.5 * float(s.r.dot(s.r)) / loss
+        curvature = s.swell * s.known.lipschitz**2
+        return float(forecasts.momentum_iterations(curvature / max(s.known.mu, 1e-12 * curvature), ratio)), kappa
+    if eta == 0.0:
+        return forecasts.observed_iterations(history.nit.tolist(), history.loss.tolist(), loss), kappa
+    left = forecasts.spectral_iterations(values.tolist(), weights.tolist(), eta, loss, most=1 << 40)
+    return (float(left) if left < 1 << 40 else math.inf), kappa
+
+
+def mean_step(s: Any) -> float:
+    """eta with which the residual falls by (1 - eta lambda_i) a step on average; 0 where steps vary."""
+    if isinstance(s, gradient_descent.State):
+        if s.rule == gradient_descent.THEOREM:
+            return 1.0 / (s.excess * s.lipschitz**2)
+        return s.eta if s.rule == gradient_descent.FIXED else 0.0
+    if isinstance(s, sgd.State) and s.plan.rule not in (sgd.POLYAK, sgd.KACZMARZ) and not s.plan.mass:
+        return s.eta * s.shrink
+    return 0.0
