@@ -136,7 +136,11 @@ class Nearness:
 
     def __call__(self, w: Array, r: Array, path: Sequence[Point], bend: float) -> bool:
         problem, enough = self._problem, self._xtol * max(1.0, norm(w))
-        if problem.n > problem.m or norm(r) <= problem.target or norm(r) > min(enough * self._lipschitz, 0.5 * self._failed):
+        if (
+            problem.n > problem.m
+            or norm(r) <= problem.target
+            or norm(r) > min(enough * self._lipschitz, 0.5 * self._failed)
+        ):
             return False
         at = Local(problem, tangent(problem.linearise(w, r, True).J, np.zeros(0)), w, r)
         seen, _ = at.curvature(path or at.probes())

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sps
 from scipy.linalg import eigvalsh
 
 from plsolve.linalg import gram, lanczos
@@ -16,7 +15,7 @@ from plsolve.methods.ending import largest_eigenvalue
 from plsolve.methods.gradient_descent import Constants
 from plsolve.problem import Problem
 from plsolve.record import History
-from plsolve.tangent import Tangent
+from plsolve.tangent import Tangent, is_sparse
 from plsolve.theory import forecasts, steps
 
 _CONSTANTS = ("lipschitz", "mu")
@@ -41,7 +40,7 @@ Method = tuple[Callable[[int, Problem], Any], Callable[[Problem, Any], Any], int
 
 
 def choose(problem: Problem, method: str) -> tuple[str, str]:
-    """The method and the reason, in one line: the fewest operations as forecast by theory 4.3, kappa by Lanczos at w0."""
+    """The method with the fewest operations by theory 4.3, kappa by Lanczos at w0, and the reason in one line."""
     if method != "auto":
         return method, f"{method}: asked for."
     n, k = problem.n, min(problem.n, problem.m)
@@ -53,10 +52,10 @@ def choose(problem: Problem, method: str) -> tuple[str, str]:
     T = problem.linearise(problem.w0, problem.r0, False)
     low, high = ends(T, _PROBES)
     kappa = high / low if low > 0.0 else math.inf
-    entries = float(T.J.nnz) if sps.issparse(T.J) else float(n) * problem.m
+    entries = float(T.J.nnz) if is_sparse(T.J) else float(n) * problem.m
     if fits:
-        width = entries / n if sps.issparse(T.J) else float(k)
-        newton = _NEWTON_STEPS * (min(width, k) * entries + (k**3 / 3.0 if not sps.issparse(T.J) else 30.0 * entries))
+        width = entries / n if is_sparse(T.J) else float(k)
+        newton = _NEWTON_STEPS * (min(width, k) * entries + (k**3 / 3.0 if not is_sparse(T.J) else 30.0 * entries))
         what = f"its {k} x {k} kernel fits into memory"
     else:
         newton = _NEWTON_STEPS * 40.0 * math.sqrt(kappa) * 4.0 * entries
@@ -69,7 +68,7 @@ def choose(problem: Problem, method: str) -> tuple[str, str]:
 
 
 def ends(T: Tangent, probes: int) -> tuple[float, float]:
-    """(lambda_min, lambda_max) of J D^2 J^T, for n > m of D J^T J D: exact where small, else by Lanczos, from inside."""
+    """(lambda_min, lambda_max) of J D^2 J^T, for n > m of D J^T J D: computed if small, else Lanczos, from inside."""
     n, m = T.shape
     if isinstance(T.J, np.ndarray) and min(n, m) <= _WHOLE:
         values = eigvalsh(gram(T.J, T.scale) if n <= m else gram(T.J.T * T.scaled(np.ones(m))[:, None], np.empty(0)))
@@ -153,7 +152,8 @@ def positive(options: Mapping[str, Any], name: str) -> float:
     if name not in options:
         return 0.0
     value = options[name]
-    if not isinstance(value, (int, float, np.number)) or isinstance(value, (bool, np.bool_)) or not 0.0 < value < math.inf:
+    number = isinstance(value, (int, float, np.number)) and not isinstance(value, (bool, np.bool_))
+    if not (number and 0.0 < value < math.inf):
         raise ValueError(f"`options`: {name!r} must be a positive number, got {value!r}.")
     return float(value)
 

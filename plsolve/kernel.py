@@ -7,13 +7,12 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sps
 from scipy.linalg import eigvalsh, svdvals
 
 from plsolve import plotting
 from plsolve.checks import as_matrix, as_vector
 from plsolve.linalg import Array, gram, lanczos
-from plsolve.tangent import Tangent, tangent
+from plsolve.tangent import Tangent, is_sparse, tangent
 
 _WHOLE = 4096  # eigenvalues beyond: only the ends of the spectrum, by Lanczos
 _RITZ = 100
@@ -21,7 +20,7 @@ _FAINT = 1e-10  # of lambda_max: below, forming K has lost the digits of an eige
 _SVD_ENTRIES = 20_000_000
 
 
-def tangent_kernel(jac: Callable[..., Any], w: Any, *, args: tuple[Any, ...] = ()) -> TangentKernel:
+def tangent_kernel(jac: Callable[..., Any], w: Any, *, args: Any = ()) -> TangentKernel:
     """The tangent kernel K = J J^T at w.
 
     Parameters
@@ -48,7 +47,7 @@ def tangent_kernel(jac: Callable[..., Any], w: Any, *, args: tuple[Any, ...] = (
     >>> K.eigenvalues.tolist(), K.mu, K.kappa
     ([1.0, 8.0], 1.0, 8.0)
     """
-    if not callable(jac):
+    if not callable(jac):  # type: ignore[redundant-expr]
         raise TypeError(f"`jac` must be callable, got {type(jac).__name__}.")
     point = as_vector(w, "w")
     J = jac(point.copy(), *(args if isinstance(args, tuple) else (args,)))
@@ -94,7 +93,7 @@ class TangentKernel:
     def _gram(self, whole: bool) -> Array:
         """K, or J^T J if that is smaller and K need not be whole."""
         J, across = self._T.J, not whole and self.n > self.m
-        if sps.issparse(J):
+        if is_sparse(J):
             return (J.T @ J if across else J @ J.T).toarray()  # type: ignore[no-any-return]
         if hasattr(J, "gram") and not across:
             return np.array(J.gram(), dtype=np.float64)
@@ -111,7 +110,7 @@ class TangentKernel:
         if self.exact and self.n <= self.m:
             state["matrix"] = self.matrix
         else:  # the matrix may be far larger than J
-            state["_T"] = self._T if isinstance(self._T.J, np.ndarray) or sps.issparse(self._T.J) else None
+            state["_T"] = self._T if isinstance(self._T.J, np.ndarray) or is_sparse(self._T.J) else None
         return state
 
     def __repr__(self) -> str:

@@ -86,7 +86,7 @@ def lanczos(apply: Callable[[Array], Array], start: Array, steps: int) -> tuple[
             break
         V[k + 1] = z / beside[k]
     values, vectors = eigh_tridiagonal(diagonal[: k + 1], beside[:k])
-    return values, np.square(size * vectors[0])
+    return np.asarray(values, np.float64), np.square(size * np.asarray(vectors[0], np.float64))
 
 
 class Cholesky(NamedTuple):

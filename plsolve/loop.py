@@ -40,8 +40,8 @@ def run(
 ) -> tuple[State, int]:
     """The best state seen, by its measure, and the status: RUNNING when that is at most ``enough``.
 
-    observe is called with every state whose residual is known; a status other than RUNNING stops the run. Whatever is raised on the way
-    carries the best point as ``best``.
+    observe is called with every state whose residual is known; a status other than RUNNING stops the run. Whatever is
+    raised on the way carries the best point as ``best``.
     """
     with BestAttached(problem.w0) as guard:
         s = best = init(problem)

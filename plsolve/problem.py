@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import scipy.sparse as sps
 from scipy.sparse.linalg import LinearOperator
 
 from plsolve import differences

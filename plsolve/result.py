@@ -11,6 +11,7 @@ from scipy.optimize import OptimizeResult
 from plsolve import plotting
 from plsolve.certificate import certificate
 from plsolve.kernel import TangentKernel
+from plsolve.landscape import landscape
 from plsolve.linalg import Array
 from plsolve.problem import Problem
 from plsolve.record import Point
@@ -113,11 +114,21 @@ class Result(OptimizeResult):
         ----------
         what : {'run', 'landscape'}
             'run': the loss against iterations, with the PL ratio where the method knows it. 'landscape': the loss in
-            the plane through w0, x and a direction in which it bends, with the solution set and the region where PL*
-            holds; and the loss on the straight line from w0 to x (theory 1.7).
+            the plane through w0, x and a tangent to the solution set, with the region where PL* holds; and the loss on
+            the straight line from w0 to x, with the smallest eigenvalue of its Hessian near x. That takes up to some
+            hundred evaluations of F and jac, and is not to be had of a Result that was copied or unpickled.
         ax : matplotlib Axes, optional
+            Where to draw; the line from w0 to x is drawn in new figures only.
         """
-        return plotting.result(self, what, ax)
+        if what == "run":
+            return plotting.run(self["history"], f"{self['method']}: {self['status'].name}", ax)
+        if what != "landscape":
+            raise ValueError(f"`what` must be 'run' or 'landscape', got {what!r}.")
+        if self._problem is None:
+            raise ValueError("The landscape needs F and jac, which a copied or unpickled Result does not have.")
+        plotting.pyplot()  # before the work, if it is not there
+        land = landscape(self._problem, self["x"], self["kernel"].mu)
+        return plotting.landscape(land, ax)
 
     def __getattr__(self, name: str) -> Any:
         try:

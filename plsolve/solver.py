@@ -18,6 +18,7 @@ from plsolve.record import Record
 from plsolve.result import Evidence, Result
 from plsolve.stopping import AT_ROUNDING_LEVEL, MESSAGES, RUNNING, Status
 
+
 def solve(
     F: Callable[..., Any],
     jac: Any,

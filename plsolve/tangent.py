@@ -338,6 +338,11 @@ def iterative(tangent: Tangent, free: Mask, A: Any, dual: bool) -> Inverse:
     return DirectInverse(tangent, free, least_squares, dual=dual, orthogonal=True)
 
 
+def is_sparse(J: Any) -> bool:
+    """Whether J is a scipy.sparse matrix or array."""
+    return bool(sps.issparse(J))
+
+
 def tangent(J: Any, scale: Array) -> Tangent:
     """The tangent of the kind that J is."""
     if isinstance(J, np.ndarray):

@@ -38,7 +38,7 @@ def largest_eigenvalue(T: Tangent, z: Array) -> float:
 
 
 def bend(problem: Problem, T: Tangent, w: Array, r: Array, p: Array, new: Array, beta: float) -> float:
-    """2||r(w + p) - r - J p||/||p||^2, less rounding, where that exceeds beta > 0: a Lipschitz constant J does not have."""
+    """2||r(w + p) - r - J p||/||p||^2, less rounding, where that exceeds beta > 0: then beta is none of J."""
     if not beta > 0.0:
         return 0.0
     rest, length = norm(new - r - T.apply(p)), norm(p)

@@ -82,7 +82,7 @@ def step(problem: Problem, s: State) -> State:
 
 
 def fell(problem: Problem, s: State, T: Tangent, r: Array, promised: float) -> bool:
-    """Whether the loss fell by what M promises, up to rounding; with exact constants the promise need not be checked."""
+    """Whether the loss fell by what M promises, up to rounding; exact constants keep their promises."""
     if not norm(r) <= norm(s.r):
         return False
     drop = 0.5 * float((s.r - r).dot(s.r + r))

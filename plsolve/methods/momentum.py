@@ -2,9 +2,9 @@
 
 For linear F all three need about sqrt(kappa) steps where plain gradient descent needs kappa. None has a guarantee for
 nonlinear F of its own, so each step is asked to meet gradient descent's: L_t <= (1 - eta mu)^t L_0 (theory 1.1). What
-momentum has gained beyond that it may lose for a while, as it does when it swings; a step that goes beyond is not taken,
-but one of gradient descent instead, and momentum starts anew. It also starts anew, with a larger bound on the curvature,
-when a window of 4 sqrt(kappa) steps has gained less than that guarantee, or when the loss has swung up too far.
+momentum has gained beyond that it may lose for a while, as it does when it swings; a step that goes beyond is not
+taken, but one of gradient descent instead, and momentum starts anew. It also starts anew, with a larger bound on the
+curvature, when a window of 4 sqrt(kappa) steps has gained less than that guarantee, or the loss has swung up too far.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 The default step is eta = 1/Ls with Ls = (n/s) max_i K_ii + (1 - 1/s) lambda_max(K), and the default batch the critical
 size s* = 1 + n max_i K_ii / lambda_max(K), below which s rows at once are worth s steps of one row (theory 5.1; Ma,
 Bassily, Belkin, arXiv 1712.06559). 'theorem' is the smaller step of theory 1.3, for nonlinear F; MaSS adds momentum
-(5.3). Constants that are not given are K(w0)'s, so once an epoch the full residual is checked: after many epochs without
-progress, or when the loss has blown up, the best point is taken up again with half the step.
+(5.3). Constants that are not given are K(w0)'s, so once an epoch the full residual is checked: after many epochs
+without progress, or when the loss has blown up, the best point is taken up again with half the step.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from plsolve.linalg import Array, norm
-from plsolve.methods.ending import HUGE, largest_eigenvalue, verdict
+from plsolve.methods.ending import HUGE, verdict
 from plsolve.problem import Indices, Problem
 from plsolve.stopping import RUNNING, Status
 from plsolve.tangent import Tangent
@@ -116,12 +116,13 @@ def drawn(problem: Problem, s: State) -> Indices:
     if s.plan.rows == UNIFORM:
         return problem.rng.integers(0, n, batch)
     if s.plan.rows == CYCLIC:
-        return (s.nit * batch + np.arange(batch)) % n
+        return (s.nit * batch + np.arange(batch, dtype=np.int64)) % n
     size = np.abs(s.r if s.checked and s.ahead is s.w else problem.residual(s.ahead))
     if s.plan.rows == MAX:
         return np.argsort(-size / np.where(s.weights > 0.0, s.weights, np.inf), kind="stable")[:batch]
     share = np.cumsum((size / max(size.max(), 1e-300)) ** 2)
-    return np.minimum(np.searchsorted(share, share[-1] * problem.rng.random(batch), side="right"), n - 1)
+    picked = np.searchsorted(share, share[-1] * problem.rng.random(batch), side="right")
+    return np.minimum(picked, n - 1).astype(np.int64)
 
 
 def direction(T: Tangent, r: Array, rule: int, eta: float) -> Array:

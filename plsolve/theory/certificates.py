@@ -20,7 +20,7 @@ def newton_h(beta: float, e: float, s: float) -> float:
 
 
 def newton_radius(h: float, e: float) -> float:
-    """t* = 2 e/(1 + sqrt(1 - 2h)): with h <= 1/2 a solution lies within t* of w, and Gauss-Newton converges to it (3.1).
+    """t* = 2 e/(1 + sqrt(1 - 2h)): for h <= 1/2 Gauss-Newton converges to a solution within t* of w (3.1).
 
     Ben-Israel 1966, Haussler 1986, Walker and Watson 1990, Deuflhard 2004; inf where h > 1/2.
     """

@@ -29,7 +29,7 @@ def momentum_iterations(kappa: float, ratio: float) -> int:
 
 
 def newton_iterations(h: float, ratio: float) -> int:
-    """Gauss-Newton steps until the distance has fallen by ratio, from h = beta e0/s0 < 1/2: q^(2^k) <= 1/ratio (3.1)."""
+    """Gauss-Newton steps until the distance has fallen by ratio, from h = beta e0/s0 <= 1/2: q^(2^k) <= 1/ratio."""
     root = math.sqrt(max(1.0 - 2.0 * h, 0.0))
     q = (1.0 - root) / (1.0 + root)
     if not ratio > 1.0 or q <= 0.0:
@@ -41,9 +41,7 @@ def newton_iterations(h: float, ratio: float) -> int:
 
 def spectral_loss(eigenvalues: Sequence[float], weights: Sequence[float], eta: float, t: int) -> float:
     """L_t ~ 1/2 SUM_i (1 - eta lambda_i)^2t (u_i.r0)^2, weights = (u_i.r0)^2: exact where F is linear (4.3)."""
-    return 0.5 * math.fsum(
-        c * (1.0 - eta * v) ** (2 * t) for v, c in zip(eigenvalues, weights, strict=True)
-    )
+    return 0.5 * math.fsum(c * (1.0 - eta * v) ** (2 * t) for v, c in zip(eigenvalues, weights, strict=True))
 
 
 def spectral_iterations(
@@ -67,7 +65,7 @@ def spectral_iterations(
 
 
 def observed_iterations(nits: Sequence[int], losses: Sequence[float], loss: float) -> float:
-    """Iterations left to the given loss, from the slope of log L over the last half of the run; inf where it is flat."""
+    """Iterations left to the given loss, from the slope of log L over the last half of the run; inf if it is flat."""
     k = len(losses)
     if k == 0 or losses[-1] <= loss:
         return 0.0

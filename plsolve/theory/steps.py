@@ -12,8 +12,8 @@ import math
 def gd_step(lipschitz: float, beta: float, r: float) -> float:
     """eta = 1/(L_F^2 + beta ||r||), the step of gradient descent (1.1).
 
-    With it L+ <= L - eta/2 ||g||^2 <= (1 - eta mu) L: on the level set of w the curvature of L is at most 1/eta, and the
-    step does not leave that set (Liu, Zhu, Belkin, Appl. Comput. Harmon. Anal. 59, 2022, theorem 6).
+    With it L+ <= L - eta/2 ||g||^2 <= (1 - eta mu) L: on the level set of w the curvature of L is at most 1/eta, and
+    the step does not leave that set (Liu, Zhu, Belkin, Appl. Comput. Harmon. Anal. 59, 2022, theorem 6).
     """
     return 1.0 / (lipschitz * lipschitz + beta * r)
 
@@ -75,7 +75,7 @@ def tube_step(theta: float, smoothness: float) -> float:
 
 
 def tube_theta(beta: float, tube: float, sigma: float) -> float:
-    """theta = 2 (1 - x/(2 - x)), x = beta D/sigma < 1: D the radius of the tube, sigma <= sigma_min(J) on solutions (5.2)."""
+    """theta = 2 (1 - x/(2 - x)), x = beta D/sigma < 1: tube of radius D, sigma <= sigma_min(J) on solutions (5.2)."""
     x = beta * tube / sigma
     if not x < 1.0:
         raise ValueError(f"the tube is too wide: beta D / sigma = {x:.3g} must be below 1")
@@ -131,11 +131,11 @@ def chebyshev_bound(kappa: float, t: int) -> float:
 
 
 def damped_rate(damping: float, mu: float) -> float:
-    """||r+||/||r|| <= (3 rho - rho^2)/2, rho = lam/(lam + mu), for the step -J^T (K + lam I)^{-1} r, lam = beta ||r|| (7.3)."""
+    """||r+||/||r|| <= (3 rho - rho^2)/2, rho = lam/(lam + mu); step -J^T (K + lam I)^{-1} r, lam = beta ||r|| (7.3)."""
     rho = damping / (damping + mu)
     return 0.5 * (3.0 * rho - rho * rho)
 
 
 def polyak_tremba(r: float, mu: float, beta: float) -> float:
-    """Bound of ||r+|| after w += gam z, z = -J^T K^{-1} r, gam = min(1, ||r||/(beta ||z||^2)) (3.8; arXiv 1703.07810)."""
+    """Bound of ||r+|| after w += gam z, z = -J^T K^{-1} r, gam = min(1, ||r||/(beta ||z||^2)) (3.8; 1703.07810)."""
     return r - mu / (2.0 * beta) if beta * r > mu else beta * r * r / (2.0 * mu)
