@@ -167,9 +167,9 @@ def row_norms(T: Tangent, kernel: Kernel | None) -> Array:
     if kernel is not None and n <= m:
         return np.sqrt(kernel.K.diagonal()) * up
     if isinstance(J, np.ndarray):
-        return np.sqrt(np.einsum("ij,ij->i", J, J)) * up
+        return np.asarray(np.sqrt(np.einsum("ij,ij->i", J, J)) * up)
     if is_sparse(J):
-        return np.sqrt(np.asarray(J.multiply(J).sum(axis=1)).ravel()) * up
+        return np.asarray(np.sqrt(np.asarray(J.multiply(J).sum(axis=1)).ravel()) * up)
     return np.full(n, math.inf if kernel is None else math.sqrt(float(np.trace(kernel.K))) * up)
 
 

@@ -47,7 +47,7 @@ def tangent_kernel(jac: Callable[..., Any], w: Any, *, args: Any = ()) -> Tangen
     >>> K.eigenvalues.tolist(), K.mu, K.kappa
     ([1.0, 8.0], 1.0, 8.0)
     """
-    if not callable(jac):  # type: ignore[redundant-expr]
+    if not callable(jac):
         raise TypeError(f"`jac` must be callable, got {type(jac).__name__}.")
     point = as_vector(w, "w")
     J = jac(point.copy(), *(args if isinstance(args, tuple) else (args,)))

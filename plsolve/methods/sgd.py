@@ -119,10 +119,11 @@ def drawn(problem: Problem, s: State) -> Indices:
         return (s.nit * batch + np.arange(batch, dtype=np.int64)) % n
     size = np.abs(s.r if s.checked and s.ahead is s.w else problem.residual(s.ahead))
     if s.plan.rows == MAX:
-        return np.argsort(-size / np.where(s.weights > 0.0, s.weights, np.inf), kind="stable")[:batch]
+        order: Indices = np.argsort(-size / np.where(s.weights > 0.0, s.weights, np.inf), kind="stable")
+        return order[:batch]
     share = np.cumsum((size / max(size.max(), 1e-300)) ** 2)
-    picked = np.searchsorted(share, share[-1] * problem.rng.random(batch), side="right")
-    return np.minimum(picked, n - 1).astype(np.int64)
+    picked: Indices = np.searchsorted(share, share[-1] * problem.rng.random(batch), side="right")
+    return np.minimum(picked, n - 1)
 
 
 def direction(T: Tangent, r: Array, rule: int, eta: float) -> Array:
