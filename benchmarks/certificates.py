@@ -54,7 +54,9 @@ class Quadratic:
 
 
 def random_system(rng: np.random.Generator) -> Quadratic:
-    kind = str(rng.choice(["plain", "singular", "scaled", "alike", "none", "none-near"], p=[0.25, 0.2, 0.2, 0.15, 0.1, 0.1]))
+    kind = str(
+        rng.choice(["plain", "singular", "scaled", "alike", "none", "none-near"], p=[0.25, 0.2, 0.2, 0.15, 0.1, 0.1])
+    )
     n = int(rng.integers(1, 9))
     m = n + int(rng.integers(0, 13))
     B = rng.standard_normal((n, m))

@@ -153,7 +153,9 @@ def forecast_share(systems: list[tuple[System, str, dict[str, Any]]], tol: float
         good = 0.5 <= ratio <= 2.0
         hits += good
         if not good:
-            missed.append(f"{method} {options} kappa {p.kappa}: {whole.nit} iterations, forecast {ratio:.2f} times that")
+            missed.append(
+                f"{method} {options} kappa {p.kappa}: {whole.nit} iterations, forecast {ratio:.2f} times that"
+            )
     return hits / len(systems), missed
 
 

@@ -117,7 +117,7 @@ def certificate(
         beta=whole,
         theorem=name,
         estimated=estimated,
-        gd_radius=theory.descent_ball(whole, at.size, at.sigma, at.lipschitz)[0] * enclosure.UP,
+        gd_radius=theory.descent_ball(whole, at.size, at.sigma, at.frobenius)[0] * enclosure.UP,
         paper_radius=theory.paper_ball(at.norm_J, norm(r), at.mu),
         reason=reason,
     )
@@ -146,7 +146,7 @@ class Nearness:
         seen, _ = at.curvature(path or at.probes())
         betas = np.array([SAFETY * max(seen, bend)]) if self._beta is None else self._beta
         h, _ = at.newton_h(max(theory.equations_beta(betas.tolist()), seen, bend), betas)
-        self._lipschitz, self._failed = at.lipschitz, norm(r)
+        self._lipschitz, self._failed = at.frobenius, norm(r)
         radius = theory.newton_radius(h, at.newton) if h <= 0.5 else theory.INFINITE
         return radius <= enough and inside(problem, w, radius)
 
@@ -160,8 +160,8 @@ class Local:
         By how much r may be wrong.
     size : float
         ||r|| from above.
-    norm_J, lipschitz : float
-        ||J||, estimated and from above.
+    norm_J, frobenius : float
+        ||J||, and an upper bound.
     mu, sigma : float
         lambda_min(K) estimated, sigma_min(J) from below; 0 where n > m, or K is singular to rounding.
     newton : float
@@ -175,7 +175,8 @@ class Local:
         self._rows = enclosure.row_norms(T, kernel)
         self.noise = enclosure.noise(T, w, problem.magnitudes(r), self._rows)
         self.size = (norm(r) + norm(self.noise)) * enclosure.UP
-        self.norm_J, self.lipschitz = enclosure.norm_bound(kernel, self._rows)
+        self._kernel, self.norm_J = kernel, enclosure.top(kernel, self._rows)
+        self.frobenius = enclosure.norm_bound(kernel, self._rows, tight=False)
         self._inverse = enclosure.inverse(T, kernel) if kernel is not None and n <= m else None
         self.mu, self.sigma, self.newton = 0.0, 0.0, theory.INFINITE
         if self._inverse is not None:
@@ -192,8 +193,9 @@ class Local:
 
     def absence(self, whole: float, betas: Array) -> float:
         """No solution within this distance: all equations together, and each for itself (theory 3.5)."""
-        radius = theory.absence_radius(norm(np.maximum(np.abs(self._r) - self.noise, 0.0)), self.lipschitz, whole)
         rest = np.abs(self._r) - self.noise
+        lipschitz = enclosure.norm_bound(self._kernel, self._rows, tight=True)
+        radius = theory.absence_radius(norm(np.maximum(rest, 0.0)), lipschitz, whole)
         for i in np.flatnonzero(rest > 0.0):
             alone = theory.absence_radius(float(rest[i]), float(self._rows[i]), float(betas[i % betas.size]))
             radius = max(radius, alone)

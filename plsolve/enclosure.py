@@ -23,6 +23,7 @@ from plsolve.tangent import Tangent, is_sparse
 MODEL = 8.0 * UNIT  # relative error of an entry of J, and of the terms of F
 UP = 1.0 + 1e-12  # covers the rounding of a few scalar operations
 MOST_ROWS = 4096  # beyond, no n x n inverse is made
+_MANY = 1_000_000  # entries of J whose absolute values are no longer looked at
 LOSS = 0.1  # theta beyond which the kernel has lost too many digits: QR of J^T instead
 
 
@@ -173,14 +174,23 @@ def row_norms(T: Tangent, kernel: Kernel | None) -> Array:
     return np.full(n, math.inf if kernel is None else math.sqrt(float(np.trace(kernel.K))) * up)
 
 
-def norm_bound(kernel: Kernel | None, rows: Array) -> tuple[float, float]:
-    """(||J||, L): an estimate, and L >= ||J|| for the true J; rows: its row norms from above."""
+def norm_bound(kernel: Kernel | None, rows: Array, *, tight: bool) -> float:
+    """An upper bound on ||J|| for the true J, from its row norms from above: the Frobenius norm, or nearly ||J||."""
     frobenius = norm(rows) * UP
-    if kernel is None or not frobenius < 1e150:
-        return frobenius, frobenius
-    trace = frobenius**2
-    estimate, bound = largest(kernel.K, 2 * (kernel.terms + 24) * UNIT * trace)
-    return math.sqrt(max(estimate, 0.0)), math.sqrt(max(bound, 0.0)) * UP
+    if kernel is None or not tight or not frobenius < 1e150:
+        return frobenius
+    bound = largest(kernel.K, 2 * (kernel.terms + 24) * UNIT * frobenius**2)[1]
+    return min(frobenius, math.sqrt(max(bound, 0.0)) * UP)
+
+
+def top(kernel: Kernel | None, rows: Array) -> float:
+    """||J||, an estimate."""
+    frobenius = norm(rows)
+    if kernel is None or not 0.0 < frobenius < 1e150:
+        return frobenius
+    start = np.random.default_rng(0).standard_normal((kernel.K.shape[0],))
+    values = lanczos(lambda v: blas.dsymv(1.0, kernel.K, v, lower=1), start, 20)[0]
+    return math.sqrt(max(float(values[-1]), 0.0))
 
 
 def noise(T: Tangent, w: Array, terms: Array, rows: Array) -> Array:
@@ -189,11 +199,11 @@ def noise(T: Tangent, w: Array, terms: Array, rows: Array) -> Array:
 
 
 def absolute_product(J: Any, w: Array, rows: Array) -> Array:
-    """|J| |w| (n,), or by Cauchy and Schwarz ||J_i|| ||w|| where the entries of J are not at hand."""
+    """|J| |w| (n,), or by Cauchy and Schwarz ||J_i|| ||w|| where the entries of J are too many or not at hand."""
     w = np.abs(w)
     if is_sparse(J):
         return np.asarray(abs(J).dot(w))
-    if not isinstance(J, np.ndarray):
+    if not isinstance(J, np.ndarray) or J.size > _MANY:
         return rows * norm(w)
     step = max(1, (1 << 16) // J.shape[1])
     return np.concatenate([np.abs(J[i : i + step]) @ w for i in range(0, J.shape[0], step)])

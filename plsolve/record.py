@@ -17,7 +17,7 @@ from plsolve.stopping import RUNNING, Status
 
 Point = tuple[Array, Array]  # w and F(w) - y
 
-_KEPT = 3  # points of the run that are remembered for the certificate, beside the start
+_KEPT = 2  # points of the run that are remembered for the certificate, beside the start
 
 
 class History(NamedTuple):
