@@ -86,7 +86,7 @@ def random_system(rng: np.random.Generator) -> Quadratic:
 
 
 def extended_newton(s: Quadratic, w: Any) -> Any:
-    """A solution near w to 64-bit mantissas, or None: minimum-norm Newton steps by SVD, with F in extended precision."""
+    """A solution near w to 64-bit mantissas, or None: minimum-norm Newton steps by SVD, F in extended precision."""
     x = w.astype(np.longdouble)
     for _ in range(60):
         r = s.F(x) - s.y

@@ -41,7 +41,7 @@ def grid(kappas: Any) -> Iterator[tuple[float, float, System]]:
             yield kappa, e, prescribed_spectrum(20, 60, kappa, e, seed=1)
 
 
-# --- rates --------------------------------------------------------------------------------------------------------------
+# --- rates ----------------------------------------------------------------------------------------------------------
 
 
 def gd_excess(p: System, iterations: int) -> float:
@@ -193,7 +193,7 @@ def price(n: int = 442, width: int = 1000) -> tuple[float, float, float]:
     return min(iteration), min(whole), min(rest)
 
 
-# --- the parts -----------------------------------------------------------------------------------------------------------
+# --- the parts ------------------------------------------------------------------------------------------------------
 
 
 def part_gd(quick: bool) -> list[tuple[str, float, float]]:

@@ -203,15 +203,16 @@ class Local:
 
     def curvature(self, points: Sequence[Point]) -> tuple[float, Array]:
         """The largest 2||r(u) - r - J(u - w)||/||u - w||^2, of all equations and of each, less rounding."""
-        m = self._w.size
-        whole, rows = 0.0, np.zeros(self._r.size)
-        for u, r in points:
-            v = u - self._w
-            length = norm(v)
-            if not (length > 0.0 and math.isfinite(norm(r))):
-                continue
+        m, whole, rows = self._w.size, 0.0, np.zeros(self._r.size)
+        away = [(u, r) for u, r in points if u is not self._w and math.isfinite(norm(r)) and norm(u - self._w) > 0.0]
+        if not away:
+            return whole, rows
+        V = np.column_stack([u - self._w for u, _ in away])
+        JV = self._T.J @ V  # one pass over J
+        for i, (u, r) in enumerate(away):
+            length = norm(u - self._w)
             terms = self._problem.magnitudes(r) + self._rows * (norm(u) + (m + 8) * length)
-            rest = np.abs(r - self._r - self._T.apply(v)) - self.noise - 2.0 * enclosure.MODEL * terms
+            rest = np.abs(r - self._r - JV[:, i]) - self.noise - 2.0 * enclosure.MODEL * terms
             rest = np.maximum(rest, 0.0) * (2.0 / length**2)
             whole, rows = max(whole, norm(rest)), np.maximum(rows, rest)
         return whole, rows
@@ -224,7 +225,8 @@ class Local:
         scale = norm(w) or norm(problem.magnitudes(r)) / (self.norm_J or 1.0) or 1.0
         length = max(2.0 * self.newton, BEND * scale) if math.isfinite(self.newton) else BEND * scale
         found = []
-        for v in (lead, *rng.standard_normal((PROBES, w.size))):
+        few = PROBES if w.size * r.size <= 1_000_000 else 1
+        for v in (lead, *rng.standard_normal((few, w.size))):
             if norm(v) > 0.0:
                 u = problem.project(w + (length / norm(v)) * v)
                 found.append((u, problem.residual(u)))

@@ -80,11 +80,15 @@ class Result(OptimizeResult):
         problem: Problem | None = self._problem
         if name not in self._lazy or problem is None:
             raise KeyError(name)
-        if name == "certificate":
+        if name == "jac":
+            self["jac"] = problem.linearise(self.x, self.fun, True).J
+        elif name == "certificate":
             self["certificate"] = self._certify(problem)
+        elif name == "kernel":
+            self["kernel"] = TangentKernel(tangent(self["jac"], np.zeros(0)))
+        elif name == "grad":
+            self["grad"] = tangent(self["jac"], np.zeros(0)).adjoint(self.fun)
         else:
-            T = tangent(problem.linearise(self.x, self.fun, True).J, np.zeros(0))
-            self["jac"], self["grad"], self["kernel"] = T.J, T.adjoint(self.fun), TangentKernel(T)
             moved = self.x - problem.project(self.x - self.grad) if problem.bounded else self.grad
             self["optimality"] = float(np.max(np.abs(moved)))
         self.update(nfev=problem.nfev, njev=problem.njev, nfev_jac=problem.nfev_jac)
