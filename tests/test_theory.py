@@ -1,0 +1,263 @@
+"""Each formula of plsolve.theory against what it states, on a grid of constants with its ends."""
+
+import math
+
+import numpy as np
+import pytest
+
+from plsolve.theory import certificates, forecasts, steps
+
+KAPPAS = [1.0, 1.5, 10.0, 1e3, 1e6]
+U = 2.0**-53
+
+
+def spectrum(kappa, k=30):
+    return np.geomspace(1 / kappa, 1.0, k)
+
+
+def residuals(kappa, update, steps_made=200):
+    """||r_t|| of a method on r' = r - K p, K diagonal; update(g, state) -> (step, state) in the coordinates of r."""
+    K, r, state, sizes = spectrum(kappa), np.ones(30), None, []
+    for t in range(steps_made):
+        sizes.append(np.linalg.norm(r))
+        p, state = update(r, state, t)
+        r = r + K * p
+    return np.array(sizes)
+
+
+@pytest.mark.parametrize("kappa", KAPPAS)
+def test_gd_rate_is_attained_and_no_more(kappa):
+    eta = steps.gd_step(1.0, 0.0, 3.0)
+    sizes = residuals(kappa, lambda r, s, t: (-eta * r, s))
+    rate = steps.gd_rate(eta, 1 / kappa)
+    seen = sizes > 1e-12
+    t = np.arange(200)
+    assert np.all((sizes**2 <= rate**t * sizes[0] ** 2 * (1 + 1e-9))[seen])
+
+
+@pytest.mark.parametrize("kappa", KAPPAS)
+@pytest.mark.parametrize("method", ["heavy-ball", "nesterov", "chebyshev"])
+def test_momentum_rates(kappa, method):
+    def update(r, state, t):
+        p, before, r_before = state or (np.zeros(30), 0.0, r)
+        if method == "chebyshev":
+            a, b = steps.chebyshev(1.0, 1 / kappa, before, t)
+            p = a * (-r + b * (p / before if t else p))
+            return p, (p, a, r)
+        a, b = steps.heavy_ball(1.0, 1 / kappa) if method == "heavy-ball" else steps.nesterov(1.0, 1 / kappa)
+        at = r if method == "heavy-ball" else r + b * (r - r_before)
+        p = -a * at + b * p
+        return p, (p, a, r)
+
+    sizes = residuals(kappa, update, 400)
+    seen = sizes > 1e-12 * sizes[0]
+    t = np.arange(400)
+    if method == "chebyshev":
+        bound = np.array([steps.chebyshev_bound(kappa, int(k)) for k in t])
+    elif method == "nesterov":
+        bound = math.sqrt(2.0) * (1 - 1 / math.sqrt(kappa)) ** (t / 2)
+    else:
+        q = (math.sqrt(kappa) - 1) / (math.sqrt(kappa) + 1)
+        bound = (1 + 2 * t) * np.maximum(q, 1e-300) ** np.maximum(t - 1.0, 0.0) * 2
+    assert np.all((sizes / sizes[0] <= bound * (1 + 1e-6))[seen])
+
+
+@pytest.mark.parametrize("rule", ["polyak", "cauchy"])
+def test_steps_without_constants(rule):
+    K = spectrum(10.0)
+    r = np.ones(30)
+    g2, r2, jg2 = float(r @ (K * r)), float(r @ r), float(np.sum((K * r) ** 2))
+    eta = steps.polyak_step(r2, g2) if rule == "polyak" else steps.cauchy_step(g2, jg2)
+    new = r - eta * K * r
+    if rule == "cauchy":
+        for other in (0.9 * eta, 1.1 * eta):
+            assert np.linalg.norm(r - other * K * r) > np.linalg.norm(new)
+    else:
+        assert r2 - eta * g2 == pytest.approx(0.0)  # to the root of the model along g
+
+
+@pytest.mark.parametrize("n", [1, 2, 20])
+@pytest.mark.parametrize("batch", [1, 2, 20])
+@pytest.mark.parametrize("kappa", [1.0, 30.0])
+def test_sgd_constants_bound_the_second_moment(n, batch, kappa):
+    """E||(n/s) J_B^T r_B||^2 <= 2 Ls L, computed exactly for uniform draws with replacement (5.1)."""
+    rng = np.random.default_rng(0)
+    K = rng.standard_normal((n, n + 3))
+    K = K @ np.diag(np.geomspace(1, kappa, n + 3)) @ K.T
+    row, largest, mu = np.diag(K).max(), np.linalg.eigvalsh(K)[-1], np.linalg.eigvalsh(K)[0]
+    smoothness = steps.batch_smoothness(n, batch, row, largest)
+    for _ in range(20):
+        r = rng.standard_normal(n)
+        second = n / batch * np.sum(np.diag(K) * r**2) + (1 - 1 / batch) * r @ K @ r
+        assert second <= smoothness * r @ r * (1 + 1e-12)
+    assert -1e-12 <= steps.sgd_rate(smoothness, mu) < 1
+    eta = steps.sgd_theorem_step(n, batch, mu, row, largest)
+    assert -1e-12 <= steps.sgd_theorem_rate(n, batch, mu, eta) < 1
+    s = steps.critical_batch(n, row, largest)
+    assert 1 <= s <= n
+
+
+def test_critical_batch_ends():
+    assert steps.critical_batch(10, 0.0, 0.0) == 1
+    assert steps.critical_batch(10, 1.0, 10.0) == 2  # all rows alike
+    assert steps.critical_batch(10, 1.0, 1.0) == 10  # orthonormal rows: capped at n
+
+
+def test_tube():
+    assert steps.tube_theta(0.0, 1.0, 1.0) == 2.0
+    with pytest.raises(ValueError, match="too wide"):
+        steps.tube_theta(1.0, 1.0, 1.0)
+    rate = steps.tube_rate(1.0, 0.0, 1.0, 1.0, 2.0)
+    assert rate == 1 - 1 / 8
+
+
+@pytest.mark.parametrize("kappa", KAPPAS)
+def test_mass_with_all_rows_is_nesterov_like(kappa):
+    eta, more, gamma, rate = steps.mass(5, 5, 1.0, 1.0, 1 / kappa)
+    assert eta > 0
+    assert more >= 0
+    assert 0 <= gamma < 1
+    assert 0 <= rate < 1
+
+
+def test_damped_and_polyak_tremba_steps_are_bounds():
+    """On r - t, quadratic with known beta: random systems of one equation, F = s w + beta w^2/2."""
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        s, beta, w = rng.uniform(0.3, 3), rng.uniform(0.01, 2), rng.uniform(0, 2)
+        r, J = s * w + beta * w * w / 2 + 1.0, s + beta * w
+        lam = beta * r
+        new = w - J / (J * J + lam) * r
+        assert s * new + beta * new**2 / 2 + 1 <= r * steps.damped_rate(lam, J * J) * (1 + 1e-12)
+        gam = min(1.0, r / (beta * (r / J) ** 2))
+        new = w - gam * r / J
+        after = abs(s * new + beta * new**2 / 2 + 1)
+        assert after <= steps.polyak_tremba(r, J * J, beta) * (1 + 1e-9)
+
+
+# Certificates --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("h", [0.0, 1e-300, 1e-8, 0.1, 0.499999, 0.5])
+def test_newton_radius_is_the_root_of_the_majorant(h):
+    s, e = 2.0, 0.7
+    beta = h * s / e
+    t = certificates.newton_radius(h, e)
+    assert beta * t * t / 2 - s * t + s * e == pytest.approx(0.0, abs=1e-12)
+    assert e <= t <= 2 * e
+
+
+def test_newton_radius_beyond_the_limit():
+    assert certificates.newton_radius(0.5 + 1e-12, 1.0) == math.inf
+    assert certificates.newton_h(1.0, 1.0, 0.0) == math.inf
+
+
+@pytest.mark.parametrize("h", [1e-3, 0.3, 0.5])
+def test_newton_bounds_follow_the_majorant(h):
+    s, e = 1.0, 1.0
+    beta, t = h, 0.0
+    star = certificates.newton_radius(h, e)
+    for bound in certificates.newton_bounds(beta, e, s, 6):
+        assert star - t == pytest.approx(bound, rel=1e-6, abs=1e-12)
+        slope = s - beta * t
+        t += (beta * t * t / 2 - s * t + s * e) / slope if slope > 1e-9 else 0.0
+
+
+def test_newton_converges_within_the_bounds():
+    """F = s w - beta w^2/2 - s e from w = 0 attains the majorant."""
+    s, beta, e = 1.0, 0.8, 0.6
+    w, root = 0.0, certificates.newton_radius(beta * e / s, e)
+    for bound in certificates.newton_bounds(beta, e, s, 5):
+        assert root - w <= bound * (1 + 1e-9) + 1e-15
+        w -= (s * w - beta * w * w / 2 - s * e) / (s - beta * w)
+
+
+def test_omega_bounds_the_change_of_the_whitened_jacobian():
+    """sqrt(SUM beta_i^2 (K^-1)_ii) would not: all rows change alike where K^-1 is large in the direction of ones."""
+    n = 4
+    ones = np.ones(n) / 2
+    K = np.eye(n) - (1 - 1e-6) * np.outer(ones, ones)
+    inverse = np.linalg.inv(K)
+    change = np.tile(np.eye(1, 7), (n, 1))  # every row by the same unit vector
+    white = np.linalg.cholesky(inverse).T @ change
+    size = np.linalg.norm(white, 2)
+    assert size <= certificates.equations_omega([1.0] * n, np.diag(inverse).tolist()) * (1 + 1e-9)
+    assert size > 1.9 * math.sqrt(np.sum(np.diag(inverse)))
+
+
+@pytest.mark.parametrize("c", [0.1, 1.0])
+@pytest.mark.parametrize("share", [1e-9, 0.5, 1.0])
+def test_descent_ball(c, share):
+    s, lipschitz, r = 0.5, 2.0, 1.0
+    beta = share * 0.5 * (1 - c / 2) * s * s / r
+    radius, eta, rate = certificates.descent_ball(beta, r, s, lipschitz, c)
+    assert r / s <= radius * (1 + 1e-12)
+    assert beta * radius <= s
+    assert 0 < eta <= c / lipschitz**2
+    assert 0 < rate <= 1
+    assert certificates.descent_ball(1.01 * beta / share, r, s, lipschitz, c)[0] == math.inf
+
+
+@pytest.mark.parametrize("beta", [0.0, 1e-12, 1.0, 1e6])
+@pytest.mark.parametrize("lipschitz", [0.0, 1e-3, 1.0])
+def test_absence_radius_solves_its_equation(beta, lipschitz):
+    r = 0.7
+    R = certificates.absence_radius(r, lipschitz, beta)
+    if beta == lipschitz == 0.0:
+        assert R == math.inf
+    else:
+        assert lipschitz * R + beta * R * R / 2 == pytest.approx(r)
+    assert certificates.absence_radius(0.0, lipschitz, beta) == 0.0
+
+
+def test_alpha_theory_on_a_quadratic():
+    """F = w + g w^2 - e' has gamma = g at 0 and its root where alpha theory says."""
+    for alpha in (0.0, 0.01, 0.17):
+        g = 1.0
+        e = alpha / g
+        root = (-1 + math.sqrt(1 + 4 * g * e)) / (2 * g)
+        assert root <= certificates.alpha_radius(e, g) * (1 + 1e-12)
+    assert certificates.alpha_radius(0.18, 1.0) == math.inf
+    assert certificates.alpha_radius(0.3, 0.0) == 0.3
+
+
+def test_simple_formulas():
+    assert certificates.paper_ball(2.0, 3.0, 0.5) == 24.0
+    assert certificates.paper_ball(2.0, 3.0, 0.0) == math.inf
+    assert certificates.sharp_ball(3.0, 9.0) == 1.0
+    assert certificates.kernel_bound(2.0, 1.0, 0.5) == 2.25
+    assert certificates.kernel_bound(2.0, 1.0, 3.0) == 0.0
+    assert certificates.critical_beta(0.5, 2.0) == 2.0
+    assert certificates.equations_beta([3.0, 4.0]) == 5.0
+
+
+# Forecasts -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kappa", KAPPAS[1:])
+def test_forecasts_are_what_happens(kappa):
+    values = spectrum(kappa)
+    weights = np.ones(30)
+    eta, aim = 1.0, 1e-10
+    loss = 0.5 * weights.sum()
+    t = forecasts.spectral_iterations(values.tolist(), weights.tolist(), eta, aim * loss)
+    assert forecasts.spectral_loss(values.tolist(), weights.tolist(), eta, t) <= aim * loss
+    assert forecasts.spectral_loss(values.tolist(), weights.tolist(), eta, t - 1) > aim * loss
+    proved = forecasts.gd_iterations(eta, 1 / kappa, 1 / aim)
+    near = forecasts.near_linear_iterations(eta, 1 / kappa, 1 / aim)
+    assert t <= near <= proved
+    assert forecasts.momentum_iterations(kappa, 1 / aim) <= near
+
+
+def test_forecast_ends():
+    assert forecasts.gd_iterations(1.0, 1.0, 1.0) == 0
+    assert forecasts.near_linear_iterations(1.0, 1.0, 5.0) == 1
+    assert forecasts.near_linear_iterations(1.0, 0.1, 0.5) == 0
+    assert forecasts.momentum_iterations(1.0, 5.0) == 1
+    assert forecasts.momentum_iterations(10.0, 1.0) == 0
+    assert forecasts.spectral_iterations([1.0], [1.0], 0.0, 0.1, most=1000) == 1000
+    assert forecasts.spectral_iterations([1.0], [1.0], 0.5, 1.0) == 0
+    assert forecasts.observed_iterations([0, 1, 2], [1.0, 0.1, 0.01], 1e-4) == pytest.approx(2.0)
+    assert forecasts.observed_iterations([0, 1], [1.0, 1.0], 1e-4) == math.inf
+    assert forecasts.observed_iterations([0, 1], [1.0, 1e-5], 1e-4) == 0.0
+    assert [forecasts.newton_iterations(h, 1e10) for h in (0.0, 1e-3, 0.3, 0.5)] == [1, 2, 4, 34]
