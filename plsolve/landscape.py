@@ -75,7 +75,8 @@ def landscape(problem: Problem, x: Array, mu: float, size: int = 41) -> Landscap
     grid = [[loss_and_ratio(problem, problem.w0 + s * way + q * length * across) for s in a] for q in b]
     values = np.array(grid)
     monotone = bool(np.all(np.diff(before) <= 1e-12 * before[0]))
-    return Landscape(a, b, values[:, :, 0], values[:, :, 1], mu, t, line, monotone, curvature, curvature / largest)
+    relative = curvature / largest if largest > 0.0 else math.nan
+    return Landscape(a, b, values[:, :, 0], values[:, :, 1], mu, t, line, monotone, curvature, relative)
 
 
 def loss_and_ratio(problem: Problem, w: Array, slope: bool = True) -> tuple[float, float]:

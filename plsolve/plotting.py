@@ -35,6 +35,8 @@ def spectrum(kernel: TangentKernel, ax: Any = None) -> Any:
     ax = axes(ax, figsize=(6.4, 4.0))
     values = kernel.eigenvalues[::-1]
     shown = values > 0.0
+    if shown.any():
+        ax.set_ylim(0.4 * values[shown].min(), 2.5 * values[0])
     number = np.arange(1, values.size + 1)
     if shown.any():
         ax.semilogy(number[shown], values[shown], ".-", color=BLUE, ms=5, lw=0.8)
@@ -46,7 +48,6 @@ def spectrum(kernel: TangentKernel, ax: Any = None) -> Any:
         ax.annotate(f"μ = {kernel.mu:.3g}", (0.01, kernel.mu), color=RED, **place)
     if values.size <= 10:
         ax.set_xticks(number)
-    ax.margins(y=0.12)
     title = f"tangent kernel {kernel.n} x {kernel.n}, κ = {kernel.kappa:.3g}"
     ax.set(xlabel="number", ylabel="eigenvalue of K", title=title)
     return ax
@@ -119,7 +120,7 @@ def line(land: Landscape, ax: Any) -> None:
     ax.semilogy(land.t, np.maximum(land.line, FLOOR * land.line[0]), color=BLUE)
     ax.axvline(1.0, color=GREY, lw=0.8, ls=":")
     falls = "the loss falls all the way to x" if land.monotone else "the loss does not only fall"
-    shape = "not convex" if land.curvature < 0.0 else "no negative curvature found"
+    shape = "not convex" if land.flattest < -1e-7 else "no negative curvature found"
     ax.set(xlabel="t", ylabel="loss", title="loss at w₀ + t (x - w₀)")
     ax.annotate(
         f"{falls}\nHessian at t = 0.9: λ_min = {land.curvature:.2g}\n= {land.flattest:.1g} λ_max: {shape}",

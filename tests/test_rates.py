@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from benchmarks import pl_star
 
+from benchmarks import pl_star
 from plsolve.testing import prescribed_spectrum
 
 GRID = [(1.0, 0.0), (1.0, 0.3), (1e2, 0.1), (1e4, 0.2), (1e6, 0.0), (1e6, 0.3)]
