@@ -274,6 +274,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(sol.message)
     print(f"relative residual {np.linalg.norm(sol.fun) / size:.1e}")
     print(f"kernel condition number {sol.kernel.kappa:.1e}")
+    print(f"certificate: {sol.certificate}")
     print(f"distance moved {np.linalg.norm(sol.x - w0):.3g} from a start of norm {np.linalg.norm(w0):.3g}")
     print(f"time {seconds:.2f} s")
     if first_order and not sol.success:

@@ -23,7 +23,7 @@ from plsolve.tangent import Tangent, is_sparse
 MODEL = 8.0 * UNIT  # relative error of an entry of J, and of the terms of F
 UP = 1.0 + 1e-12  # covers the rounding of a few scalar operations
 MOST_ROWS = 4096  # beyond, no n x n inverse is made
-_MANY = 1_000_000  # entries of J whose absolute values are no longer looked at
+_MANY = 4_000_000  # entries of J whose absolute values are no longer looked at
 LOSS = 0.1  # theta beyond which the kernel has lost too many digits: QR of J^T instead
 
 
