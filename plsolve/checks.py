@@ -14,11 +14,14 @@ from scipy.sparse.linalg import LinearOperator
 
 from plsolve.linalg import Array, norm
 
+_FEW = 10_000
 DIFFERENCES = ("2-point", "3-point", "cs")
 
 
 def as_float(value: Any, name: str) -> Array:
     """A float64 array (not a copy where it is one), or a TypeError that names the argument."""
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise TypeError(f"`{name}` must be real numbers, but entries of it are masked.")
     try:
         array = np.asarray(value)
     except Exception as error:
@@ -77,6 +80,10 @@ def as_bounds(bounds: Any, w0: Array) -> tuple[Array, Array]:
 
 def as_matrix(J: Any, rows: int | None, m: int) -> Any:
     """What jac returned, as a float64 array, a CSR matrix or a LinearOperator of shape (rows, m); None: any rows."""
+    if isinstance(J, LinearOperator) or sps.issparse(J):
+        kind = np.dtype(getattr(J, "dtype", None) or float)
+        if kind.kind not in "fiub":
+            raise TypeError(f"`jac(w)` must be real numbers, got dtype {kind}.")
     if isinstance(J, LinearOperator):
         pass
     elif sps.issparse(J):
@@ -84,8 +91,10 @@ def as_matrix(J: Any, rows: int | None, m: int) -> Any:
         J = J if J.dtype == np.float64 else J.astype(np.float64)
     else:
         J = as_float(J, "jac(w)")
-        if rows in (1, None) and J.ndim == 1:
-            J = J.reshape(1, -1)
+        if J.ndim < 2 and J.size == m and rows in (1, None):
+            J = J.reshape(1, m)
+        elif J.ndim == 1 and m == 1:
+            J = J.reshape(-1, 1)
     if len(J.shape) != 2 or J.shape[1] != m or rows not in (J.shape[0], None):
         shape = ("n" if rows is None else rows, m)
         raise ValueError(f"`jac` must return shape (n, m) = ({shape[0]}, {m}) to go with F and w, got {J.shape}.")
@@ -105,22 +114,48 @@ def as_beta(beta: Any, n: int) -> Array | None:
     return value
 
 
-def check_finite_jacobian(J: Any) -> None:
-    """J is an array, a CSR matrix or a LinearOperator, whose entries are not at hand."""
+def is_finite(J: Any) -> bool:
+    """Whether all entries of an array or a CSR matrix are finite; True for a LinearOperator, whose are not at hand."""
+    if isinstance(J, LinearOperator):
+        return True
+    entries = J.ravel(order="K") if isinstance(J, np.ndarray) else J.data
+    if entries.size == 0:
+        return True
+    if entries.size < _FEW:
+        return math.isfinite(norm(entries)) or bool(np.isfinite(entries).all())
+    with np.errstate(over="ignore", invalid="ignore"):
+        square = entries.dot(entries)  # five times faster than looking at every one
+    return math.isfinite(square) or bool(np.isfinite(entries).all())
+
+
+def refuse_jacobian(J: Any, differenced: bool) -> None:
+    """Say where J(w0) is not finite."""
+    if differenced:
+        i, j = np.argwhere(~np.isfinite(J))[0]
+        raise ValueError(f"`jac`: F must be finite around w0 to be differenced, but is not where w0[{j}] changes.")
     if isinstance(J, np.ndarray):
-        entries = J.ravel(order="K")
-        if not math.isfinite(entries.dot(entries)) and not np.isfinite(J).all():  # the first is the faster test
-            i, j = np.argwhere(~np.isfinite(J))[0]
-            raise ValueError(f"`jac(w0)` must be finite, but jac(w0)[{i}, {j}] is {J[i, j]}.")
-    elif not isinstance(J, LinearOperator) and not np.isfinite(J.data).all():
-        i = int(np.searchsorted(J.indptr, np.flatnonzero(~np.isfinite(J.data))[0], side="right")) - 1
-        raise ValueError(f"`jac(w0)` must be finite, but row {i} of jac(w0) is not.")
+        i, j = np.argwhere(~np.isfinite(J))[0]
+        raise ValueError(f"`jac(w0)` must be finite, but jac(w0)[{i}, {j}] is {J[i, j]}.")
+    i = int(np.searchsorted(J.indptr, np.flatnonzero(~np.isfinite(J.data))[0], side="right")) - 1
+    raise ValueError(f"`jac(w0)` must be finite, but row {i} of jac(w0) is not.")
+
+
+def check_operator(J: Any) -> None:
+    """A LinearOperator must give J v and J^T z, of the right sizes."""
+    if not isinstance(J, LinearOperator):
+        return
+    n, m = J.shape
+    for name, product, size in (("matvec", J.matvec, m), ("rmatvec", J.rmatvec, n)):
+        try:
+            product(np.zeros(size))
+        except (NotImplementedError, ValueError) as error:
+            raise ValueError(f"`jac`: the LinearOperator of shape {J.shape} has no working {name}: {error}") from error
 
 
 def takes_rows(function: Any, n_args: int) -> tuple[bool, bool]:
     """Whether the function has a parameter ``rows`` that args do not fill, and whether that must be given."""
     code = getattr(function, "__code__", None)
-    if code is not None and "rows" not in code.co_varnames:
+    if code is not None and "rows" not in code.co_varnames and not hasattr(function, "__wrapped__"):
         return False, False  # the quick way: inspect.signature costs 16 us
     try:
         parameters = list(inspect.signature(function).parameters.values())
@@ -162,16 +197,21 @@ def generator(rng: Any) -> np.random.Generator | None:
         raise type(error)(f"`rng` must be None, an integer >= 0 or a numpy Generator, got {rng!r}.") from None
 
 
+def is_real(value: Any) -> bool:
+    """Whether the value is one real number, and not a truth value."""
+    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+
+
 def check_limits(tol: Any, xtol: Any, eps: Any, max_iter: Any, max_time: Any) -> tuple[int | None, float]:
     """max_iter and the moment at which max_time has passed."""
     limits = {"tol": tol, "xtol": xtol, "eps": eps, "max_time": 0.0 if max_time is None else max_time}
     for name, value in limits.items():
-        if not isinstance(value, (int, float, np.number)):
+        if not is_real(value):
             raise TypeError(f"`{name}` must be a number, got {type(value).__name__}.")
-        if not value >= 0.0:
-            raise ValueError(f"`{name}` must be >= 0, got {value!r}.")
+        if not value >= 0.0 or (value == math.inf and name != "max_time"):
+            raise ValueError(f"`{name}` must be >= 0 and finite, got {value!r}.")
     if max_iter is not None:
-        if not isinstance(max_iter, (int, np.integer)):
+        if isinstance(max_iter, bool) or not isinstance(max_iter, (int, np.integer)):
             raise (ValueError if isinstance(max_iter, float) else TypeError)(
                 f"`max_iter` must be an integer >= 0, got {max_iter!r}."
             )

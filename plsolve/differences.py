@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from plsolve.linalg import Array
+from plsolve.linalg import Array, norm
 
 _EPS = float(np.finfo(np.float64).eps)
 # Relative steps that balance truncation and rounding; a complex step has no rounding to balance.
 ONE_SIDED, CENTRAL, COMPLEX = _EPS ** (1 / 2), _EPS ** (1 / 3), 1e-30
+TINY = 1e-290  # smaller numbers are no measure of a step
 
 
 def jacobian(problem: Any, w: Array, r: Array, magnitude: Array, central: bool) -> Array:
@@ -27,7 +28,7 @@ def jacobian(problem: Any, w: Array, r: Array, magnitude: Array, central: bool) 
     relative = CENTRAL if central else ONE_SIDED
     rounding = 1e-3 * relative * magnitude
     for j in range(w.size):
-        small = relative * (abs(w[j]) if w[j] != 0.0 else 1.0)
+        small = relative * (abs(w[j]) if abs(w[j]) > TINY else 1.0)
         large = relative * max(1.0, abs(w[j]))
         change, J[j] = column(problem, w, j, small, r, central)
         if large > small and (change <= rounding).all():
@@ -43,24 +44,32 @@ def column(problem: Any, w: Array, j: int, h: float, r: Array, central: bool) ->
     above = problem.upper[j] - w[j] if problem.bounded else math.inf
     if max(below, above) <= 0.0:  # lower == upper: the unknown never moves
         return np.full(r.size, np.inf), np.zeros(r.size)
-    if not central:
-        room = above if h <= above or above >= below else -below
-        a, fa = moved(problem, w, j, math.copysign(min(h, abs(room)), room), r)
-        return np.abs(fa), fa / a
-    first, second = h, -h
-    if h > min(above, below):  # one-sided, second order
-        room = above if above >= below else -below
-        first = math.copysign(min(h, abs(room) / 2), room)
-        second = 2.0 * first
-    a, fa = moved(problem, w, j, first, r)
-    b, fb = moved(problem, w, j, second, r)
-    return np.abs(fa), (b * b * fa - a * a * fb) / (a * b * (b - a))
+    side = above if h <= above or above >= below else -below
+    if central and h <= min(above, below):
+        a, fa = moved(problem, w, j, h, r)
+        b, fb = moved(problem, w, j, -h, r)
+        if math.isfinite(norm(fa)) and math.isfinite(norm(fb)):
+            return np.abs(fa), (b * b * fa - a * a * fb) / (a * b * (b - a))
+        side = h if math.isfinite(norm(fa)) else -h  # F ends on the other side
+    for room in (side, -below if side > 0.0 else above):
+        step = math.copysign(min(h, abs(room) / (2.0 if central else 1.0)), room)
+        a, fa = moved(problem, w, j, step, r)
+        if not math.isfinite(norm(fa)) and a * side > 0.0 and min(above, below) > 0.0:
+            continue  # F may end on this side
+        if not central:
+            return np.abs(fa), fa / a
+        b, fb = moved(problem, w, j, 2.0 * step, r)
+        if math.isfinite(norm(fb)):
+            return np.abs(fa), (b * b * fa - a * a * fb) / (a * b * (b - a))
+    return np.abs(fa), fa / a
 
 
 def moved(problem: Any, w: Array, j: int, h: float, r: Array) -> tuple[float, Array]:
     """The step that was really made from w_j to w_j + h, and the change in F."""
     z = w.copy()
     z[j] += h
+    if problem.bounded:
+        z[j] = min(max(z[j], problem.lower[j]), problem.upper[j])
     return z[j] - w[j], problem.difference_residual(z) - r
 
 
@@ -68,7 +77,7 @@ def complex_jacobian(problem: Any, w: Array, n: int) -> Array:
     """DF(w) (n, m) by complex steps."""
     J = np.empty((w.size, n))
     for j in range(w.size):
-        h = COMPLEX * (abs(w[j]) if w[j] != 0.0 else 1.0)
+        h = COMPLEX * (abs(w[j]) if abs(w[j]) > TINY / COMPLEX else 1.0)
         z = w.astype(complex)
         z[j] += 1j * h
         J[j] = problem.complex_values(z).imag / h

@@ -9,6 +9,7 @@ with threads that spin for a while after each call, so that taking turns made th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -19,6 +20,8 @@ from scipy.linalg import blas, eigh_tridiagonal, lapack
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
+#: A vector that is longer has no finite square.
+HUGE = 1e150
 #: Unit roundoff of float64.
 UNIT = float(np.finfo(np.float64).eps) / 2
 
@@ -59,9 +62,8 @@ def magnitude(J: Array, w: Array) -> float:
     w = np.abs(w)
     total = 0.0
     for start in range(0, J.shape[0], rows):
-        part = np.abs(J[start : start + rows]) @ w
-        total += float(part @ part)
-    return float(np.sqrt(total))
+        total = math.hypot(total, norm(np.abs(J[start : start + rows]) @ w))
+    return total
 
 
 def lanczos(apply: Callable[[Array], Array], start: Array, steps: int) -> tuple[Array, Array]:

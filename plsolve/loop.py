@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
-from plsolve.linalg import Array
+from plsolve.linalg import HUGE, Array, norm
 from plsolve.problem import BestAttached, Problem
-from plsolve.stopping import RUNNING, Status
+from plsolve.stopping import OUT_OF_RANGE, RUNNING, Ended, Status
 
 
 class State(Protocol):
@@ -28,6 +27,17 @@ class State(Protocol):
     def checked(self) -> bool: ...
 
 
+class Start(NamedTuple):
+    """The state at w0, where a method cannot make its own."""
+
+    w: Array
+    r: Array
+    status: int = RUNNING
+    nit: int = 0
+    step: float = 0.0
+    checked: bool = True
+
+
 def run(
     problem: Problem,
     init: Callable[[Problem], Any],
@@ -36,30 +46,45 @@ def run(
     measure: Callable[[State], float],
     enough: float,
     max_iter: int,
-    deadline: float,
 ) -> tuple[State, int]:
     """The best state seen, by its measure, and the status: RUNNING when that is at most ``enough``.
 
     observe is called with every state whose residual is known; a status other than RUNNING stops the run. Whatever is
-    raised on the way carries the best point as ``best``.
+    raised on the way carries the best point that F was evaluated at as ``best``.
     """
-    with BestAttached(problem.w0) as guard:
-        s = best = init(problem)
-        least = measure(s)
-        stop = observe(s)
-        while True:
-            if s.checked and (value := measure(s)) <= least:
-                best, least, guard.point = s, value, s.w
-            if least <= enough:
-                return best, RUNNING
-            if s.status != RUNNING:
-                return best, s.status
-            if stop != RUNNING:
-                return (s if stop == Status.DISTANCE else best), stop
-            if s.nit >= max_iter:
-                return best, Status.MAX_ITER
-            if time.monotonic() >= deadline:
-                return best, Status.MAX_TIME
-            s = step(problem, s)
-            if s.checked:
-                stop = observe(s)
+    best: State = Start(problem.w0, problem.r0)
+    with BestAttached(problem):
+        try:
+            s = best = init(problem)
+            least = measure(s)
+            stop = observe(s)
+            while True:
+                latest = s.checked and measure(s) <= least
+                if latest:
+                    best, least = s, measure(s)
+                if least <= enough:
+                    return best, RUNNING
+                if s.status != RUNNING:  # a verdict on s says nothing of a better point
+                    return best, s.status if latest else Status.STALLED
+                if stop != RUNNING:
+                    return (s if stop == Status.DISTANCE else best), stop
+                if s.nit >= max_iter or problem.late():
+                    return best, Status.MAX_ITER if s.nit >= max_iter else Status.MAX_TIME
+                s = step(problem, s)
+                if s.checked:
+                    stop = observe(s)
+        except Ended as end:
+            problem.note = str(end)
+            observe(best)
+            return best, end.status
+
+
+def out_of_range(limit: int, problem: Problem) -> State:
+    """The init of a run that is not to be made."""
+    raise Ended(Status.STALLED, OUT_OF_RANGE)
+
+
+def in_range(r: Array) -> bool:
+    """Whether ||r||^2 is a number: neither overflow nor, unless r is zero, zero."""
+    size = norm(r)
+    return size == 0.0 or 1.0 / HUGE < size < HUGE

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from contextlib import suppress
 from functools import cached_property
 from typing import Any
@@ -18,20 +20,23 @@ from plsolve.checks import (
     as_matrix,
     as_vector,
     check_finite,
-    check_finite_jacobian,
+    check_operator,
+    is_finite,
+    refuse_jacobian,
     takes_rows,
 )
 from plsolve.linalg import UNIT, Array, column_blocks, norm
+from plsolve.stopping import JACOBIAN_NOT_FINITE, Ended, Status
 from plsolve.tangent import Tangent, tangent
 
 Indices = npt.NDArray[np.int64]
 
 
 class BestAttached:
-    """Context in which whatever is raised carries ``point`` as its attribute ``best``."""
+    """Context in which whatever is raised carries ``problem.best`` as its attribute ``best``."""
 
-    def __init__(self, point: Array) -> None:
-        self.point = point
+    def __init__(self, problem: Problem) -> None:
+        self._problem = problem
 
     def __enter__(self) -> BestAttached:
         return self
@@ -39,7 +44,7 @@ class BestAttached:
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
         if error is not None:
             with suppress(Exception):  # an exception may refuse attributes
-                error.best = self.point.copy()  # type: ignore[attr-defined]
+                error.best = self._problem.best.copy()  # type: ignore[attr-defined]
 
 
 class Problem:
@@ -91,7 +96,10 @@ class Problem:
         self._pair: tuple[Array, Any] | None = None
         self._full_F, self._full_jac, self._rows_F, self._rows_jac = self._rows_protocol(y is None)
         self.nfev += 1
-        with BestAttached(self.w0):
+        self.best = self.w0
+        self.deadline = math.inf
+        self.note = ""  # why the run ended, where the status does not say it
+        with BestAttached(self):
             f0 = self._call(self.w0)
         if y is None:
             self.y = np.zeros(f0.size)
@@ -101,6 +109,7 @@ class Problem:
         self.n = f0.size
         self.r0 = f0 - self.y
         self.size_y = norm(self.y)
+        self._least = norm(self.r0)
         self.target = tol * max(self.size_y, norm(f0))
 
     def _as_scale(self, x_scale: Any) -> Array:
@@ -158,13 +167,21 @@ class Problem:
     def residual(self, w: Array) -> Array:
         """F(w) - y (n,), a new array, which may be non-finite."""
         self.nfev += 1
-        return self._call(w, self.n) - self.y
+        r = self._call(w, self.n) - self.y
+        size = norm(r)
+        if size < self._least:
+            self.best, self._least = w, size
+        return r
+
+    def late(self) -> bool:
+        """Whether the time is over."""
+        return time.monotonic() >= self.deadline
 
     def residual_rows(self, w: Array, rows: Indices) -> Array:
         """The residual of some equations (s,); all are evaluated where F has no `rows`."""
         self.nfev += 1
         if self._rows_F:
-            f = self._F(w.copy(), *self._args, rows=rows)
+            f = self._F(w.copy(), *self._args, rows=rows.copy())
             if self._jac is True:
                 f, J = f
                 self._pair = (w, J)
@@ -179,8 +196,12 @@ class Problem:
         """The tangent at w, where r is the residual; precise asks for central differences where jac is None."""
         self.njev += 1
         J = self._jacobian(w, r, precise)
+        if not is_finite(J):
+            if self.njev > 1:
+                raise Ended(Status.STALLED, JACOBIAN_NOT_FINITE)
+            refuse_jacobian(J, self.differenced)
         if self.njev == 1:
-            check_finite_jacobian(J)
+            check_operator(J)
         if self._jac_scale:
             self._update_scale(J)
         return tangent(J, self.scale)
@@ -192,9 +213,9 @@ class Problem:
             assert self._pair is not None  # the residual of the same rows came first
             J = as_matrix(self._pair[1], rows.size, self.m)
         elif self._rows_jac:
-            J = as_matrix(self._jac(w.copy(), *self._args, rows=rows), rows.size, self.m)
+            J = as_matrix(self._jac(w.copy(), *self._args, rows=rows.copy()), rows.size, self.m)
         else:
-            r = np.zeros(0) if callable(self._jac) else self.residual(w)
+            r = self.residual(w) if self.differenced else np.zeros(0)
             J = self._jacobian(w, r, False)
             J = J.T[:, rows].T if isinstance(J, np.ndarray) and J.flags.f_contiguous else _take(J, rows)
         return tangent(J, self.scale)
@@ -224,13 +245,21 @@ class Problem:
 
     def difference_residual(self, w: Array) -> Array:
         """F - y at a point of a difference scheme."""
+        if self.late():
+            raise Ended(Status.MAX_TIME)
         self.nfev_jac += 1
         return self._call(w, self.n) - self.y
 
     def complex_values(self, z: Any) -> Any:
         """F at a complex point."""
         self.nfev_jac += 1
-        return np.asarray(self._F(z, *self._args, **self._full_F)).reshape(self.n)
+        values = np.atleast_1d(np.asarray(self._F(z, *self._args, **self._full_F)))
+        if values.shape != (self.n,) or values.dtype.kind != "c":
+            raise ValueError(
+                f"`jac='cs'` needs F to return {self.n} complex numbers at a complex w, got dtype {values.dtype}, "
+                f"shape {values.shape}."
+            )
+        return values
 
     def _update_scale(self, J: Any) -> None:
         """x_scale='jac': the inverse of the largest norm that each column of J has had."""

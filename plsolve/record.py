@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import OptimizeResult
 
-from plsolve.linalg import Array
+from plsolve.linalg import Array, norm
 from plsolve.loop import State
 from plsolve.stopping import RUNNING, Status
 
@@ -71,7 +71,8 @@ class Record:
         if self.nit and s.nit == self.nit[-1]:
             return RUNNING
         self.nit.append(s.nit)
-        self._loss.append(0.5 * float(s.r.dot(s.r)))
+        size = norm(s.r)
+        self._loss.append(0.5 * size * size)
         self._step.append(s.step)
         self._pl.append(math.nan)
         if self._near is not None and self._near(s.w, s.r, self.path, self.bend):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.optimize import OptimizeResult
+from scipy.sparse.linalg import LinearOperator
 
 from plsolve import plotting
 from plsolve.certificate import certificate
@@ -140,16 +142,28 @@ class Result(OptimizeResult):
         except KeyError:
             raise AttributeError(name) from None
 
+    def __contains__(self, name: object) -> bool:
+        return dict.__contains__(self, name) or (name in self._lazy and self._problem is not None)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The entry, computed if need be, or the default."""
+        try:
+            return self[name]
+        except KeyError:
+            return default
+
     def __dir__(self) -> list[str]:
         return sorted({*super().__dir__(), *self._lazy})
 
-    def __repr__(self) -> str:
-        self._complete()
-        return super().__repr__()
-
     def __reduce__(self) -> tuple[Any, ...]:
         self._complete()
-        return Result, (dict(self),)
+        fields = dict(self)
+        if isinstance(self["jac"], LinearOperator):
+            try:
+                pickle.dumps(self["jac"])
+            except Exception:  # noqa: BLE001 - closures raise what they like; the rest of the result is worth keeping
+                del fields["jac"]
+        return Result, (fields,)
 
     def _complete(self) -> None:
         if self._problem is not None:

@@ -131,28 +131,35 @@ def solve(
     >>> sol.x.round(12)
     array([0.6, 0.8])
     """
-    options = check_options(method, options or {}, OPTIONS)
+    options = check_options(method, {} if options is None else options, OPTIONS)
     max_iter, deadline = check_limits(tol, xtol, eps, max_iter, max_time)
     problem = Problem(F, jac, w0, y, args, bounds, x_scale, tol, generator(rng))
     if options.get("nearest") and problem.bounded:
         raise ValueError("`options`: 'nearest' cannot be combined with `bounds`.")
     betas = as_beta(beta, problem.n)
     record = Record(callback, Nearness(problem, betas, xtol) if xtol > 0.0 else None)
-    with BestAttached(problem.w0):
-        method, reason = choose(problem, method)
-        init, step, limit = METHODS[method](problem, options, 0.0 if betas is None else norm(betas))
+    if loop.in_range(problem.r0):
+        with BestAttached(problem):
+            method, reason = choose(problem, method)
+            init, step, limit = METHODS[method](problem, options, 0.0 if betas is None else norm(betas))
+    else:
+        reason, init, step, limit = "none: F is out of range.", loop.out_of_range, loop.out_of_range, 0
+    problem.deadline = deadline
     limit = limit if max_iter is None else max_iter
     enough = max(problem.target, math.sqrt(2.0 * eps))
-    s, status = loop.run(problem, partial(init, limit), step, record, residual_norm, enough, limit, deadline)
+    s, status = loop.run(problem, partial(init, limit), step, record, residual_norm, enough, limit)
     if status == RUNNING:
         status = Status.RESIDUAL if norm(s.r) <= problem.target else Status.EPSILON
     status, left, message = Status(status), 0.0 if status > 0 else math.nan, MESSAGES[Status(status)]
-    if status == Status.RESIDUAL and options.get("nearest"):
-        start = partial(nearest.init, w=s.w, r=s.r, nit=s.nit)
-        s, status = loop.run(problem, start, nearest.step, record, problem.distance, -1.0, limit, deadline)
-        status, message = Status(status), MESSAGES[Status(status)]
     if status == Status.RESIDUAL and norm(s.r) > problem.target:
         message = AT_ROUNDING_LEVEL
+    if status > 0 and options.get("nearest"):
+        start = partial(nearest.init, w=s.w, r=s.r, nit=s.nit)
+        s, ended = loop.run(problem, start, nearest.step, record, problem.distance, -1.0, limit)
+        if ended != Status.RESIDUAL:
+            message += f" The solution nearest to w0 was not reached ({Status(ended).name}): x is the nearest found."
+    message += problem.note
+    problem.deadline = math.inf  # what is computed on access takes the time it takes
     if status in (Status.MAX_ITER, Status.MAX_TIME) and method != "gauss-newton" and s.nit > 0:
         left, kappa = forecast(problem, s, record.history(), enough)
         message += " " + forecast_message(left, kappa)
@@ -163,7 +170,7 @@ def solve(
             "status": status,
             "message": message,
             "fun": s.r,
-            "cost": 0.5 * float(s.r.dot(s.r)),
+            "cost": 0.5 * norm(s.r) * norm(s.r),
             "nit": record.nit[-1],
             "nfev": problem.nfev,
             "njev": problem.njev,

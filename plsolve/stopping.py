@@ -5,6 +5,15 @@
 
 from enum import IntEnum
 
+
+class Ended(Exception):  # noqa: N818 - it is no error
+    """Ends the run from inside a step: the loop turns it into its status. Never reaches the user."""
+
+    def __init__(self, status: int, reason: str = "") -> None:
+        super().__init__(reason)
+        self.status = status
+
+
 #: What a state's ``status`` holds while the run goes on.
 RUNNING = -100
 
@@ -34,4 +43,6 @@ MESSAGES = {
     "(PL* fails here, or there is no solution near).",
 }
 
+OUT_OF_RANGE = " The square of ||F - y|| overflows or vanishes: rescale F."
+JACOBIAN_NOT_FINITE = " jac is not finite at a point that was reached."
 AT_ROUNDING_LEVEL = "Solved: the residual is at the rounding level of F."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from plsolve.linalg import Array, norm
 from plsolve.problem import Problem
 from plsolve.stopping import Status
@@ -9,12 +11,12 @@ from plsolve.tangent import Tangent
 
 FLAT = 1e-15  # of ||r||^2 that a step down the gradient promises: the gradient is zero to rounding
 INSENSITIVE = 1e-7  # relative change of the loss per relative change of w: its extremum, where J may vanish itself
-HUGE = 1e150  # a residual beyond has no finite square and counts as non-finite
+PROBE = 1e-6  # of w: how far F is followed to see whether J is right
 
 
 def verdict(problem: Problem, w: Array, r: Array, T: Tangent) -> int:
     """RESIDUAL, STATIONARY or STALLED."""
-    if norm(r) <= problem.rounding_level(w, r, T):
+    if at_rounding_level(problem, w, r, T):
         return int(Status.RESIDUAL)
     g = T.adjoint(r)
     M = largest_eigenvalue(T, r)
@@ -23,6 +25,20 @@ def verdict(problem: Problem, w: Array, r: Array, T: Tangent) -> int:
         return int(Status.STATIONARY)
     p = problem.move(w, T.raised(g) / -M) - w
     return int(Status.STATIONARY if -float(g.dot(p)) <= 100.0 * FLAT * r2 else Status.STALLED)
+
+
+def at_rounding_level(problem: Problem, w: Array, r: Array, T: Tangent) -> bool:
+    """Whether rounding in F alone can make a residual as large as r; F is asked once whether J is as large as it says.
+
+    A wrong or overflowing J must not make a success: along one direction of size |w| it has to agree with F.
+    """
+    if not norm(r) <= problem.rounding_level(w, r, T) < math.inf:
+        return False
+    v = PROBE * w
+    v[::2] *= -1.0
+    t = problem.move(w, v)
+    told = norm(T.apply(t - w))
+    return told == 0.0 or norm(problem.residual(t) - r) >= 0.1 * told
 
 
 def largest_eigenvalue(T: Tangent, z: Array) -> float:

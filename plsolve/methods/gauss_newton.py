@@ -21,8 +21,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from plsolve.linalg import Array, Mask, norm
-from plsolve.methods.ending import FLAT, HUGE, bend, verdict
+from plsolve.linalg import HUGE, Array, Mask, norm
+from plsolve.methods.ending import FLAT, at_rounding_level, bend, verdict
 from plsolve.problem import Problem
 from plsolve.stopping import RUNNING, Status
 from plsolve.tangent import Inverse, Tangent, only
@@ -114,7 +114,7 @@ def step(problem: Problem, s: State) -> State:
     orthogonal = s.orthogonal or (model.H.dual and model.H.orthogonal)
     precise = s.precise or (problem.differenced and model.potential < 0.1 * r2)
     status = RUNNING
-    if best.full and best.size > 0.9 * math.sqrt(r2) and norm(r) <= problem.rounding_level(w, r, T):
+    if best.full and best.size > 0.9 * math.sqrt(r2) and at_rounding_level(problem, w, r, T):
         status = int(Status.RESIDUAL)
     slope, most = model.H.slope(s.r) / math.sqrt(r2), max(s.bend, bend(problem, T, s.w, s.r, w - s.w, r, s.beta))
     return State(w, r, status, s.nit + 1, length, True, radius, orthogonal, precise, s.beta, slope * slope, most)

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from plsolve.linalg import Array, norm
-from plsolve.methods.ending import FLAT, HUGE, bend, largest_eigenvalue, verdict
+from plsolve.linalg import HUGE, Array, norm
+from plsolve.methods.ending import FLAT, bend, largest_eigenvalue, verdict
 from plsolve.problem import Problem
 from plsolve.stopping import RUNNING
 from plsolve.tangent import Tangent

@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from plsolve.linalg import Array, norm
+from plsolve.linalg import HUGE, Array, norm
 from plsolve.methods import gradient_descent
-from plsolve.methods.ending import HUGE, bend
+from plsolve.methods.ending import bend
 from plsolve.methods.gradient_descent import THEOREM, Constants
 from plsolve.problem import Problem
 from plsolve.stopping import RUNNING

@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from plsolve.linalg import Array, norm
-from plsolve.methods.ending import HUGE, verdict
+from plsolve.linalg import HUGE, Array, norm
+from plsolve.methods.ending import at_rounding_level, verdict
 from plsolve.problem import Indices, Problem
 from plsolve.stopping import RUNNING, Status
 from plsolve.tangent import Tangent
@@ -73,7 +73,7 @@ def init(problem: Problem, plan: Plan) -> State:
     w, r = problem.w0, problem.r0
     T = problem.linearise(w, r, False)
     status = RUNNING
-    if plan.largest_row == 0.0 or norm(r) <= problem.rounding_level(w, r, T):
+    if plan.largest_row == 0.0 or at_rounding_level(problem, w, r, T):
         status = verdict(problem, w, r, T)
     eta, kick, gamma = first_step(problem.n, plan) if status == RUNNING else (0.0, 0.0, 0.0)
     weights = np.sqrt(rows_squared(T)) if plan.rows == MAX else np.zeros(0)
@@ -102,7 +102,7 @@ def step(problem: Problem, s: State) -> State:
     ahead = problem.project(w + s.gamma * (w - s.w) - s.kick * p) if s.plan.mass else w
     nit, length = s.nit + 1, T.norm(w - s.w)
     epoch = (problem.n + s.plan.batch - 1) // s.plan.batch
-    if nit % epoch and nit != s.plan.last and math.isfinite(length):
+    if nit % epoch and nit != s.plan.last and math.isfinite(length) and not problem.late():
         return State(
             w, s.r, RUNNING, nit, length, False, s.best_w, s.best_r, ahead, s.shrink, s.in_vain, s.plan, s.eta,
             s.kick, s.gamma, s.weights,
@@ -155,6 +155,8 @@ def checked(problem: Problem, s: State, w: Array, ahead: Array, nit: int, length
         ahead = w
         if shrink < SMALLEST or s.plan.rule in (POLYAK, KACZMARZ):
             status = int(Status.STALLED)
+    if status != RUNNING:
+        w, r = best_w, best_r
     return State(
         w, r, status, nit, length, True, best_w, best_r, ahead, shrink, in_vain, s.plan, s.eta, s.kick, s.gamma,
         s.weights,
