@@ -79,8 +79,8 @@ def run(
             return best, end.status
 
 
-def out_of_range(limit: int, problem: Problem) -> State:
-    """The init of a run that is not to be made."""
+def out_of_range(*_: Any) -> Any:
+    """The init, and the step, of a run that is not to be made."""
     raise Ended(Status.STALLED, OUT_OF_RANGE)
 
 
