@@ -49,7 +49,7 @@ def column(problem: Any, w: Array, j: int, h: float, r: Array, central: bool) ->
         a, fa = moved(problem, w, j, h, r)
         b, fb = moved(problem, w, j, -h, r)
         if math.isfinite(norm(fa)) and math.isfinite(norm(fb)):
-            return np.abs(fa), (b * b * fa - a * a * fb) / (a * b * (b - a))
+            return np.abs(fa), parabola(a, fa, b, fb)
         side = h if math.isfinite(norm(fa)) else -h  # F ends on the other side
     for room in (side, -below if side > 0.0 else above):
         step = math.copysign(min(h, abs(room) / (2.0 if central else 1.0)), room)
@@ -57,11 +57,23 @@ def column(problem: Any, w: Array, j: int, h: float, r: Array, central: bool) ->
         if not math.isfinite(norm(fa)) and a * side > 0.0 and min(above, below) > 0.0:
             continue  # F may end on this side
         if not central:
-            return np.abs(fa), fa / a
+            return np.abs(fa), chord(a, fa)
         b, fb = moved(problem, w, j, 2.0 * step, r)
         if math.isfinite(norm(fb)):
-            return np.abs(fa), (b * b * fa - a * a * fb) / (a * b * (b - a))
-    return np.abs(fa), fa / a
+            return np.abs(fa), parabola(a, fa, b, fb)
+    return np.abs(fa), chord(a, fa)
+
+
+def parabola(a: float, fa: Array, b: float, fb: Array) -> Array:
+    """The slope at 0 of the parabola through 0, (a, fa) and (b, fb)."""
+    if a == b or b == 0.0:  # so little room that rounding makes one step of two
+        return chord(a, fa)
+    return fa * (b / (a * (b - a))) - fb * (a / (b * (b - a)))
+
+
+def chord(a: float, fa: Array) -> Array:
+    """fa / a; where no step could be made, NaN."""
+    return fa / a if a != 0.0 else np.full(fa.size, np.nan)
 
 
 def moved(problem: Any, w: Array, j: int, h: float, r: Array) -> tuple[float, Array]:
@@ -70,7 +82,9 @@ def moved(problem: Any, w: Array, j: int, h: float, r: Array) -> tuple[float, Ar
     z[j] += h
     if problem.bounded:
         z[j] = min(max(z[j], problem.lower[j]), problem.upper[j])
-    return z[j] - w[j], problem.difference_residual(z) - r
+    f = problem.difference_residual(z)
+    with np.errstate(invalid="ignore"):  # SGD differences some rows where others may be infinite
+        return z[j] - w[j], f - r
 
 
 def complex_jacobian(problem: Any, w: Array, n: int) -> Array:

@@ -17,6 +17,7 @@ from plsolve.landscape import landscape
 from plsolve.linalg import Array
 from plsolve.problem import Problem
 from plsolve.record import Point
+from plsolve.stopping import Ended
 from plsolve.tangent import tangent
 from plsolve.theory.certificates import Certificate
 
@@ -83,7 +84,10 @@ class Result(OptimizeResult):
         if name not in self._lazy or problem is None:
             raise KeyError(name)
         if name == "jac":
-            self["jac"] = problem.linearise(self.x, self.fun, True).J
+            try:
+                self["jac"] = problem.linearise(self.x, self.fun, True).J
+            except Ended as end:
+                raise ValueError(f"There is no Jacobian at x:{end}") from None
         elif name == "certificate":
             self["certificate"] = self._certify(problem)
         elif name == "kernel":

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from plsolve.linalg import HUGE, Array, norm
 from plsolve.methods.ending import FLAT, bend, largest_eigenvalue, verdict
 from plsolve.problem import Problem
-from plsolve.stopping import RUNNING
+from plsolve.stopping import RUNNING, Status
 from plsolve.tangent import Tangent
 from plsolve.theory import steps
 
@@ -58,6 +58,8 @@ def init(problem: Problem, rule: int, eta: float, known: Constants) -> State:
 def step(problem: Problem, s: State) -> State:
     T = problem.linearise(s.w, s.r, False)
     g = T.adjoint(s.r)
+    if not norm(g) < HUGE:
+        return stopped(s, int(Status.STALLED), s.lipschitz, s.excess, -1.0)
     d = -T.raised(g)
     r2 = float(s.r.dot(s.r))
     L = s.lipschitz if s.lipschitz > 0.0 else largest_eigenvalue(T, s.r) ** 0.5
@@ -70,8 +72,7 @@ def step(problem: Problem, s: State) -> State:
         p = w - s.w
         length, slope = T.norm(p), float(g.dot(p))
         if not (length > SMALLEST * T.norm(s.w) and -slope > FLAT * r2 * eta * M):
-            status = verdict(problem, s.w, s.r, T)
-            return State(s.w, s.r, status, s.nit, 0.0, True, s.rule, s.eta, L, s.beta, s.exact, excess, pl, s.bend)
+            return stopped(s, verdict(problem, s.w, s.r, T), L, excess, pl)
         r = problem.residual(w)
         if norm(r) < HUGE and (s.rule != THEOREM or fell(problem, s, T, r, -slope - 0.5 * M * length * length)):
             most = max(s.bend, bend(problem, T, s.w, s.r, p, r, s.beta))
@@ -79,6 +80,11 @@ def step(problem: Problem, s: State) -> State:
         excess *= 2.0
         M *= 2.0
         eta *= 0.5
+
+
+def stopped(s: State, status: int, L: float, excess: float, pl: float) -> State:
+    """The state where no step is made."""
+    return State(s.w, s.r, status, s.nit, 0.0, True, s.rule, s.eta, L, s.beta, s.exact, excess, pl, s.bend)
 
 
 def fell(problem: Problem, s: State, T: Tangent, r: Array, promised: float) -> bool:

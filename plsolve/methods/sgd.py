@@ -96,6 +96,8 @@ def first_step(n: int, plan: Plan) -> tuple[float, float, float]:
 def step(problem: Problem, s: State) -> State:
     rows = drawn(problem, s)
     r = problem.residual_rows(s.ahead, rows)
+    if not norm(r) < HUGE:
+        return checked(problem, s, s.w, s.ahead, s.nit + 1, math.inf)
     T = problem.linearise_rows(s.ahead, rows)
     p = direction(T, r, s.plan.rule, s.shrink * s.eta * problem.n / s.plan.batch)
     w = problem.project(s.ahead + p)

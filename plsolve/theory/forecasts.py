@@ -41,7 +41,10 @@ def newton_iterations(h: float, ratio: float) -> int:
 
 def spectral_loss(eigenvalues: Sequence[float], weights: Sequence[float], eta: float, t: int) -> float:
     """L_t ~ 1/2 SUM_i (1 - eta lambda_i)^2t (u_i.r0)^2, weights = (u_i.r0)^2: exact where F is linear (4.3)."""
-    return 0.5 * math.fsum(c * (1.0 - eta * v) ** (2 * t) for v, c in zip(eigenvalues, weights, strict=True))
+    try:
+        return 0.5 * math.fsum(c * (1.0 - eta * v) ** (2 * t) for v, c in zip(eigenvalues, weights, strict=True))
+    except OverflowError:  # eta > 2/lambda_max: it diverges
+        return math.inf
 
 
 def spectral_iterations(
