@@ -54,9 +54,8 @@ class Quadratic:
 
 
 def random_system(rng: np.random.Generator) -> Quadratic:
-    kind = str(
-        rng.choice(["plain", "singular", "scaled", "alike", "none", "none-near"], p=[0.25, 0.2, 0.2, 0.15, 0.1, 0.1])
-    )
+    kinds = {"plain": 0.2, "singular": 0.2, "scaled": 0.2, "columns": 0.1, "alike": 0.1, "none": 0.1, "none-near": 0.1}
+    kind = str(rng.choice(list(kinds), p=list(kinds.values())))
     n = int(rng.integers(1, 9))
     m = n + int(rng.integers(0, 13))
     B = rng.standard_normal((n, m))
@@ -70,6 +69,9 @@ def random_system(rng: np.random.Generator) -> Quadratic:
     H = (H + H.transpose(0, 2, 1)) * 10.0 ** rng.uniform(-4, 1) / np.sqrt(m)
     scale = 10.0 ** rng.uniform(-8, 8, n) if kind == "scaled" else np.ones(n)
     solution = rng.standard_normal(m) * 10.0 ** rng.uniform(-2, 1)
+    if kind == "columns":  # the unknowns are badly scaled
+        c = 10.0 ** rng.uniform(-3, 3, m)
+        B, H, solution = B * c, H * c * c[:, None], solution / c
     system = Quadratic(B, H, scale, np.zeros(n), solution, kind)
     if kind.startswith("none"):  # the last equation is a square: (q.w)^2 = -gap
         q = rng.standard_normal(m)

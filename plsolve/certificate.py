@@ -20,6 +20,8 @@ from plsolve.theory.certificates import ESTIMATED, UNPROVED, Certificate
 
 SAFETY = 10.0  # times the largest curvature seen: the estimate of beta
 PROBES = 2  # random directions in which curvature is looked for
+SEARCHED = 100_000  # entries of J up to which a given beta is looked into by power iteration
+STEPS = 4  # of that iteration, one Jacobian each
 BEND = 1e-4  # length of a probe, relative to the size of w
 DOWN = 1.0 - 1e-12  # covers the rounding of a few scalar operations, as enclosure.UP does
 
@@ -42,8 +44,9 @@ def certify(
         As for `plsolve.solve`.
     beta : float or array_like (n,), optional
         Lipschitz constant of jac on R^m (on the box, with bounds), ||J(u) - J(v)||_2 <= beta ||u - v||, or one for each
-        row of J. Without it, 10 times the largest curvature of F along the Newton step and a few random directions
-        (seeded, a handful of calls of F) stands in its place, which proves nothing.
+        row of J. Where J has at most 100 000 entries it is put to the test, at the price of four more Jacobians.
+        Without it, 10 times the largest curvature of F along the Newton step and a few random directions (seeded, a
+        handful of calls of F) stands in its place, which proves nothing.
 
     Returns
     -------
@@ -86,6 +89,9 @@ def certificate(
     """
     at = Local(problem, T, w, r)
     seen, rows_bend = at.curvature(path or at.probes())
+    if beta is not None and r.size * w.size <= SEARCHED and not problem.differenced:
+        found, rows_found = at.search()
+        seen, rows_bend = max(seen, found), np.maximum(rows_bend, rows_found)
     seen = max(seen, bend)
     estimated = beta is None
     betas = np.array([SAFETY * seen]) if beta is None else beta
@@ -217,13 +223,40 @@ class Local:
             whole, rows = max(whole, norm(rest)), np.maximum(rows, rest)
         return whole, rows
 
+    def search(self) -> tuple[float, Array]:
+        """||J(u) - J(w)||/||u - w||, and the same of each row, less rounding, where power iteration finds it large."""
+        w, problem = self._w, self._problem
+        J, length = self._T.toarray(), self._probe_length()
+        whole, rows = 0.0, np.zeros(self._r.size)
+        v = np.random.default_rng(1).standard_normal(w.size)
+        z = np.random.default_rng(2).standard_normal(self._r.size)
+        for _ in range(STEPS):
+            u = problem.project(w + (length / norm(v)) * v)
+            away = norm(u - w)
+            r = problem.residual(u)
+            if not (away > 0.0 and math.isfinite(norm(r))):
+                break
+            G = tangent(problem.linearise(u, r, True).J, np.zeros(0)).toarray()
+            D = G - J
+            size = np.sqrt(np.einsum("ij,ij->i", D, D))
+            error = 2.0 * enclosure.MODEL * (self._rows + np.sqrt(np.einsum("ij,ij->i", G, G)))
+            rows = np.fmax(rows, (size - error) / away)
+            z, v = D @ (v / norm(v)) if norm(D @ v) > 0.0 else z, D.T @ z
+            if not (math.isfinite(norm(v)) and norm(v) > 0.0 and norm(z) > 0.0):
+                break
+            whole = max(whole, (norm(D @ v) / norm(v) - norm(error)) / away)  # at most ||D||
+        return whole, rows
+
+    def _probe_length(self) -> float:
+        scale = norm(self._w) or norm(self._problem.magnitudes(self._r)) / (self.norm_J or 1.0) or 1.0
+        return max(2.0 * self.newton, BEND * scale) if math.isfinite(self.newton) else BEND * scale
+
     def probes(self) -> list[Point]:
         """Points along the Newton step and in random directions (seed fixed), to look for curvature."""
         w, r, problem = self._w, self._r, self._problem
         rng = np.random.default_rng(0)
         lead = self._T.adjoint(r) if self._inverse is None else enclosure.newton_step(self._inverse, self._T, r)
-        scale = norm(w) or norm(problem.magnitudes(r)) / (self.norm_J or 1.0) or 1.0
-        length = max(2.0 * self.newton, BEND * scale) if math.isfinite(self.newton) else BEND * scale
+        length = self._probe_length()
         found = []
         few = PROBES if w.size * r.size <= 1_000_000 else 1
         for v in (lead, *rng.standard_normal((few, w.size))):

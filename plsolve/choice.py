@@ -27,8 +27,8 @@ OPTIONS = {
 }
 
 _KERNEL_BYTES = 2 << 30  # a kernel beyond this size does not count as fitting into memory
-_FEW_ROWS = 750  # below, Gauss-Newton costs no more than to find out whether it is worth its price
-_NEWTON_STEPS = 8.0  # Gauss-Newton iterations that are counted on
+_FEW_ROWS = 1000  # below, Gauss-Newton costs no more than to find out whether it is worth its price
+_NEWTON_STEPS = 5.0  # Gauss-Newton iterations that are counted on
 _PROBES = 30  # Lanczos steps for kappa
 _RITZ = 80  # Lanczos steps for a forecast
 _WHOLE = 300  # the spectrum of so small a kernel is computed whole
@@ -43,7 +43,7 @@ def choose(problem: Problem, method: str) -> tuple[str, str]:
     """The method with the fewest operations by theory 4.3, kappa by Lanczos at w0, and the reason in one line."""
     if method != "auto":
         return method, f"{method}: asked for."
-    n, k = problem.n, min(problem.n, problem.m)
+    k = min(problem.n, problem.m)
     fits = 8 * k * k <= _KERNEL_BYTES
     if not fits and problem.has_rows:
         return "sgd", f"sgd: a {k} x {k} kernel does not fit into memory, and F and jac have `rows`."
@@ -52,19 +52,32 @@ def choose(problem: Problem, method: str) -> tuple[str, str]:
     T = problem.linearise(problem.w0, problem.r0, False)
     low, high = ends(T, _PROBES)
     kappa = high / low if low > 0.0 else math.inf
-    entries = float(T.J.nnz) if is_sparse(T.J) else float(n) * problem.m
-    if fits:
-        width = entries / n if is_sparse(T.J) else float(k)
-        newton = _NEWTON_STEPS * (min(width, k) * entries + (k**3 / 3.0 if not is_sparse(T.J) else 30.0 * entries))
-        what = f"its {k} x {k} kernel fits into memory"
-    else:
-        newton = _NEWTON_STEPS * 40.0 * math.sqrt(kappa) * 4.0 * entries
+    newton, descent = operations(T, kappa, fits)
+    what = f"its {k} x {k} kernel fits into memory"
+    if not fits:
         what = f"by iterative least squares, since a {k} x {k} kernel does not fit into memory"
-    descent = 18.0 * kappa * 6.0 * entries
     numbers = f"kappa is about {kappa:.2g}: {newton:.1e} operations, against {descent:.1e} for gd"
     if descent < newton:
         return "gd", f"gd: kappa is about {kappa:.2g}: {descent:.1e} operations, against {newton:.1e} for gauss-newton."
     return "gauss-newton", f"gauss-newton: {what}, and {numbers}."
+
+
+def operations(T: Tangent, kappa: float, fits: bool) -> tuple[float, float]:
+    """What Gauss-Newton and gd are going to cost. Passes over a J with entries run at the speed of memory: 20 each."""
+    n, m = T.shape
+    k, entries = min(n, m), float(n) * m
+    once = 4.0 * entries  # J^T r, J v of an operator
+    newton = 3.0 * k * entries + k**3 / 3.0  # its kernel, by products
+    if is_sparse(T.J):
+        entries = float(T.J.nnz)
+        once, newton = 40.0 * entries, (entries / n + 30.0) * entries
+    elif isinstance(T.J, np.ndarray):
+        once, newton = 40.0 * entries, k * entries + k**3 / 3.0
+    elif hasattr(T.J, "gram"):
+        newton = k**3 / 3.0 + 10.0 * once
+    if not fits:
+        newton = 20.0 * math.sqrt(kappa) * once
+    return _NEWTON_STEPS * newton, 18.0 * kappa * once
 
 
 def ends(T: Tangent, probes: int) -> tuple[float, float]:

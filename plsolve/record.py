@@ -14,6 +14,7 @@ from scipy.optimize import OptimizeResult
 from plsolve.linalg import Array, norm
 from plsolve.loop import State
 from plsolve.stopping import RUNNING, Status
+from plsolve.theory.forecasts import observed_iterations
 
 Point = tuple[Array, Array]  # w and F(w) - y
 
@@ -52,12 +53,12 @@ class Nearness(Protocol):
 class Record:
     """Observes a run: keeps the history and calls the user's callback."""
 
-    def __init__(self, callback: Callable[..., Any] | None, near: Nearness | None) -> None:
+    def __init__(self, callback: Callable[..., Any] | None, near: Nearness | None, enough: float) -> None:
         if not (callback is None or callable(callback)):
             raise TypeError(f"`callback` must be callable, got {type(callback).__name__}.")
         self._callback = callback
         self._whole = callback is not None and "intermediate_result" in inspect.signature(callback).parameters
-        self._near = near
+        self._near, self._enough = near, 0.5 * enough * enough
         self.nit: list[int] = []
         self._loss: list[float] = []
         self._step: list[float] = []
@@ -85,7 +86,8 @@ class Record:
         try:
             if self._whole:
                 state = OptimizeResult()
-                state.update(x=s.w.copy(), fun=s.r.copy(), cost=self._loss[-1], nit=s.nit)
+                left = observed_iterations(self.nit, self._loss, self._enough)
+                state.update(x=s.w.copy(), fun=s.r.copy(), cost=self._loss[-1], nit=s.nit, forecast=left)
                 self._callback(intermediate_result=state)
             else:
                 self._callback(s.w.copy())

@@ -81,8 +81,8 @@ def solve(
     certify : bool
         Whether the result has a certificate, computed when asked for: see `plsolve.certify`.
     callback : callable, optional
-        ``callback(intermediate_result)`` (by that name) or ``callback(w)``, after every iteration (SGD:
-        every epoch); StopIteration stops.
+        ``callback(intermediate_result)`` (by that name; x, fun, cost, nit and forecast, the number of iterations left
+        at the present pace) or ``callback(w)``, after every iteration (SGD: every epoch); StopIteration stops.
     rng : int, numpy.random.Generator, ..., optional
         Seeds SGD's batches.
     options : dict, optional
@@ -137,16 +137,16 @@ def solve(
     if options.get("nearest") and problem.bounded:
         raise ValueError("`options`: 'nearest' cannot be combined with `bounds`.")
     betas = as_beta(beta, problem.n)
-    record = Record(callback, Nearness(problem, betas, xtol) if xtol > 0.0 else None)
+    enough = max(problem.target, math.sqrt(2.0 * eps))
+    record = Record(callback, Nearness(problem, betas, xtol) if xtol > 0.0 else None, enough)
     if loop.in_range(problem.r0):
         with BestAttached(problem):
             method, reason = choose(problem, method)
-            init, step, limit = METHODS[method](problem, options, 0.0 if betas is None else norm(betas))
+            init, step, limit = METHODS[method](problem, options, 0.0 if betas is None else max(norm(betas), 1e-300))
     else:
         reason, init, step, limit = "none: F is out of range.", loop.out_of_range, loop.out_of_range, 0
     problem.deadline = deadline
     limit = limit if max_iter is None else max_iter
-    enough = max(problem.target, math.sqrt(2.0 * eps))
     s, status = loop.run(problem, partial(init, limit), step, record, residual_norm, enough, limit)
     if status == RUNNING:
         status = Status.RESIDUAL if norm(s.r) <= problem.target else Status.EPSILON

@@ -298,9 +298,10 @@ def test_certificate_of_every_method_and_its_price(method):
     before = sol.njev
     assert sol.certificate.exists
     assert sol.certificate.rigorous
-    assert sol.njev == before + 1
+    assert before < sol.njev <= before + 5  # four to put beta to the test
+    before = sol.njev
     assert sol.jac is not None
-    assert sol.njev == before + 1
+    assert sol.njev == before
     twin = pickle.loads(pickle.dumps(sol))
     assert twin.certificate == sol.certificate
 
