@@ -229,7 +229,7 @@ def test_history_has_the_pl_ratio():
 
 
 def test_auto_counts_operations():
-    n = 1000
+    n = 1200
     d = np.linspace(1.0, 1.2, n)
     from scipy.sparse.linalg import LinearOperator
 
