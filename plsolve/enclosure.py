@@ -122,7 +122,7 @@ def largest(A: Array, error: float) -> tuple[float, float]:
     if n == 1:
         return float(A[0, 0]), float(A[0, 0]) * UP + error
     start = np.random.default_rng(0).standard_normal((n,))
-    estimate = float(lanczos(lambda v: blas.dsymv(1.0, A, v, lower=1), start, 40)[0][-1])
+    estimate = float(lanczos(lambda v: blas.dsymv(1.0, A, v, lower=1), start, 60 if n <= 256 else 40)[0][-1])
     for slack in (1e-6, 1e-3, 0.1):
         s = estimate * (1.0 + slack)
         B = np.negative(A)
@@ -188,8 +188,9 @@ def top(kernel: Kernel | None, rows: Array) -> float:
     frobenius = norm(rows)
     if kernel is None or not 0.0 < frobenius < 1e150:
         return frobenius
-    start = np.random.default_rng(0).standard_normal((kernel.K.shape[0],))
-    values = lanczos(lambda v: blas.dsymv(1.0, kernel.K, v, lower=1), start, 20)[0]
+    n = kernel.K.shape[0]
+    start = np.random.default_rng(0).standard_normal((n,))
+    values = lanczos(lambda v: blas.dsymv(1.0, kernel.K, v, lower=1), start, 60 if n <= 256 else 30)[0]
     return math.sqrt(max(float(values[-1]), 0.0))
 
 

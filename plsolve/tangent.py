@@ -144,7 +144,7 @@ class DenseInverse(NamedTuple):
         return norm(self.Q.whitened(x) if self.dual else self.Q.least_squares(x))
 
     def slope(self, x: Array) -> float:
-        if self.orthogonal or self.free.size or self.T.scale.size:
+        if self.orthogonal or self.free.size or self.T.scale.size or x.size < 64:
             return norm(self.T.adjoint(x))
         return norm(np.tril(self.K.L).T @ x)  # K = L L^T: n^2 operations instead of n m
 

@@ -101,19 +101,25 @@ def mass(n: int, batch: int, largest_row: float, largest: float, mu: float) -> t
 
 
 def heavy_ball(largest: float, mu: float) -> tuple[float, float]:
-    """(a, b) of w+ = w - a g + b (w - w_before) (6.2): the asymptotic rate of ||r|| is (sqrt k - 1)/(sqrt k + 1)."""
+    """(a, b) of w+ = w - a g + b (w - w_before) (6.2; Polyak 1964).
+
+    Linear F: ||r|| falls by (sqrt k - 1)/(sqrt k + 1) a step in the limit, k = largest/mu.
+    """
     root, low = math.sqrt(largest), math.sqrt(mu)
     return 4.0 / (root + low) ** 2, ((root - low) / (root + low)) ** 2
 
 
 def nesterov(largest: float, mu: float) -> tuple[float, float]:
-    """(a, b) of w+ = u - a g(u), u+ = w+ + b (w+ - w) (6.2): L_t <= 2 (1 - 1/sqrt k)^t L_0 where F is linear."""
+    """(a, b) of w+ = u - a g(u), u+ = w+ + b (w+ - w) (6.2; Nesterov 2004).
+
+    Linear F: L_t <= 2 (1 - 1/sqrt k)^t L_0, k = largest/mu.
+    """
     root, low = math.sqrt(largest), math.sqrt(mu)
     return 1.0 / largest, (root - low) / (root + low)
 
 
 def chebyshev(largest: float, mu: float, before: float, age: int) -> tuple[float, float]:
-    """(a_j, b_j) of p = -g + b p, w += a p (6.2), a_j from a_{j-1} = before; age = j.
+    """(a_j, b_j) of p = -g + b p, w += a p (6.2; Golub and Varga 1961), a_j from a_{j-1} = before; age = j.
 
     Linear F: ||r_t|| <= `chebyshev_bound` ||r_0||, the best that any choice of polynomials of K can promise.
     """
