@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.linalg import eigvalsh
 
-from plsolve.linalg import gram, lanczos
+from plsolve.linalg import Array, gram, lanczos
 from plsolve.methods import gauss_newton, gradient_descent, momentum, sgd
 from plsolve.methods.ending import largest_eigenvalue
 from plsolve.methods.gradient_descent import Constants
@@ -127,7 +127,7 @@ def _sgd(problem: Problem, options: Mapping[str, Any], beta: float) -> Method:
     rows = named(options, "rows", sgd.ROWS) if "rows" in options else sgd.UNIFORM
     known = constants(problem, options, beta)
     T = problem.linearise(problem.w0, problem.r0, False)
-    row = positive(options, "row_smoothness") or float(sgd.rows_squared(T).max())
+    row = positive(options, "row_smoothness") or float(rows_squared(T).max())
     largest = known.lipschitz**2 or max(largest_eigenvalue(T, problem.r0), row)
     mu = known.mu
     if mu == 0.0 and (mass or rule == sgd.THEOREM):
@@ -138,12 +138,22 @@ def _sgd(problem: Problem, options: Mapping[str, Any], beta: float) -> Method:
     elif not (isinstance(batch, (int, np.integer)) and batch >= 1):
         raise ValueError(f"`options`: 'batch_size' must be 'auto' or a positive integer, got {batch!r}.")
     batch = int(min(batch, problem.n))
+    weights = np.sqrt(rows_squared(T)) if rows == sgd.MAX else np.zeros(0)
     smoothness = largest + known.beta * float(np.linalg.norm(problem.r0))
 
     def init(limit: int, problem: Problem) -> sgd.State:
-        return sgd.init(problem, sgd.Plan(rule, eta, batch, rows, mass, limit, row, largest, mu, smoothness))
+        plan = sgd.Plan(rule, eta, batch, rows, mass, limit, row, largest, mu, smoothness)
+        return sgd.init(problem, plan, weights)
 
     return init, sgd.step, 1000 * -(-problem.n // batch)
+
+
+def rows_squared(T: Tangent) -> Array:
+    """K_ii (n,), in the metric of the step."""
+    J = T.J if isinstance(T.J, np.ndarray) or hasattr(T.J, "multiply") else T.toarray()
+    if T.scale.size:
+        J = J * T.scale if isinstance(J, np.ndarray) else J.multiply(T.scale)
+    return np.einsum("ij,ij->i", J, J) if isinstance(J, np.ndarray) else np.asarray(J.multiply(J).sum(axis=1)).ravel()
 
 
 METHODS: dict[str, Callable[[Problem, Mapping[str, Any], float], Method]] = {

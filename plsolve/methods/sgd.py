@@ -66,17 +66,16 @@ class State(NamedTuple):
     eta: float  # of the first step
     kick: float  # MaSS: eta2 / eta1, and the weight of momentum
     gamma: float
-    weights: Array  # norms of the rows of J(w0)
+    weights: Array  # norms of the rows of J(w0); empty unless rows are chosen by MAX
 
 
-def init(problem: Problem, plan: Plan) -> State:
+def init(problem: Problem, plan: Plan, weights: Array) -> State:
     w, r = problem.w0, problem.r0
     T = problem.linearise(w, r, False)
     status = RUNNING
     if plan.largest_row == 0.0 or at_rounding_level(problem, w, r, T):
         status = verdict(problem, w, r, T)
     eta, kick, gamma = first_step(problem.n, plan) if status == RUNNING else (0.0, 0.0, 0.0)
-    weights = np.sqrt(rows_squared(T)) if plan.rows == MAX else np.zeros(0)
     return State(w, r, status, 0, 0.0, True, w, r, w, 1.0, 0, plan, eta, kick, gamma, weights)
 
 
@@ -121,7 +120,7 @@ def drawn(problem: Problem, s: State) -> Indices:
         return (s.nit * batch + np.arange(batch, dtype=np.int64)) % n
     size = np.abs(s.r if s.checked and s.ahead is s.w else problem.residual(s.ahead))
     if s.plan.rows == MAX:
-        order: Indices = np.argsort(-size / np.where(s.weights > 0.0, s.weights, np.inf), kind="stable")
+        order: Indices = np.argsort(-size / np.where(s.weights > 0.0, s.weights, np.inf), kind="mergesort")
         return order[:batch]
     share = np.cumsum((size / max(size.max(), 1e-300)) ** 2)
     picked: Indices = np.searchsorted(share, share[-1] * problem.rng.random(batch), side="right")
@@ -163,11 +162,3 @@ def checked(problem: Problem, s: State, w: Array, ahead: Array, nit: int, length
         w, r, status, nit, length, True, best_w, best_r, ahead, shrink, in_vain, s.plan, s.eta, s.kick, s.gamma,
         s.weights,
     )  # fmt: skip
-
-
-def rows_squared(T: Tangent) -> Array:
-    """K_ii (n,), in the metric of the step."""
-    J = T.J if isinstance(T.J, np.ndarray) or hasattr(T.J, "multiply") else T.toarray()
-    if T.scale.size:
-        J = J * T.scale if isinstance(J, np.ndarray) else J.multiply(T.scale)
-    return np.einsum("ij,ij->i", J, J) if isinstance(J, np.ndarray) else np.asarray(J.multiply(J).sum(axis=1)).ravel()
