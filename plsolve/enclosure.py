@@ -190,7 +190,7 @@ def top(kernel: Kernel | None, rows: Array) -> float:
         return frobenius
     n = kernel.K.shape[0]
     start = np.random.default_rng(0).standard_normal((n,))
-    values = lanczos(lambda v: blas.dsymv(1.0, kernel.K, v, lower=1), start, 60 if n <= 256 else 30)[0]
+    values = lanczos(lambda v: blas.dsymv(1.0, kernel.K, v, lower=1), start, 60 if n <= 256 else 20)[0]
     return math.sqrt(max(float(values[-1]), 0.0))
 
 

@@ -97,9 +97,9 @@ class Record:
 
     def _learn(self, s: State) -> None:
         """What the state tells about the point before, or about this one if the run ends here."""
-        if self._pl and (pl := getattr(s, "pl", -1.0)) >= 0.0:
-            self._pl[-1] = pl
-        self.bend = max(self.bend, getattr(s, "bend", 0.0))
+        if self._pl and s.pl >= 0.0:
+            self._pl[-1] = s.pl
+        self.bend = max(self.bend, s.bend)
 
     def history(self) -> History:
         return History(np.array(self.nit), np.array(self._loss), np.array(self._step), np.array(self._pl))

@@ -33,10 +33,12 @@ class State(NamedTuple):
     checked: bool
     share: float
     level: float  # the residual that counts as solved
+    pl: float  # negative: not known
+    bend: float  # 0: not looked at
 
 
 def init(problem: Problem, w: Array, r: Array, nit: int) -> State:
-    return State(w, r, RUNNING, nit, 0.0, True, 1.0, max(problem.target, norm(r)))
+    return State(w, r, RUNNING, nit, 0.0, True, 1.0, max(problem.target, norm(r)), -1.0, 0.0)
 
 
 def step(problem: Problem, s: State) -> State:
@@ -47,15 +49,15 @@ def step(problem: Problem, s: State) -> State:
     way = problem.w0 - s.w
     d = way - H.solve(T.apply(way))
     if norm(d) <= KKT * norm(way):
-        return State(s.w, s.r, int(Status.RESIDUAL), s.nit, 0.0, True, s.share, s.level)
+        return State(s.w, s.r, int(Status.RESIDUAL), s.nit, 0.0, True, s.share, s.level, -1.0, 0.0)
     share = s.share
     while share > 1e-8:
         w, r = back(problem, H, s.w + share * d, s.level)
         if norm(r) <= s.level and norm(w - problem.w0) < norm(way):
-            return State(w, r, RUNNING, s.nit + 1, norm(w - s.w), True, min(1.0, 2.0 * share), s.level)
+            return State(w, r, RUNNING, s.nit + 1, norm(w - s.w), True, min(1.0, 2.0 * share), s.level, -1.0, 0.0)
         share *= 0.5
     status = Status.RESIDUAL if norm(d) <= VISIBLE * norm(way) else Status.STALLED
-    return State(s.w, s.r, int(status), s.nit, 0.0, True, share, s.level)
+    return State(s.w, s.r, int(status), s.nit, 0.0, True, share, s.level, -1.0, 0.0)
 
 
 def back(problem: Problem, H: Inverse, w: Array, level: float) -> tuple[Array, Array]:

@@ -67,6 +67,8 @@ class State(NamedTuple):
     kick: float  # MaSS: eta2 / eta1, and the weight of momentum
     gamma: float
     weights: Array  # norms of the rows of J(w0); empty unless rows are chosen by MAX
+    pl: float  # negative: not known
+    bend: float  # 0: not looked at
 
 
 def init(problem: Problem, plan: Plan, weights: Array) -> State:
@@ -76,7 +78,7 @@ def init(problem: Problem, plan: Plan, weights: Array) -> State:
     if plan.largest_row == 0.0 or at_rounding_level(problem, w, r, T):
         status = verdict(problem, w, r, T)
     eta, kick, gamma = first_step(problem.n, plan) if status == RUNNING else (0.0, 0.0, 0.0)
-    return State(w, r, status, 0, 0.0, True, w, r, w, 1.0, 0, plan, eta, kick, gamma, weights)
+    return State(w, r, status, 0, 0.0, True, w, r, w, 1.0, 0, plan, eta, kick, gamma, weights, -1.0, 0.0)
 
 
 def first_step(n: int, plan: Plan) -> tuple[float, float, float]:
@@ -106,7 +108,7 @@ def step(problem: Problem, s: State) -> State:
     if nit % epoch and nit != s.plan.last and math.isfinite(length) and not problem.late():
         return State(
             w, s.r, RUNNING, nit, length, False, s.best_w, s.best_r, ahead, s.shrink, s.in_vain, s.plan, s.eta,
-            s.kick, s.gamma, s.weights,
+            s.kick, s.gamma, s.weights, -1.0, 0.0,
         )  # fmt: skip
     return checked(problem, s, w, ahead, nit, length)
 
@@ -160,5 +162,5 @@ def checked(problem: Problem, s: State, w: Array, ahead: Array, nit: int, length
         w, r = best_w, best_r
     return State(
         w, r, status, nit, length, True, best_w, best_r, ahead, shrink, in_vain, s.plan, s.eta, s.kick, s.gamma,
-        s.weights,
+        s.weights, -1.0, 0.0,
     )  # fmt: skip
