@@ -33,6 +33,7 @@ class Quadratic:
     y: Any
     solution: Any
     kind: str
+    center: Any  # where to look
 
     def F(self, w: Any) -> Any:
         return self.scale.astype(w.dtype) * (
@@ -53,38 +54,62 @@ class Quadratic:
         return self.scale * np.abs(np.linalg.eigvalsh(self.H)).max(axis=1) * (1 + 1e-12)
 
 
+KINDS = {
+    "plain": 0.2, "singular": 0.2, "scaled": 0.15, "columns": 0.1, "alike": 0.1, "none": 0.1, "none-near": 0.1,
+    "none-alike": 0.05,
+}  # fmt: skip
+
+
 def random_system(rng: np.random.Generator) -> Quadratic:
-    kinds = {"plain": 0.2, "singular": 0.2, "scaled": 0.2, "columns": 0.1, "alike": 0.1, "none": 0.1, "none-near": 0.1}
-    kind = str(rng.choice(list(kinds), p=list(kinds.values())))
+    kind = str(rng.choice(list(KINDS), p=list(KINDS.values())))
     n = int(rng.integers(1, 9))
     m = n + int(rng.integers(0, 13))
+    if kind == "none-alike":
+        return none_alike(rng, n, m)
     B = rng.standard_normal((n, m))
     if kind == "singular":
         U, s, Vt = np.linalg.svd(B, full_matrices=False)
         B = (U * 10.0 ** -rng.uniform(0, rng.uniform(0, 7), s.size)) @ Vt
     H = rng.standard_normal((n, m, m))
-    if kind == "alike":  # all equations bend alike: the worst case for constants per equation
+    if kind == "alike":  # all equations bend alike
         H[:] = H[0]
-        B = B if rng.random() < 0.5 else B + 10.0 ** rng.uniform(-3, 0) * rng.standard_normal((n, m))
     H = (H + H.transpose(0, 2, 1)) * 10.0 ** rng.uniform(-4, 1) / np.sqrt(m)
     scale = 10.0 ** rng.uniform(-8, 8, n) if kind == "scaled" else np.ones(n)
     solution = rng.standard_normal(m) * 10.0 ** rng.uniform(-2, 1)
     if kind == "columns":  # the unknowns are badly scaled
         c = 10.0 ** rng.uniform(-3, 3, m)
         B, H, solution = B * c, H * c * c[:, None], solution / c
-    system = Quadratic(B, H, scale, np.zeros(n), solution, kind)
-    if kind.startswith("none"):  # the last equation is a square: (q.w)^2 = -gap
-        q = rng.standard_normal(m)
-        gap = 10.0 ** rng.uniform(-14, 0)
-        B[-1], H[-1] = 0.0, 2.0 * np.outer(q, q)
-        if kind == "none-near":
-            solution -= q * (q @ solution) / (q @ q)  # where it would be
+    system = Quadratic(B, H, scale, np.zeros(n), solution, kind, solution)
+    if not kind.startswith("none"):
         system.y = system.F(solution)
-        system.y[-1] = -gap
-        system.solution = None
+        return system
+    q = rng.standard_normal(m)  # the last equation is a square: (q.w)^2 = -gap
+    gap = 10.0 ** rng.uniform(-14, 0)
+    B[-1], H[-1] = 0.0, 2.0 * np.outer(q, q)
+    if kind == "none-near":
+        solution -= q * (q @ solution) / (q @ q)  # where it would be
     else:
-        system.y = system.F(solution)
+        system.center = rng.standard_normal(m)
+    system.y = system.F(solution)
+    system.y[-1] = -gap
+    system.solution = None
     return system
+
+
+def none_alike(rng: np.random.Generator, n: int, m: int) -> Quadratic:
+    """All equations bend alike, in the direction of ones, where K is small: the worst case for one beta per equation.
+
+    Their sum is eps v + sqrt n v^2/2 = -g in v = q.w, with g up to twice what has a solution.
+    """
+    ones = np.ones((n, 1)) / np.sqrt(n)
+    U = np.linalg.qr(np.hstack([ones, rng.standard_normal((n, n - 1))]))[0]
+    U[:, 0] = ones[:, 0]
+    V = np.linalg.qr(rng.standard_normal((m, n)))[0]
+    eps = 10.0 ** rng.uniform(-2, 0)
+    B = (U * np.append(eps, np.ones(n - 1))) @ V.T
+    H = np.tile(np.outer(V[:, 0], V[:, 0]), (n, 1, 1))
+    g = eps**2 / (2.0 * np.sqrt(n)) * rng.uniform(1.001, 2.0)
+    return Quadratic(B, H, np.ones(n), -g * ones[:, 0], None, "none-alike", np.zeros(m))
 
 
 def extended_newton(s: Quadratic, w: Any) -> Any:
@@ -100,7 +125,8 @@ def extended_newton(s: Quadratic, w: Any) -> Any:
         if np.linalg.norm(step) <= 1e-18 * np.linalg.norm(x.astype(float)):
             break
     r = (s.F(x) - s.y) / s.scale
-    size = np.abs(s.B) @ np.abs(x) + np.abs(s.y) / s.scale + 1e-300
+    a = np.abs(x).astype(float)
+    size = np.abs(s.B) @ a + 0.5 * np.einsum("ijk,j,k->i", np.abs(s.H), a, a) + np.abs(s.y) / s.scale + 1e-300
     return x if np.all(np.abs(r) <= 1e-17 * size * x.size) else None
 
 
@@ -128,9 +154,8 @@ def hunt(systems: int, seed: int) -> tuple[Counter[str], list[str]]:
     for i in range(systems):
         rng = np.random.default_rng([seed, i])
         s = random_system(rng)
-        start = s.solution if s.solution is not None else rng.standard_normal(s.B.shape[1])
-        offset = rng.standard_normal(start.size)
-        w = start + offset * 10.0 ** rng.uniform(-14, 0.5) / np.linalg.norm(offset)
+        offset = rng.standard_normal(s.center.size)
+        w = s.center + offset * 10.0 ** rng.uniform(-14, 0.5) / np.linalg.norm(offset)
         tries = {"exact": s.beta, "rows": s.beta_rows, "1% above": 1.01 * s.beta, "rows 1% above": 1.01 * s.beta_rows}
         for name, beta in tries.items():
             c = certify(s.F, s.jac, w, s.y, beta=beta)

@@ -23,6 +23,7 @@ PROBES = 2  # random directions in which curvature is looked for
 SEARCHED = 100_000  # entries of J up to which a given beta is looked into by power iteration
 STEPS = 4  # of that iteration, one Jacobian each
 BEND = 1e-4  # length of a probe, relative to the size of w
+CLEARLY = 1.0 + 1e-6  # times beta: what is seen beyond is no rounding, even where J cancels
 DOWN = 1.0 - 1e-12  # covers the rounding of a few scalar operations, as enclosure.UP does
 
 
@@ -96,7 +97,7 @@ def certificate(
     estimated = beta is None
     betas = np.array([SAFETY * seen]) if beta is None else beta
     whole = theory.equations_beta(betas.tolist())
-    contradicted = not estimated and (seen > whole * enclosure.UP or bool((rows_bend > betas * enclosure.UP).any()))
+    contradicted = not estimated and (seen > whole * CLEARLY or bool((rows_bend > betas * CLEARLY).any()))
     h, name = at.newton_h(whole, betas)
     exists = h <= 0.5
     if exists:

@@ -72,6 +72,15 @@ def test_the_hunt_would_find_something():
     assert caught > 10
 
 
+def test_equations_that_bend_alike_are_not_certified_together():
+    """sqrt(SUM beta_i^2 (K^-1)_ii) in place of omega would give most of these a solution; they have none."""
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        s = hunt.none_alike(rng, int(rng.integers(1, 9)), 9)
+        for beta in (s.beta, s.beta_rows):
+            assert not certify(s.F, s.jac, s.center, s.y, beta=beta).exists
+
+
 def test_converged_runs_certify_at_their_last_point():
     count, share = hunt.runs(300, seed=6)
     assert count["converged"] > 200
