@@ -40,6 +40,8 @@ class Start(NamedTuple):
     nit: int = 0
     step: float = 0.0
     checked: bool = True
+    pl: float = -1.0
+    bend: float = 0.0
 
 
 def run(
