@@ -21,6 +21,7 @@ from plsolve.theory.certificates import ESTIMATED, UNPROVED, Certificate
 SAFETY = 10.0  # times the largest curvature seen: the estimate of beta
 PROBES = 2  # random directions in which curvature is looked for
 SEARCHED = 100_000  # entries of J up to which a given beta is looked into by power iteration
+LARGE = 1_000_000  # entries of J beyond which one product with it is enough to see curvature by
 STEPS = 4  # of that iteration, one Jacobian each
 BEND = 1e-4  # length of a probe, relative to the size of w
 CLEARLY = 1.0 + 1e-6  # times beta: what is seen beyond is no rounding, even where J cancels
@@ -214,6 +215,8 @@ class Local:
         away = [(u, r) for u, r in points if u is not self._w and math.isfinite(norm(r)) and norm(u - self._w) > 0.0]
         if not away:
             return whole, rows
+        if m * self._r.size > LARGE:
+            away = away[:1]
         V = np.column_stack([u - self._w for u, _ in away])
         JV = self._T.J @ V  # one pass over J
         for i, (u, r) in enumerate(away):
@@ -259,7 +262,7 @@ class Local:
         lead = self._T.adjoint(r) if self._inverse is None else enclosure.newton_step(self._inverse, self._T, r)
         length = self._probe_length()
         found = []
-        few = PROBES if w.size * r.size <= 1_000_000 else 1
+        few = PROBES if w.size * r.size <= LARGE else 1
         for v in (lead, *rng.standard_normal((few, w.size))):
             if norm(v) > 0.0:
                 u = problem.project(w + (length / norm(v)) * v)

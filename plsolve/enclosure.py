@@ -122,7 +122,7 @@ def largest(A: Array, error: float) -> tuple[float, float]:
     if n == 1:
         return float(A[0, 0]), float(A[0, 0]) * UP + error
     start = np.random.default_rng(0).standard_normal((n,))
-    estimate = float(lanczos(lambda v: blas.dsymv(1.0, A, v, lower=1), start, 60 if n <= 256 else 40)[0][-1])
+    estimate = float(lanczos(lambda v: blas.dsymv(1.0, A, v, lower=1), start, 60 if n <= 256 else 25)[0][-1])
     for slack in (1e-6, 1e-3, 0.1):
         s = estimate * (1.0 + slack)
         B = np.negative(A)
