@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from scipy.linalg import eigvalsh
 
-from plsolve.linalg import Array, gram, lanczos
-from plsolve.methods import gauss_newton, gradient_descent, momentum, sgd
+from plsolve.linalg import Array, gram, lanczos, norm
+from plsolve.methods import gauss_newton, gradient_descent, momentum, sgd, tall
 from plsolve.methods.ending import largest_eigenvalue
 from plsolve.methods.gradient_descent import Constants
 from plsolve.problem import Problem
@@ -97,7 +97,18 @@ def ends(T: Tangent, probes: int) -> tuple[float, float]:
 
 
 def _gauss_newton(problem: Problem, options: Mapping[str, Any], beta: float) -> Method:
-    return (lambda limit, problem: gauss_newton.init(problem, beta)), gauss_newton.step, 200
+    engine = tall if is_tall(problem) else gauss_newton
+    return (lambda limit, problem: engine.init(problem, beta)), engine.step, 200
+
+
+def is_tall(problem: Problem) -> bool:
+    """Whether there are as many equations as unknowns or more, few enough unknowns, and all of J at hand."""
+    n, m = problem.n, problem.m
+    if not m <= min(n, tall.UNKNOWNS) or norm(problem.r0) <= problem.target:
+        return False
+    if n * m <= tall.ENTRIES or problem.differenced:
+        return True
+    return isinstance(problem.linearise(problem.w0, problem.r0, False).J, np.ndarray)
 
 
 def _gd(problem: Problem, options: Mapping[str, Any], beta: float) -> Method:

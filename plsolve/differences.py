@@ -14,27 +14,36 @@ import numpy as np
 from plsolve.linalg import Array, norm
 
 _EPS = float(np.finfo(np.float64).eps)
-# Relative steps that balance truncation and rounding; a complex step has no rounding to balance.
-ONE_SIDED, CENTRAL, COMPLEX = _EPS ** (1 / 2), _EPS ** (1 / 3), 1e-30
+COMPLEX = 1e-30  # relative step: it has no rounding to balance
 TINY = 1e-290  # smaller numbers are no measure of a step
 
 
-def jacobian(problem: Any, w: Array, r: Array, magnitude: Array, central: bool) -> Array:
+def jacobian(problem: Any, w: Array, r: Array, magnitude: Array, central: bool, eps: float = _EPS) -> Array:
     """DF(w) (n, m), Fortran ordered, by ``problem.difference_residual`` inside the box only.
 
-    r is the residual at w; magnitude (n,) is the size of the numbers that rounding in F goes by.
+    r is the residual at w; magnitude (n,) is the size of the numbers that rounding in F goes by, eps its precision.
     """
     J = np.empty((w.size, r.size))
-    relative = CENTRAL if central else ONE_SIDED
+    relative = eps ** (1 / 3) if central else eps ** (1 / 2)  # truncation and rounding in balance
     rounding = 1e-3 * relative * magnitude
     for j in range(w.size):
         small = relative * (abs(w[j]) if abs(w[j]) > TINY else 1.0)
         large = relative * max(1.0, abs(w[j]))
         change, J[j] = column(problem, w, j, small, r, central)
+        if central and not np.isfinite(J[j]).all():  # F has an end near: a step that is as short as it may be
+            J[j] = column(problem, w, j, eps ** (1 / 2) * min(small / relative, 1.0), r, central)[1]
         if large > small and (change <= rounding).all():
             _, better = column(problem, w, j, large, r, central)
             if np.isfinite(better).all():
                 J[j] = better
+    return J.T
+
+
+def stepped_jacobian(problem: Any, w: Array, r: Array, steps: Array, central: bool) -> Array:
+    """DF(w) (n, m) with steps (m,) that are given."""
+    J = np.empty((w.size, r.size))
+    for j in range(w.size):
+        J[j] = column(problem, w, j, steps[j], r, central)[1]
     return J.T
 
 
@@ -96,3 +105,33 @@ def complex_jacobian(problem: Any, w: Array, n: int) -> Array:
         z[j] += 1j * h
         J[j] = problem.complex_values(z).imag / h
     return J.T
+
+
+class Ahead:
+    """A problem whose residuals were evaluated ahead, all at once, at the points that differences ask for first."""
+
+    def __init__(self, problem: Any, r: Array) -> None:
+        self.problem, self.bounded, self.lower, self.upper = problem, problem.bounded, problem.lower, problem.upper
+        self.points: list[Array] = []
+        self.found: dict[bytes, Array] | None = None
+        self._unknown = r + 1e200  # a change that rules other steps out
+
+    def difference_residual(self, z: Array) -> Array:
+        if self.found is None:
+            self.points.append(z)
+            return self._unknown
+        value = self.found.get(z.tobytes())
+        return self.problem.difference_residual(z) if value is None else value
+
+    def complex_values(self, z: Any) -> Any:
+        return self.difference_residual(z)
+
+
+def ahead(problem: Any, build: Any, mapped: Any, r: Array) -> Array:
+    """build(problem), a Jacobian by differences, with F evaluated by ``mapped`` at all points at once."""
+    source = Ahead(problem, r)
+    with np.errstate(all="ignore"):
+        build(source)
+    values = problem.values_ahead(mapped, source.points)
+    source.found = {z.tobytes(): f for z, f in zip(source.points, values, strict=True)}
+    return build(source)  # type: ignore[no-any-return]

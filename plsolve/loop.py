@@ -74,8 +74,9 @@ def run(
                     return best, s.status if latest else Status.STALLED
                 if stop != RUNNING:
                     return (s if stop == Status.DISTANCE else best), stop
-                if s.nit >= max_iter or problem.late():
-                    return best, Status.MAX_ITER if s.nit >= max_iter else Status.MAX_TIME
+                over = s.nit >= max_iter or problem.spent
+                if over or problem.late():
+                    return best, Status.MAX_ITER if over else Status.MAX_TIME
                 s = step(problem, s)
                 if s.checked:
                     stop = observe(s)

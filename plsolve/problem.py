@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from plsolve.checks import (
     takes_rows,
 )
 from plsolve.linalg import UNIT, Array, column_blocks, norm
+from plsolve.losses import Loss, scaled_rows
 from plsolve.stopping import JACOBIAN_NOT_FINITE, Ended, Status
 from plsolve.tangent import Tangent, tangent
 
@@ -60,6 +62,19 @@ class Problem:
         Absolute tolerance on ||r||.
     nfev, njev, nfev_jac : int
         Calls of F, Jacobians evaluated at a point, calls of F for differences.
+    max_nfev : float
+        Limit of nfev: see ``spent``.
+    diff_step : ndarray or None
+        Steps of differences as multiples of |w|, where they are given.
+    mapped : callable or None
+        What evaluates F at the points of differences, as ``map`` does.
+    flat, flat_gradient : float
+        The run may end where no step promises to reduce ||r||^2 by more than the share ``flat`` of it, or where no
+        entry of J^T r exceeds ``flat_gradient``.
+    loss : Loss or None
+        With a robust loss the residual of the problem is the transformed one.
+    plain_J : ndarray, sparse or LinearOperator
+        With a robust loss: DF at the point of the last linearisation.
     """
 
     def __init__(
@@ -73,6 +88,11 @@ class Problem:
         x_scale: Any,
         tol: float,
         rng: np.random.Generator | None,
+        *,
+        diff_step: Array | None = None,
+        mapped: Callable[..., Iterable[Any]] | None = None,
+        loss: Loss | None = None,
+        max_nfev: float = math.inf,
     ) -> None:
         if not callable(F):
             raise TypeError(f"`F` must be callable, got {type(F).__name__}.")
@@ -89,9 +109,17 @@ class Problem:
         if bounds is not None:
             self.lower, self.upper = as_bounds(bounds, self.w0)
             self.bounded = bool(np.isfinite(self.lower).any() or np.isfinite(self.upper).any())
-        self._jac_scale = isinstance(x_scale, str)
+        self._jac_scale = isinstance(x_scale, str) or x_scale is None
+        self._auto_scale = x_scale is None  # 'jac' where that may not disturb the minimum-norm step
         self.scale = self._as_scale(x_scale)
         self.nfev = self.njev = self.nfev_jac = 0
+        self.max_nfev = max_nfev
+        self.flat = self.flat_gradient = 0.0
+        self.loss = loss
+        self._plain: list[tuple[Array, Array]] = []
+        self._least_plain = math.inf
+        self._diff_step, self._mapped = diff_step, mapped
+        self._last: tuple[Array, bool, Tangent] | None = None
         self._rng = rng
         self._pair: tuple[Array, Any] | None = None
         self._full_F, self._full_jac, self._rows_F, self._rows_jac = self._rows_protocol(y is None)
@@ -107,12 +135,14 @@ class Problem:
             raise ValueError(f"`y` must have as many entries as F(w0), {f0.size}, got {self.y.size}.")
         check_finite(f0, "F(w0)")
         self.n = f0.size
-        self.r0 = f0 - self.y
+        self.r0 = self._transformed(self.w0, f0 - self.y)
         self.size_y = norm(self.y)
         self._least = norm(self.r0)
         self.target = tol * max(self.size_y, norm(f0))
 
     def _as_scale(self, x_scale: Any) -> Array:
+        if x_scale is None:
+            return np.zeros(0)
         if isinstance(x_scale, str):
             if x_scale != "jac":
                 raise ValueError(f"`x_scale` must be 'jac' or positive numbers, got {x_scale!r}.")
@@ -145,6 +175,7 @@ class Problem:
     def _vector(self, f: Any, size: int | None) -> Array:
         """What F returned, as float64 (n,): perhaps the user's own array, so not to be kept or written to."""
         value = as_float(f, "F(w)")
+        self._eps = float(np.finfo(np.float32).eps) if getattr(f, "dtype", None) == np.float32 else 2 * UNIT
         if value.ndim == 0:
             value = value.reshape(1)
         if value.ndim != 1 or value.size == 0:
@@ -167,7 +198,7 @@ class Problem:
     def residual(self, w: Array) -> Array:
         """F(w) - y (n,), a new array, which may be non-finite."""
         self.nfev += 1
-        r = self._call(w, self.n) - self.y
+        r = self._transformed(w, self._call(w, self.n) - self.y)
         size = norm(r)
         if size < self._least:
             self.best, self._least = w, size
@@ -176,6 +207,33 @@ class Problem:
     def late(self) -> bool:
         """Whether the time is over."""
         return time.monotonic() >= self.deadline
+
+    @property
+    def spent(self) -> bool:
+        """Whether F may not be called any more."""
+        return self.nfev >= self.max_nfev
+
+    def _transformed(self, w: Array, r: Array) -> Array:
+        """The residual that carries the robust loss; the plain one of the best point and of the last is kept."""
+        if self.loss is None:
+            return r
+        t = self.loss.transform(r)
+        size = norm(t)
+        if not self._plain or size <= self._least_plain:
+            self._least_plain, self._plain = size, [(w, r)]
+        else:
+            self._plain[1:] = [(w, r)]
+        return t
+
+    def plain_residual(self, w: Array, r: Array) -> Array:
+        """F(w) - y (n,) where r is the residual of the problem at w."""
+        if self.loss is None:
+            return r
+        for point, plain in self._plain:
+            if np.array_equal(point, w):
+                return plain
+        self.residual(w)
+        return self._plain[-1][1]
 
     def residual_rows(self, w: Array, rows: Indices) -> Array:
         """The residual of some equations (s,); all are evaluated where F has no `rows`."""
@@ -194,17 +252,30 @@ class Problem:
 
     def linearise(self, w: Array, r: Array, precise: bool) -> Tangent:
         """The tangent at w, where r is the residual; precise asks for central differences where jac is None."""
+        if (
+            self._last is not None
+            and self._last[1] >= (precise and self.differenced)
+            and np.array_equal(self._last[0], w)
+        ):
+            return self._last[2]
+        self._last = None  # so that there are never two of them in memory
         self.njev += 1
-        J = self._jacobian(w, r, precise)
+        plain = self.plain_residual(w, r)
+        J = self._jacobian(w, plain, precise)
         if not is_finite(J):
             if self.njev > 1:
                 raise Ended(Status.STALLED, JACOBIAN_NOT_FINITE)
             refuse_jacobian(J, self.differenced)
         if self.njev == 1:
             check_operator(J)
-        if self._jac_scale:
+        if self.loss is not None:
+            self.plain_J = J
+            J = scaled_rows(J, self.loss.derivative(plain))
+        if self._jac_scale and not (self._auto_scale and (self.n < self.m or not isinstance(J, np.ndarray))):
             self._update_scale(J)
-        return tangent(J, self.scale)
+        T = tangent(J, self.scale)
+        self._last = w, precise, T
+        return T
 
     def linearise_rows(self, w: Array, rows: Indices) -> Tangent:
         """The tangent of some equations."""
@@ -238,10 +309,18 @@ class Problem:
                 self.residual(w)
             assert self._pair is not None
             return as_matrix(self._pair[1], self.n, self.m)
-        if self._jac == "cs":
-            return differences.complex_jacobian(self, w, self.n)
         central = self._jac == "3-point" or (self._jac is None and precise)
-        return differences.jacobian(self, w, r, np.abs(r) + np.abs(self.y), central)
+        build = partial(self._differences, w=w, r=r, central=central)
+        return build(self) if self._mapped is None else differences.ahead(self, build, self._mapped, r)
+
+    def _differences(self, source: Any, w: Array, r: Array, central: bool) -> Array:
+        """DF(w) from the values of F that the source gives."""
+        if self._jac == "cs":
+            return differences.complex_jacobian(source, w, self.n)
+        if self._diff_step is not None:
+            steps = np.broadcast_to(self._diff_step * np.where(w == 0.0, 1.0, np.abs(w)), w.shape)
+            return differences.stepped_jacobian(source, w, r, steps, central)
+        return differences.jacobian(source, w, r, np.abs(r) + np.abs(self.y), central, self._eps)
 
     def difference_residual(self, w: Array) -> Array:
         """F - y at a point of a difference scheme."""
@@ -249,6 +328,14 @@ class Problem:
             raise Ended(Status.MAX_TIME)
         self.nfev_jac += 1
         return self._call(w, self.n) - self.y
+
+    def values_ahead(self, mapped: Callable[..., Iterable[Any]], points: list[Any]) -> list[Array]:
+        """What differences want to know of F at the points, evaluated all at once."""
+        self.nfev_jac += len(points)
+        values = mapped(partial(_called, self._F, self._args, self._full_F), points)
+        if self._jac == "cs":
+            return [np.asarray(value).reshape(self.n) for value in values]
+        return [self._vector(value, self.n) - self.y for value in values]
 
     def complex_values(self, z: Any) -> Any:
         """F at a complex point."""
@@ -268,7 +355,8 @@ class Problem:
         if not isinstance(J, np.ndarray):
             size = np.sqrt(np.asarray(J.multiply(J).sum(axis=0)).ravel())
         else:
-            size = np.concatenate([np.sqrt(np.einsum("ij,ij->j", B, B)) for B in (J[:, c] for c in column_blocks(J))])
+            parts = (np.einsum("ij,ij->j", B, B) for B in (J[:, c] for c in column_blocks(J)))
+            size = np.sqrt(np.einsum("ij,ij->j", J, J) if J.shape[1] <= 128 else np.concatenate(list(parts)))
         if self.scale.size == 0:
             self._largest = np.where(size == 0.0, 1.0, size)
         self._largest = np.maximum(self._largest, size)
@@ -298,6 +386,10 @@ class Problem:
     def rounding_level(self, w: Array, r: Array, T: Tangent) -> float:
         """The size of ||r|| that rounding in F alone can make: 4 u (||F|| + ||y|| + || |J| |w| ||)."""
         return 4 * UNIT * (norm(r + self.y) + self.size_y + T.magnitude(w))
+
+
+def _called(F: Callable[..., Any], args: tuple[Any, ...], keywords: dict[str, Any], w: Array) -> Any:
+    return F(w, *args, **keywords)
 
 
 def _take(J: Any, rows: Indices) -> Any:

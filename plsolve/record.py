@@ -13,6 +13,7 @@ from scipy.optimize import OptimizeResult
 
 from plsolve.linalg import Array, norm
 from plsolve.loop import State
+from plsolve.problem import Problem
 from plsolve.stopping import RUNNING, Status
 from plsolve.theory.forecasts import observed_iterations
 
@@ -53,10 +54,16 @@ class Nearness(Protocol):
 class Record:
     """Observes a run: keeps the history and calls the user's callback."""
 
-    def __init__(self, callback: Callable[..., Any] | None, near: Nearness | None, enough: float) -> None:
+    def __init__(
+        self,
+        callback: Callable[..., Any] | None,
+        problem: Problem,
+        near: Nearness | None = None,
+        enough: float = 0.0,
+    ) -> None:
         if not (callback is None or callable(callback)):
             raise TypeError(f"`callback` must be callable, got {type(callback).__name__}.")
-        self._callback = callback
+        self._callback, self._problem = callback, problem
         self._whole = callback is not None and "intermediate_result" in inspect.signature(callback).parameters
         self._near, self._enough = near, 0.5 * enough * enough
         self.nit: list[int] = []
@@ -86,8 +93,11 @@ class Record:
         try:
             if self._whole:
                 state = OptimizeResult()
+                fun = self._problem.plain_residual(s.w, s.r).copy()
                 left = observed_iterations(self.nit, self._loss, self._enough)
-                state.update(x=s.w.copy(), fun=s.r.copy(), cost=self._loss[-1], nit=s.nit, forecast=left)
+                state.update(
+                    x=s.w.copy(), fun=fun, cost=self._loss[-1], nit=s.nit, nfev=self._problem.nfev, forecast=left
+                )
                 self._callback(intermediate_result=state)
             else:
                 self._callback(s.w.copy())

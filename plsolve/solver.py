@@ -138,7 +138,7 @@ def solve(
         raise ValueError("`options`: 'nearest' cannot be combined with `bounds`.")
     betas = as_beta(beta, problem.n)
     enough = max(problem.target, math.sqrt(2.0 * eps))
-    record = Record(callback, Nearness(problem, betas, xtol) if xtol > 0.0 else None, enough)
+    record = Record(callback, problem, Nearness(problem, betas, xtol) if xtol > 0.0 else None, enough)
     if loop.in_range(problem.r0):
         with BestAttached(problem):
             method, reason = choose(problem, method)

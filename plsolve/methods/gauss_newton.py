@@ -99,13 +99,13 @@ def step(problem: Problem, s: State) -> State:
     T = problem.linearise(s.w, s.r, s.precise)
     model = newton(T, s.r, free_unknowns(problem, T, s.w, s.r), s.orthogonal)
     r2 = float(s.r.dot(s.r))
-    if not model.potential > FLAT * r2:
+    if not model.potential > max(FLAT, problem.flat) * r2:
         return ending(problem, s, model, flat=math.isfinite(model.potential))
     radius = s.radius if s.radius > 0.0 else FIRST_RADIUS * model.length
     best = search(problem, s.w, s.r, model, radius)
     if best.gain <= 0.0:
         return ending(problem, s, model, flat=False)
-    if best.full and not model.stays:
+    if best.full and not model.stays and not problem.spent:
         best = doubled(problem, s.w, model, best, math.sqrt(r2))
     w, r, length, radius = best.w, best.r, best.length, next_radius(model, best, radius)
     if best.full and not model.stays and (r.size >= CHORD_ROWS or problem.differenced):
@@ -122,11 +122,11 @@ def step(problem: Problem, s: State) -> State:
 
 def ending(problem: Problem, s: State, model: Newton, flat: bool) -> State:
     """No step reduces the loss: why, after better differences (if there are any) have been tried."""
-    if problem.differenced and not s.precise:
+    if (problem.differenced and not s.precise) or (problem.spent and not flat):
         return State(s.w, s.r, RUNNING, s.nit, 0.0, True, 0.0, s.orthogonal, True, s.beta, s.pl, s.bend)
     status = verdict(problem, s.w, s.r, model.T)
     w, r, nit = s.w, s.r, s.nit
-    if flat and status != Status.RESIDUAL:
+    if flat and status != Status.RESIDUAL and not problem.spent:
         status = int(Status.STATIONARY)
         wt = problem.project(w + model.gn)  # too short to be judged by the loss, it mends the last digits of w
         rt = problem.residual(wt)
@@ -345,7 +345,7 @@ def chords(problem: Problem, model: Newton, w: Array, r: Array, s: Array, radius
     """
     T = model.T
     steps, squares = [s], [T.dot(s, s)]
-    while norm(r) > problem.target and len(steps) <= CHORDS:
+    while not problem.spent and norm(r) > problem.target and len(steps) <= CHORDS:
         z = model.H.solve(r)
         for k in range(len(steps) - 1):
             z = z + (T.dot(steps[k], z) / squares[k]) * steps[k + 1]

@@ -1,0 +1,218 @@
+"""What scipy checks of a call to `least_squares`, with its error types and messages."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+from warnings import warn
+
+import numpy as np
+from scipy.linalg import solve_triangular
+from scipy.optimize import Bounds
+from scipy.sparse import issparse
+from scipy.sparse.linalg import lsmr
+
+from plsolve.checks import DIFFERENCES
+from plsolve.linalg import UNIT, Array
+from plsolve.losses import LOSSES
+
+EPS = 2 * UNIT
+SCIPY_METHODS = ("trf", "dogbox", "lm")
+NO_BOUNDS = (-np.inf, np.inf)
+METHODS = (*SCIPY_METHODS, "gauss-newton", "gd", "sgd")
+# What tr_options may hold: scipy's own, and those of lsmr.
+TR_OPTIONS = {"regularize", *list(inspect.signature(lsmr).parameters)[2:]}
+
+
+class Call:
+    """fun(w, *args, **kwargs) as a vector; picklable, so that it can be sent to workers."""
+
+    def __init__(self, fun: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        self.fun, self.args, self.kwargs = fun, args, kwargs
+        self.first = True
+        self.target: Array | None = None
+        self.last: tuple[Array, Any] | None = None
+
+    def again(self, w: Array) -> Any:
+        """The value at w, from the last call if that was there."""
+        last = self.last
+        return np.atleast_1d(last[1] if last is not None and np.array_equal(last[0], w) else self(w))
+
+    def __call__(self, w: Array) -> Any:
+        f = np.asarray(self.fun(w, *self.args, **self.kwargs))
+        self.last = w, f
+        if self.first:
+            self.first = False
+            if f.ndim > 1:
+                raise ValueError(f"`fun` must return at most 1-d array_like. f0.shape: {f.shape}")
+            if f.dtype.kind == "f" and not np.isfinite(f).all():
+                raise ValueError("Residuals are not finite in the initial point.")
+        return f
+
+
+class Data:
+    """A model with the data that it is to meet: weighed with 1/sigma, or L^{-1} where the covariance is L L^T."""
+
+    def __init__(self, f: Callable[..., Any], x: Any, y: Array, transform: Array | None, jac: Any) -> None:
+        self.f, self.x, self.y, self.transform, self.jac = f, x, y, transform, jac
+        #: None: the data are one number, which numpy subtracts from as many as there are.
+        self.target = None if y.size == 1 else self.weighed(y)
+
+    def weighed(self, value: Array) -> Array:
+        if self.transform is None:
+            return value
+        if self.transform.ndim == 2 and self.transform.size > 1:
+            return np.asarray(solve_triangular(self.transform, value, lower=True, check_finite=False))
+        return (self.transform * value.T).T
+
+    def __call__(self, p: Array) -> Any:
+        f = np.asarray(self.f(self.x, *p))
+        if self.target is None:
+            return self.weighed(f - self.y)
+        return self.weighed(f if f.shape == self.y.shape else np.broadcast_to(f, self.y.shape))
+
+    def jacobian(self, p: Array) -> Any:
+        return self.weighed(np.asarray(self.jac(self.x, *p)))
+
+
+class JacobianCall:
+    """jac(w, *args, **kwargs), checked when it is first called."""
+
+    def __init__(
+        self,
+        jac: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        check: Callable[[Any], None],
+    ) -> None:
+        self.jac, self.args, self.kwargs, self.check = jac, args, kwargs, check
+        self.first = True
+
+    def __call__(self, w: Array) -> Any:
+        J = self.jac(w, *self.args, **self.kwargs)
+        if not (issparse(J) or hasattr(J, "matvec")):
+            J = np.atleast_2d(np.asarray(J))
+        if self.first:
+            self.first = False
+            self.check(J)
+        return J
+
+
+def check_sparsity(method: str, jac: Any, jac_sparsity: Any, tr_solver: str | None) -> None:
+    if jac_sparsity is None or callable(jac):
+        return
+    if method == "lm":
+        raise ValueError("method='lm' does not support `jac_sparsity`.")
+    if tr_solver == "exact":
+        raise ValueError("tr_solver='exact' is incompatible with `jac_sparsity`.")
+
+
+def check_jacobian(
+    size: Callable[[], tuple[int, int]], method: str, tr_solver: str | None, x_scale: Any, J: Any
+) -> None:
+    """The first Jacobian's shape and kind."""
+    shape = size()
+    if J.shape != shape:
+        raise ValueError(f"The return value of `jac` has wrong shape: expected {shape}, actual {J.shape}.")
+    if isinstance(J, np.ndarray):
+        return
+    if method == "lm":
+        raise ValueError("method='lm' works only with dense Jacobian matrices.")
+    if tr_solver == "exact":
+        raise ValueError("tr_solver='exact' works only with dense Jacobian matrices.")
+    if not issparse(J) and x_scale is not None and isinstance(x_scale, str):
+        raise ValueError("x_scale='jac' can't be used when `jac` returns LinearOperator.")
+
+
+def check_choices(
+    method: Any, jac: Any, tr_solver: Any, tr_options: Any, loss: Any, verbose: Any, max_nfev: Any
+) -> None:
+    if not isinstance(method, str) or method not in METHODS:
+        raise ValueError(f"`method` must be 'trf', 'dogbox' or 'lm', or {', '.join(map(repr, METHODS[3:]))}.")
+    if not (callable(jac) or (isinstance(jac, str) and jac in DIFFERENCES)):
+        raise ValueError("`jac` must be '2-point', '3-point', 'cs' or callable.")
+    if tr_solver not in (None, "exact", "lsmr"):
+        raise ValueError("`tr_solver` must be None, 'exact' or 'lsmr'.")
+    for key in tr_options or {}:
+        if tr_solver != "exact" and key not in TR_OPTIONS:
+            raise TypeError(f"lsmr() got an unexpected keyword argument '{key}'")
+    if not (callable(loss) or (isinstance(loss, str) and loss in ("linear", *LOSSES))):
+        raise ValueError(f"`loss` must be one of {dict.fromkeys(('linear', *LOSSES)).keys()} or a callable.")
+    if method == "lm" and loss != "linear":
+        raise ValueError("method='lm' supports only 'linear' loss function.")
+    if verbose not in (0, 1, 2):
+        raise ValueError("`verbose` must be in [0, 1, 2].")
+    if max_nfev is not None and max_nfev <= 0:
+        raise ValueError("`max_nfev` must be None or positive integer.")
+
+
+def as_start(x0: Any) -> Array:
+    if np.iscomplexobj(x0):
+        raise ValueError("`x0` must be real.")
+    x0 = np.atleast_1d(x0).astype(float)
+    if x0.ndim > 1:
+        raise ValueError("`x0` must have at most 1 dimension.")
+    return np.asarray(x0)
+
+
+def as_sides(bounds: Any, size: int) -> tuple[Array, Array]:
+    """Lower and upper bounds, numbers made vectors."""
+    sides = (bounds.lb, bounds.ub) if isinstance(bounds, Bounds) else bounds
+    if len(sides) != 2:
+        raise ValueError("`bounds` must contain 2 elements.")
+    lower, upper = (np.asarray(side, dtype=float) for side in sides)
+    return tuple(np.resize(side, size) if side.ndim == 0 else side for side in (lower, upper))  # type: ignore[return-value]
+
+
+def check_bounds(bounds: Any, x0: Array, method: str) -> tuple[Array, Array] | None:
+    """The bounds, or None where there are none."""
+    if isinstance(bounds, tuple) and all(isinstance(side, float) for side in bounds) and bounds == NO_BOUNDS:
+        return None
+    lower, upper = as_sides(bounds, x0.size)
+    if isinstance(bounds, Bounds):
+        lower, upper = (np.resize(side, x0.size) if side.shape == (1,) else side for side in (lower, upper))
+    free = bool(np.all((lower == -np.inf) & (upper == np.inf)))
+    if method == "lm" and not free:
+        raise ValueError("Method 'lm' doesn't support bounds.")
+    if lower.shape != x0.shape or upper.shape != x0.shape:
+        raise ValueError("Inconsistent shapes between bounds and `x0`.")
+    if np.any(lower >= upper):
+        raise ValueError("Each lower bound must be strictly less than each upper bound.")
+    if not np.all((x0 >= lower) & (x0 <= upper)):
+        raise ValueError("Initial guess is outside of provided bounds")
+    return None if free else (lower, upper)
+
+
+def check_x_scale(x_scale: Any, x0: Array, method: str) -> Any:
+    if x_scale is None:
+        return None
+    if isinstance(x_scale, str) and x_scale == "jac":
+        return x_scale
+    try:
+        x_scale = np.asarray(x_scale, dtype=float)
+        valid = bool(np.all(np.isfinite(x_scale)) and np.all(x_scale > 0))
+    except (ValueError, TypeError):
+        valid = False
+    if not valid:
+        raise ValueError("`x_scale` must be 'jac' or array_like with positive numbers.")
+    if x_scale.ndim and x_scale.shape != x0.shape:
+        raise ValueError("Inconsistent shapes between `x_scale` and `x0`.")
+    return x_scale if x_scale.ndim else None  # one number says nothing of one unknown against another
+
+
+def check_tolerances(tolerances: Mapping[str, float | None], method: str) -> Iterable[float]:
+    """The tolerances, 0 for those that are switched off."""
+    for name, tol in tolerances.items():
+        if tol is not None and tol < EPS:
+            warn(
+                f"Setting `{name}` below the machine epsilon ({EPS:.2e}) effectively disables the corresponding "
+                "termination condition.",
+                stacklevel=4,
+            )
+    off = [tol is None or tol < EPS for tol in tolerances.values()]
+    if method == "lm" and any(off):
+        raise ValueError(f"All tolerances must be higher than machine epsilon ({EPS:.2e}) for method 'lm'.")
+    if all(off):
+        raise ValueError(f"At least one of the tolerances must be higher than machine epsilon ({EPS:.2e}).")
+    return [tol or 0.0 for tol in tolerances.values()]

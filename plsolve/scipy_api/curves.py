@@ -1,0 +1,263 @@
+"""`curve_fit` with scipy's signature: models with fewer or more parameters than data."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.linalg import LinAlgError, cholesky, qr, svd
+from scipy.optimize import Bounds, OptimizeWarning
+
+from plsolve.linalg import Array
+from plsolve.result import Result
+from plsolve.scipy_api.arguments import EPS, Data, as_sides
+from plsolve.scipy_api.fitting import least_squares, nearest_to_start
+
+NO_COVARIANCE = "Covariance of the parameters could not be estimated"
+LEASTSQ = {"ftol": 1.49012e-8, "xtol": 1.49012e-8, "gtol": 0.0, "maxfev": 0}
+LEASTSQ_UNUSED = {"factor"}
+NOISE = 1e-9  # relative error of differences: smaller singular values of J are none
+
+
+def curve_fit(
+    f: Callable[..., Any],
+    xdata: Any,
+    ydata: Any,
+    p0: Any = None,
+    sigma: Any = None,
+    absolute_sigma: bool = False,
+    check_finite: bool | None = None,
+    bounds: Any = (-np.inf, np.inf),
+    method: str | None = None,
+    jac: Any = None,
+    *,
+    full_output: bool = False,
+    nan_policy: str | None = None,
+    **kwargs: Any,
+) -> tuple[Any, ...]:
+    """Fit f(xdata, *params) to ydata by least squares: `scipy.optimize.curve_fit`, also for more parameters than data.
+
+    Parameters are scipy's. With more parameters than data, the fit is the one with the smallest change ||p - p0||.
+
+    Returns
+    -------
+    popt : ndarray (n,)
+    pcov : ndarray (n, n)
+        As in scipy; all inf, with an `OptimizeWarning`, where J lacks rank or there are not more data than parameters,
+        and ``absolute_sigma`` is False. With ``absolute_sigma`` True it is finite for the parameters that the data
+        determine, and inf in the rows and columns of the others.
+    infodict : dict
+        With ``full_output``: scipy's entries, and ``rank`` of J, ``null_space`` (n, n - rank), an orthonormal basis of
+        the changes of the parameters that the data do not see.
+    mesg, ier
+        With ``full_output``, as in scipy.
+
+    Raises
+    ------
+    ValueError, TypeError, RuntimeError
+        As scipy does; RuntimeError where no fit is found.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from plsolve import curve_fit
+    >>> x = np.linspace(0, 4, 50)
+    >>> popt, pcov = curve_fit(lambda x, a, b: a * np.exp(-b * x), x, 2.5 * np.exp(-1.3 * x))
+    >>> popt.round(9)
+    array([2.5, 1.3])
+    """
+    start, bounded = as_parameters(f, p0, bounds)
+    if method is None:
+        method = "trf" if bounded else "lm"
+    if method == "lm" and bounded:
+        raise ValueError("Method 'lm' only works for unconstrained problems. Use 'trf' or 'dogbox' instead.")
+    xdata, ydata, sigma = as_data(xdata, ydata, sigma, check_finite, nan_policy)
+    if "args" in kwargs:
+        raise ValueError("'args' is not a supported keyword argument.")
+    data = Data(f, xdata, ydata, as_transform(sigma, ydata.size), jac)
+    derivative = data.jacobian if callable(jac) else jac or "2-point"
+    if method == "lm":
+        settings, limit = leastsq_settings(kwargs, start.size, ydata.size)
+    else:
+        settings, limit = kwargs, None
+        if "max_nfev" not in settings:
+            settings["max_nfev"] = settings.pop("maxfev", None)
+    name = "gauss-newton" if method == "lm" else method
+    res = least_squares(data, start, jac=derivative, bounds=bounds, method=name, **settings)
+    if not res.success:
+        why = res.message if limit is None else f"Number of calls to function has reached maxfev = {limit}."
+        raise RuntimeError("Optimal parameters not found: " + why)
+    if res.fun.size < start.size and not bounded:
+        res = nearest_to_start(res)
+    space = determined(res.jac, 0.0 if callable(jac) else NOISE)
+    pcov = covariance(space, res, absolute_sigma)
+    if np.isinf(pcov).all():
+        warnings.warn(NO_COVARIANCE, category=OptimizeWarning, stacklevel=2)
+    if not full_output:
+        return res.x, pcov
+    return res.x, pcov, information(res, space, method), *ended(res, method, settings)
+
+
+def as_parameters(f: Callable[..., Any], p0: Any, bounds: Any) -> tuple[Array, bool]:
+    """The start, as many ones as f has parameters by default, and whether there are bounds."""
+    if p0 is None:
+        parameters = inspect.signature(f).parameters.values()
+        kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        n = sum(p.kind in kinds for p in parameters) - 1
+        if n < 1:
+            raise ValueError("Unable to determine number of fit parameters.")
+    else:
+        p0 = np.atleast_1d(p0)
+        n = p0.size
+    lower, upper = (bounds.lb, bounds.ub) if isinstance(bounds, Bounds) else as_sides(bounds, n)
+    bounded = bool(np.any((lower > -np.inf) | (upper < np.inf)))
+    if p0 is None:
+        below, above = np.isfinite(lower), np.isfinite(upper)
+        low, high = np.where(below, lower, 0.0), np.where(above, upper, 0.0)
+        p0 = np.select([below & above, below, above], [0.5 * (low + high), low + 1.0, high - 1.0], 1.0)
+        p0 = np.resize(p0, n) if p0.size == 1 else p0
+    return p0, bounded
+
+
+def as_data(
+    xdata: Any, ydata: Any, sigma: Any, check_finite: bool | None, nan_policy: str | None
+) -> tuple[Any, Array, Any]:
+    """The data as float64, without the points that nan_policy='omit' leaves out."""
+    if check_finite is None:
+        check_finite = nan_policy is None
+    convert = np.asarray_chkfinite if check_finite else np.asarray
+    ydata = convert(ydata, float)
+    if isinstance(xdata, (list, tuple, np.ndarray)):
+        xdata = convert(xdata, float)
+    if ydata.size == 0:
+        raise ValueError("`ydata` must not be empty!")
+    if check_finite or nan_policy is None:
+        return xdata, ydata, sigma
+    missing = incomplete(xdata, ydata, nan_policy)
+    if not missing.any():
+        return xdata, ydata, sigma
+    if sigma is not None:
+        sigma = np.asarray(sigma)
+        sigma = sigma[~missing] if sigma.ndim == 1 else sigma[~missing][:, ~missing] if sigma.ndim == 2 else sigma
+    numeric = np.issubdtype(np.asarray(xdata).dtype, np.number)
+    return (xdata[..., ~missing] if numeric else xdata), ydata[~missing], sigma
+
+
+def incomplete(xdata: Any, ydata: Array, nan_policy: str) -> Any:
+    """Which data points have a NaN."""
+    if nan_policy == "propagate":
+        raise ValueError("`nan_policy='propagate'` is not supported by this function.")
+    if nan_policy not in ("raise", "omit"):
+        raise ValueError("nan_policy must be one of {None, 'raise', 'omit'}")
+    missing = np.isnan(ydata)
+    if np.issubdtype(np.asarray(xdata).dtype, np.number):
+        missing = missing | np.isnan(xdata).any(axis=tuple(range(np.ndim(xdata) - 1)))
+    if missing.any() and nan_policy == "raise":
+        raise ValueError("The input contains nan values")
+    return missing
+
+
+def as_transform(sigma: Any, size: int) -> Array | None:
+    """1 / sigma, or the Cholesky factor L of a covariance L L^T."""
+    if sigma is None:
+        return None
+    sigma = np.asarray(sigma)
+    if sigma.size == 1 or sigma.shape == (size,):
+        return np.asarray(1.0 / sigma)
+    if sigma.shape != (size, size):
+        raise ValueError("`sigma` has incorrect shape.")
+    try:
+        return np.asarray(cholesky(sigma, lower=True))
+    except LinAlgError as error:
+        raise ValueError("`sigma` must be positive definite.") from error
+
+
+def leastsq_settings(kwargs: dict[str, Any], n: int, size: int) -> tuple[dict[str, Any], int]:
+    """Settings for `least_squares` from those that scipy's `leastsq` takes, and the limit of calls."""
+    given = {**LEASTSQ, **kwargs}
+    settings: dict[str, Any] = {"x_scale": 1.0 if 1 < size < n else "jac"}
+    limit = given.pop("maxfev") or 200 * (n + 1)
+    if "epsfcn" in given and (eps := given.pop("epsfcn")) is not None:
+        settings["diff_step"] = np.sqrt(eps)
+    if "diag" in given and (diag := given.pop("diag")) is not None:
+        settings["x_scale"] = 1.0 / np.asarray(diag, dtype=float)
+    given.pop("col_deriv", None)
+    for name in given:
+        if name not in LEASTSQ and name not in LEASTSQ_UNUSED:
+            raise TypeError(f"leastsq() got an unexpected keyword argument '{name}'")
+    settings |= {name: given[name] or None for name in ("ftol", "xtol", "gtol")}
+    return settings | {"max_nfev": limit}, limit
+
+
+class Space(NamedTuple):
+    """What the data determine: J D^{-1} = U diag(s) V^T with columns of unit length, in units d."""
+
+    d: Array  # (n,) lengths of the columns of J, 1 for zero
+    s: Array  # (rank,)
+    V: Array  # (n, n), the first ``rank`` columns belong to s
+    rank: int
+
+
+def determined(J: Any, noise: float) -> Space:
+    """The singular values of J above rounding and noise, and the directions that go with them."""
+    J = np.asarray(J if isinstance(J, np.ndarray) else J.toarray())
+    if not np.isfinite(J).all():
+        return Space(np.ones(J.shape[1]), np.empty(0), np.eye(J.shape[1]), 0)
+    d = np.sqrt(np.einsum("ij,ij->j", J, J))
+    d[d == 0.0] = 1.0
+    A = J / d
+    if A.shape[0] > A.shape[1]:
+        A = qr(A, mode="r")[0][: A.shape[1]]
+    _, s, Vt = svd(A, full_matrices=True)
+    rank = int(np.count_nonzero(s > max(EPS * max(J.shape), noise) * s[0]))
+    return Space(d, s[:rank], Vt.T, rank)
+
+
+def covariance(space: Space, res: Result, absolute: bool) -> Array:
+    """(J^T J)^+ in the units of the parameters, inf where these are not determined."""
+    m, n = res.fun.size, res.x.size
+    if not absolute and (space.rank < n or m <= n):
+        return np.full((n, n), np.inf)
+    V = space.V[:, : space.rank]
+    half = V / space.s / space.d[:, None]
+    pcov = half @ half.T
+    if not absolute:
+        pcov *= 2.0 * res.cost / (m - n)
+    lost = np.einsum("ij,ij->i", V, V) < 1.0 - 1e-9
+    pcov[lost] = pcov[:, lost] = np.inf
+    return np.asarray(pcov)
+
+
+def information(res: Result, space: Space, method: str) -> dict[str, Any]:
+    """scipy's infodict, with rank and null space."""
+    null = qr(space.V[:, space.rank :] / space.d[:, None], mode="economic")[0]
+    info = {"nfev": res.nfev, "fvec": res.fun, "rank": space.rank, "null_space": null}
+    if method == "lm":
+        (packed, _tau), _R, order = qr(np.asarray(res.jac), mode="raw", pivoting=True)
+        Q = qr(np.asarray(res.jac), mode="economic", pivoting=True)[0]
+        info |= {"nfev": res.nfev + res.nfev_jac, "fjac": packed.T, "ipvt": order + 1, "qtf": Q.T @ res.fun}
+    return info
+
+
+def ended(res: Result, method: str, settings: dict[str, Any]) -> tuple[str, int]:
+    """The message and the integer that go with how the fit ended."""
+    if method != "lm":
+        return res.message, res.status
+    ftol, xtol, gtol = (settings[name] or 0.0 for name in ("ftol", "xtol", "gtol"))
+    sum_of_squares = f"Both actual and predicted relative reductions in the sum of squares\n  are at most {ftol:f}"
+    iterates = f"he relative error between two consecutive iterates is at \n  most {xtol:f}"
+    return {
+        2: (sum_of_squares, 1),
+        3: (f"The relative error between two consecutive iterates is at most {xtol:f}", 2),
+        4: (f"{sum_of_squares} and t{iterates}", 3),
+        1: (
+            (
+                "The cosine of the angle between func(x) and any column of the\n  "
+                f"Jacobian is at most {gtol:f} in absolute value"
+            ),
+            4,
+        ),
+    }[res.status]

@@ -1,0 +1,368 @@
+"""`least_squares` with scipy's signature, run by this library's own methods."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+from warnings import warn
+
+import numpy as np
+from scipy._lib._util import MapWrapper
+from scipy.optimize._numdiff import approx_derivative, group_columns
+from scipy.sparse import issparse
+
+from plsolve import loop
+from plsolve.choice import METHODS
+from plsolve.linalg import Array, norm
+from plsolve.losses import LOSSES, Loss, scaled_rows
+from plsolve.methods import nearest
+from plsolve.problem import BestAttached, Problem
+from plsolve.record import Record
+from plsolve.result import Evidence, Result
+from plsolve.scipy_api import arguments as check
+from plsolve.solver import residual_norm
+from plsolve.stopping import RUNNING, Ended, Status
+from plsolve.tangent import Tangent, tangent
+
+MESSAGES = {
+    -2: "Stopped because `callback` function raised `StopIteration` or returned `True`",
+    0: "The maximum number of function evaluations is exceeded.",
+    1: "`gtol` termination condition is satisfied.",
+    2: "`ftol` termination condition is satisfied.",
+    3: "`xtol` termination condition is satisfied.",
+    4: "Both `ftol` and `xtol` termination conditions are satisfied.",
+}
+
+
+RELATIVE = {"2-point": check.EPS ** (1 / 2), "3-point": check.EPS ** (1 / 3), "cs": None}
+NEAR = 0.01  # of xtol: the error that is left is but estimated
+
+
+class Tolerances(NamedTuple):
+    """scipy's three tolerances, read so that each bounds an error of x; 0 is off.
+
+    Where the loss is flat, a fall by ftol^2 of it moves x by about ftol of its standard error: that is what ftol asks
+    for. gtol bounds the cosine of the angle between the residual and the range of J in the same way, and xtol the
+    change of every single unknown by what it is.
+    """
+
+    ftol: float
+    xtol: float
+    gtol: float
+
+    def settled(self, before: loop.State, after: loop.State) -> int:
+        """scipy's status 2, 3 or 4 if the step was small enough, else RUNNING."""
+        converging = getattr(before, "full", False) and getattr(after, "full", False) and after.step < before.step
+        shrinks = after.step / before.step if converging else 1.0
+        left = min(shrinks / (1.0 - shrinks), 1.0) if shrinks < 1.0 else 1.0  # of the step: how far it is still to go
+        fall = left * left * float((before.r - after.r).dot(before.r + after.r))
+        flat = self.ftol > 0.0 and abs(fall) <= NEAR * self.ftol**2 * float(after.r.dot(after.r))
+        change, size, share = after.w - before.w, norm(after.w), NEAR * self.xtol
+        still = self.xtol > 0.0 and left * norm(change) <= 2.0 * share * size
+        still = still and bool((left * np.abs(change) <= share * (np.abs(after.w) + self.xtol * size)).all())
+        if after.nit == before.nit or not (flat or still):
+            return RUNNING
+        return 4 if flat and still else 2 if flat else 3
+
+    def status(self, ended: int, optimality: float) -> int:
+        """scipy's status number for the way a run ended, where the gradient has this size."""
+        if ended == Status.CALLBACK:
+            return -2
+        if ended in (Status.MAX_ITER, Status.MAX_TIME):
+            return 0
+        if optimality < self.gtol:
+            return 1
+        if ended == Status.STALLED and self.xtol > 0.0:
+            return 3
+        if ended in (2, 3, 4):
+            return ended
+        return 2 if self.ftol > 0.0 else 1 if self.gtol > 0.0 else 3
+
+
+def least_squares(
+    fun: Callable[..., Any],
+    x0: Any,
+    jac: Any = "2-point",
+    bounds: Any = (-np.inf, np.inf),
+    method: str = "trf",
+    ftol: float | None = 1e-8,
+    xtol: float | None = 1e-8,
+    gtol: float | None = 1e-8,
+    x_scale: Any = None,
+    loss: Any = "linear",
+    f_scale: float = 1.0,
+    diff_step: Any = None,
+    tr_solver: str | None = None,
+    tr_options: Mapping[str, Any] | None = None,
+    jac_sparsity: Any = None,
+    max_nfev: int | None = None,
+    verbose: int = 0,
+    args: tuple[Any, ...] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    callback: Callable[..., Any] | None = None,
+    workers: Any = None,
+) -> Result:
+    r"""Least F(x) = 1/2 Sum rho(f_i(x)^2) within bounds: `scipy.optimize.least_squares`, for any shape of system.
+
+    Parameters are scipy's; this is what differs.
+
+    Parameters
+    ----------
+    fun : callable
+        ``fun(x, *args, **kwargs) -> (m,)``; fewer residuals than unknowns are welcome with every method.
+    x0 : array_like (n,)
+        Start.
+    jac : callable or {'2-point', '3-point', 'cs'}
+        '2-point' (default) means one-sided differences far from the solution and central ones near it, with steps
+        relative to \\|x\\|. With `diff_step` or `jac_sparsity` the scheme is taken at its word.
+    bounds : (lower, upper) or scipy.optimize.Bounds
+        fun is never called outside; solutions on a bound lie exactly on it.
+    method : {'trf', 'dogbox', 'lm', 'gauss-newton', 'gd', 'sgd'}
+        The first four all mean Gauss-Newton; 'lm' keeps scipy's restrictions except that on the shape.
+    ftol, xtol, gtol : float or None
+        Read so that each bounds an error of x: the run ends when a step makes the loss fall by less than ftol^2 of it,
+        changes every unknown by less than xtol of it, or when the cosine of the angle between residual and range of J
+        is at most gtol.
+    x_scale : None, array_like or 'jac'
+        None, or one number: 'jac' where there are as many residuals as unknowns or more, else 1.
+    loss, f_scale
+        As in scipy: 'linear', 'soft_l1', 'huber', 'cauchy', 'arctan' or a callable.
+    diff_step, jac_sparsity, workers
+        As in scipy.
+    tr_solver, tr_options
+        Checked, and otherwise without effect: the linear solver follows from the kind of J.
+    max_nfev : int, optional
+        Limit of the calls of fun, those for differences not counted; 100 n by default.
+    verbose, args, kwargs, callback
+        As in scipy.
+
+    Returns
+    -------
+    Result
+        With scipy's fields (x, cost, fun, jac, grad, optimality, active_mask, nfev, njev, status, message, success)
+        and ``nit``, ``history``, ``kernel`` and the others of `plsolve.Result`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As scipy does.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from plsolve import least_squares
+    >>> least_squares(lambda x: [10 * (x[1] - x[0] ** 2), 1 - x[0]], [2, 2]).x.round(9)
+    array([1., 1.])
+    """
+    check.check_choices(method, jac, tr_solver, tr_options, loss, verbose, max_nfev)
+    start = check.as_start(x0)
+    limits = check.check_bounds(bounds, start, method)
+    scale = check.check_x_scale(x_scale, start, method)
+    tolerances = Tolerances(*check.check_tolerances({"ftol": ftol, "xtol": xtol, "gtol": gtol}, method))
+    if method == "lm" and callback is not None:
+        warn("Callback function specified, but not supported with `lm` method.", stacklevel=2)
+        callback = None
+    check.check_sparsity(method, jac, jac_sparsity, tr_solver)
+    args, kwargs = tuple(args), dict(kwargs or {})
+    call = check.Call(fun, args, kwargs)
+    if isinstance(fun, check.Data):
+        call.target = fun.target
+    step = None if diff_step is None else np.abs(np.asarray(diff_step, dtype=float))
+    problem: Problem
+    with MapWrapper(map if workers is None else workers) as mapped:
+        derivative: Any = None if jac == "2-point" and step is None else jac
+        if callable(jac):
+            first = partial(check.check_jacobian, lambda: (problem.n, problem.m), method, tr_solver, scale)
+            derivative = check.JacobianCall(jac, args, kwargs, first).__call__
+        elif jac_sparsity is not None:
+            derivative = SparseDifferences(call, jac, step, limits, jac_sparsity, mapped).__call__
+        problem = Problem(
+            call.__call__,  # a method has the __code__ that spares a look at the signature
+            *(
+                derivative,
+                start,
+                call.target,
+                (),
+                limits,
+                scale,
+                0.0,
+                None,
+            ),
+            diff_step=step,
+            mapped=None if workers is None else mapped,
+            loss=as_loss(loss, f_scale),
+            max_nfev=math.inf if max_nfev is None and method in ("gd", "sgd") else max_nfev or 100 * start.size,
+        )
+        ended, state, record = minimise(problem, method, tolerances, callback, verbose)
+        result = package(problem, state, ended, tolerances, record)
+    if method == "lm" and not callable(jac):
+        result["njev"] = None
+    if verbose >= 1:
+        initial = 0.5 * float(problem.r0.dot(problem.r0))
+        print(result.message)  # noqa: T201
+        print(  # noqa: T201
+            f"Function evaluations {result.nfev}, initial cost {initial:.4e}, final cost {result.cost:.4e}, "
+            f"first-order optimality {result.optimality:.2e}."
+        )
+    return result
+
+
+def minimise(
+    problem: Problem, method: str, tolerances: Tolerances, callback: Callable[..., Any] | None, verbose: int
+) -> tuple[int, loop.State, Record]:
+    """Run the method: how it ended, the best state, and the record."""
+    name = method if method in METHODS else "gauss-newton"
+    problem.flat = max(tolerances.ftol, tolerances.gtol) ** 2
+    problem.flat_gradient = tolerances.gtol**2 * min(1.0, norm(problem.r0))
+    with BestAttached(problem):
+        init, step, limit = METHODS[name](problem, {}, 0.0)
+    limit = sys.maxsize if name == "gauss-newton" else limit
+    record = Record(callback, problem)
+    observe = Settled(Progress(problem, record) if verbose == 2 else record, tolerances.settled)
+    state, ended = loop.run(problem, partial(init, limit), step, observe, residual_norm, problem.target, limit)
+    return ended, state, record
+
+
+def package(problem: Problem, s: loop.State, ended: int, tolerances: Tolerances, record: Record) -> Result:
+    """scipy's fields, with those of this library beside them."""
+    plain = problem.plain_residual(s.w, s.r)
+    T = tangent_at(problem, s, ended != Status.MAX_ITER)
+    J, g = T.J, T.adjoint(s.r)
+    if problem.loss is not None:
+        J = scaled_rows(problem.plain_J, problem.loss.triggs(plain))
+        g = problem.plain_J.T @ (problem.loss.slope(plain) * plain)
+    optimality = float(np.abs(s.w - problem.project(s.w - g) if problem.bounded else g).max())
+    status = tolerances.status(ended, optimality)
+    return Result(
+        {
+            "x": s.w.copy(),
+            "cost": 0.5 * float(s.r.dot(s.r)),
+            "fun": plain,
+            "jac": J,
+            "grad": g,
+            "optimality": optimality,
+            "active_mask": active(problem, s.w),
+            "nfev": problem.nfev,
+            "njev": problem.njev,
+            "nfev_jac": problem.nfev_jac,
+            "status": status,
+            "message": MESSAGES[status],
+            "success": status > 0,
+            "nit": record.nit[-1],
+            "history": record.history(),
+        },
+        problem,
+        Evidence(None, record.path, record.bend),
+    )
+
+
+def tangent_at(problem: Problem, s: loop.State, precise: bool) -> Tangent:
+    """The tangent where a run ended, NaN where jac has no finite value there."""
+    try:
+        return problem.linearise(s.w, s.r, precise)
+    except Ended:
+        return tangent(np.full((problem.n, problem.m), np.nan), np.empty(0))
+
+
+def nearest_to_start(res: Result) -> Result:
+    """From a solution of a system with more unknowns than equations to the one nearest to the start."""
+    problem: Problem = res._problem
+    T = problem.linearise(res.x, res.fun, True)
+    level = problem.rounding_level(res.x, res.fun, T)
+    if norm(res.fun) > 1e4 * level:
+        return res
+    problem.target = level
+    start = partial(nearest.init, w=res.x, r=res.fun, nit=res.nit)
+    s, _ = loop.run(problem, start, nearest.step, lambda s: RUNNING, problem.distance, -1.0, res.nit + 1000)
+    res.pop("kernel", None)
+    T = problem.linearise(s.w, s.r, True)
+    g = T.adjoint(s.r)
+    res.update(x=s.w.copy(), fun=s.r, cost=0.5 * float(s.r.dot(s.r)), jac=T.J, grad=g, nit=s.nit)
+    res.update(optimality=float(np.abs(g).max()), nfev=problem.nfev, njev=problem.njev, nfev_jac=problem.nfev_jac)
+    return res
+
+
+def active(problem: Problem, w: Array) -> Any:
+    """-1 on a lower bound, 1 on an upper, else 0."""
+    if not problem.bounded:
+        return np.zeros(w.size, dtype=int)
+    return (w == problem.upper).astype(int) - (w == problem.lower)
+
+
+def as_loss(loss: Any, f_scale: float) -> Loss | None:
+    if not callable(loss):
+        return None if loss == "linear" else Loss(LOSSES[loss], f_scale)
+
+    def rho(z: Array) -> Any:
+        value = np.asarray(loss(z))
+        if value.shape != (3, z.size):
+            raise ValueError("The return value of `loss` callable has wrong shape.")
+        return value
+
+    return Loss(rho, f_scale)
+
+
+class SparseDifferences:
+    """A sparse Jacobian from grouped differences."""
+
+    def __init__(
+        self, call: check.Call, kind: str, step: Array | None, limits: Any, sparsity: Any, mapped: Callable[..., Any]
+    ) -> None:
+        self.call, self.kind, self.mapped = call, kind, mapped
+        self.structure: Any = sparsity if issparse(sparsity) else np.atleast_2d(sparsity)
+        self.groups: Any = None
+        self.step = RELATIVE[kind] if step is None else step
+        self.limits = (-np.inf, np.inf) if limits is None else limits
+
+    def __call__(self, w: Array) -> Any:
+        f = self.call.again(w)
+        if self.groups is None:
+            if self.structure.shape != (f.size, w.size):
+                raise ValueError("`jac_sparsity` has wrong shape.")
+            self.groups = group_columns(self.structure)
+        differences: Any = approx_derivative
+        return differences(
+            self.call,
+            w,
+            self.kind,
+            self.step,
+            f0=f,
+            bounds=self.limits,
+            sparsity=(self.structure, self.groups),
+            workers=self.mapped,
+        )
+
+
+class Settled:
+    """An observer that ends the run where two states in a row pass a test."""
+
+    def __init__(self, observe: Callable[[loop.State], int], test: Callable[[loop.State, loop.State], int]) -> None:
+        self._observe, self._test = observe, test
+        self._last: loop.State | None = None
+
+    def __call__(self, s: loop.State) -> int:
+        """A status that ends the run, or RUNNING."""
+        status, last, self._last = self._observe(s), self._last, s
+        return self._test(last, s) if status == RUNNING and last is not None else status
+
+
+class Progress:
+    """Prints a line for every iteration, as scipy does."""
+
+    def __init__(self, problem: Problem, record: Record) -> None:
+        self.problem, self.record = problem, record
+        self.last: float | None = None
+
+    def __call__(self, s: loop.State) -> int:
+        if self.last is None:
+            names = ("Iteration", "Total nfev", "Cost", "Cost reduction", "Step norm", "Optimality")
+            print("".join(f"{name:^15}" for name in names))  # noqa: T201
+        cost = 0.5 * float(s.r.dot(s.r))
+        change = f"{'':15}{'':15}" if self.last is None else f"{self.last - cost:^15.2e}{s.step:^15.2e}"
+        g = self.problem.linearise(s.w, s.r, False).adjoint(s.r)
+        print(f"{s.nit:^15}{self.problem.nfev:^15}{cost:^15.4e}{change}{float(np.abs(g).max()):^15.2e}")  # noqa: T201
+        self.last = cost
+        return self.record(s)

@@ -1,0 +1,177 @@
+"""`root` with scipy's signature, for any number of equations and unknowns."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+from warnings import warn
+
+import numpy as np
+from scipy.linalg import qr
+from scipy.optimize import OptimizeWarning
+
+from plsolve import loop
+from plsolve.choice import METHODS as METHODS_OF_SOLVE
+from plsolve.linalg import UNIT, norm
+from plsolve.problem import BestAttached, Problem
+from plsolve.record import Record
+from plsolve.result import Evidence, Result
+from plsolve.scipy_api.fitting import Settled, tangent_at
+from plsolve.solver import residual_norm
+from plsolve.stopping import MESSAGES, RUNNING, Status
+
+METHODS = ("hybr", "lm", "gauss-newton")
+OPTIONS = {
+    "hybr": ("col_deriv", "xtol", "maxfev", "band", "eps", "factor", "diag"),
+    "lm": ("col_deriv", "xtol", "ftol", "gtol", "maxiter", "eps", "factor", "diag"),
+    "gauss-newton": ("xtol", "maxfev", "eps", "diag"),
+}
+XTOL = 1.49012e-08
+NEARLY = 1e5  # times the rounding level of F: a run that got there and no further has solved the system
+STATUSES: dict[str, dict[int, int]] = {  # scipy's numbers for how a run ended
+    "hybr": {Status.RESIDUAL: 1, Status.MAX_ITER: 2, Status.STALLED: 5},
+    "lm": {Status.RESIDUAL: 2, Status.MAX_ITER: 5, Status.STALLED: 6},
+    "gauss-newton": {status: int(status) for status in Status},
+}
+
+
+def root(
+    fun: Callable[..., Any],
+    x0: Any,
+    args: Any = (),
+    method: str = "hybr",
+    jac: Any = None,
+    tol: float | None = None,
+    callback: Callable[..., Any] | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Result:
+    """Find x with fun(x) = 0: `scipy.optimize.root`, for any number of equations against unknowns.
+
+    Parameters are scipy's.
+
+    Parameters
+    ----------
+    fun : callable
+        ``fun(x, *args)``, with ``jac=True`` the pair of value and Jacobian.
+    x0 : array_like
+        Start. With more unknowns than equations every step is the shortest.
+    method : {'hybr', 'lm', 'gauss-newton'}
+        All mean Gauss-Newton.
+    jac : callable, bool or None
+        None or False: differences.
+    tol : float, optional
+        Option ``xtol``: relative error of x.
+    callback : callable, optional
+        As in `plsolve.solve`, for 'gauss-newton' alone; the others warn, as scipy does.
+    options : dict, optional
+        scipy's options of 'hybr' and 'lm'; the limit ``maxfev`` (``maxiter`` for 'lm') does not count the calls for
+        differences.
+
+    Returns
+    -------
+    Result
+        With scipy's fields. ``success`` means that x solves the system: the residual is at rounding level, or
+        converged to zero within ``xtol``; a local minimum of the residual is none.
+
+    Raises
+    ------
+    ValueError
+        For an unknown method, with the list of known ones.
+
+    Examples
+    --------
+    >>> from plsolve import root
+    >>> root(lambda x: [x[0] ** 2 + x[1] ** 2 - 25], [3, 3]).success
+    True
+    """
+    name = method.lower()
+    if name not in METHODS:
+        raise ValueError(f"Unknown solver {method}; known are: {', '.join(METHODS)}.")
+    if callback is not None and name != "gauss-newton":
+        warn(f"Method {method} does not accept callback.", RuntimeWarning, stacklevel=2)
+        callback = None
+    settings = {"xtol": XTOL if tol is None else tol, "eps": None, "diag": None, "col_deriv": False, **(options or {})}
+    for key in options or {}:
+        if key not in OPTIONS[name]:
+            warn(f"Unknown solver options: {key}", OptimizeWarning, stacklevel=2)
+    start, eps, diag = np.asarray(x0).flatten(), settings["eps"], settings["diag"]
+    limit = settings.get("maxiter" if name == "lm" else "maxfev", 0) or 200 * (start.size + 1)
+    derivative = jac if callable(jac) else bool(jac) or None
+    if callable(jac) and settings["col_deriv"]:
+        derivative = partial(transposed, jac)
+    scale = 1.0 if diag is None else 1.0 / np.asarray(diag, dtype=float)
+    problem = Problem(
+        fun,
+        *(derivative, start, None, args, None, scale, 0.0, None),
+        diff_step=np.sqrt(eps) if eps else None,
+        max_nfev=limit,
+    )
+    problem.flat_gradient = 1e-26 * min(1.0, norm(problem.r0))  # at a double root J vanishes with r
+    record = Record(callback, problem)
+    with BestAttached(problem):
+        init, step, _ = METHODS_OF_SOLVE["gauss-newton"](problem, {}, 0.0)
+    s, ended = loop.run(
+        *(problem, partial(init, 0), step, Settled(record, partial(settled, settings["xtol"])), residual_norm),
+        *(0.0, sys.maxsize),
+    )
+    return package(problem, s, int(Status.RESIDUAL) if ended == RUNNING else ended, name, limit, record)
+
+
+def transposed(jac: Callable[..., Any], x: Any, *args: Any) -> Any:
+    return np.transpose(jac(x, *args))
+
+
+def settled(xtol: float, before: loop.State, after: loop.State) -> int:
+    """RESIDUAL where a step that still took most of the residual away changed x by less than xtol of it."""
+    small = norm(after.w - before.w) <= xtol * norm(after.w) and norm(after.r) <= 0.1 * norm(before.r)
+    return int(Status.RESIDUAL) if small else RUNNING
+
+
+def package(problem: Problem, s: Any, ended: int, name: str, limit: int, record: Record) -> Result:
+    """scipy's fields, with those of this library beside them."""
+    T = tangent_at(problem, s, True)
+    if ended in (Status.STALLED, Status.STATIONARY):
+        level = max(NEARLY * problem.rounding_level(s.w, s.r, T), UNIT * min(1.0, norm(problem.r0)))
+        ended = int(Status.RESIDUAL) if norm(s.r) <= level else ended
+    status = STATUSES[name].get(ended, STATUSES[name][int(Status.STALLED)])
+    message = MESSAGES[Status(ended)]
+    if ended == Status.MAX_ITER:
+        message = f"Not solved: {limit} calls of the function were made."
+    fields: dict[str, Any] = {
+        "x": s.w.copy(),
+        "success": ended == Status.RESIDUAL,
+        "status": status,
+        "message": message,
+        "method": name,
+        "fun": s.r,
+        "nfev": problem.nfev + problem.nfev_jac,
+        "njev": problem.njev,
+        "nfev_jac": problem.nfev_jac,
+        "nit": record.nit[-1],
+        "history": record.history(),
+    }
+    if problem.n >= problem.m and isinstance(T.J, np.ndarray):
+        fields |= factors(T.J, s.r) if name == "lm" else square_factors(T.J, s.r)
+    return Result(fields, problem, Evidence(None, record.path, record.bend))
+
+
+def square_factors(J: Any, r: Any) -> dict[str, Any]:
+    """J = Q R as scipy's 'hybr' hands it out: Q^T, the rows of R one after another, and Q^T r."""
+    Q, R = qr(J, mode="economic")
+    return {"fjac": Q.T, "r": R[np.triu_indices(R.shape[0])], "qtf": Q.T @ r}
+
+
+def factors(J: Any, r: Any) -> dict[str, Any]:
+    """J P = Q R as MINPACK packs it, Q^T r, and (J^T J)^{-1}, None where J lacks rank."""
+    (packed, _), R, order = qr(J, mode="raw", pivoting=True)
+    R = R[: J.shape[1]]
+    pivots = np.abs(R.diagonal())
+    cov = None
+    if pivots.min() > 1e-15 * pivots.max():
+        half = np.linalg.inv(R)
+        cov = np.empty_like(R)
+        cov[np.ix_(order, order)] = half @ half.T
+    Q = qr(J, mode="economic", pivoting=True)[0]
+    return {"fjac": packed.T, "ipvt": order + 1, "qtf": Q.T @ r, "cov_x": cov}

@@ -1,0 +1,375 @@
+"""least_squares: scipy's fields and numbers, bounds, losses, sparse and operator Jacobians, any shape."""
+
+import tracemalloc
+import warnings
+from itertools import product
+
+import numpy as np
+import pytest
+import scipy.optimize
+import scipy.sparse as sps
+from scipy.sparse.linalg import LinearOperator, aslinearoperator
+
+from plsolve import least_squares
+
+FIELDS = {
+    "x",
+    "cost",
+    "fun",
+    "jac",
+    "grad",
+    "optimality",
+    "active_mask",
+    "nfev",
+    "njev",
+    "status",
+    "message",
+    "success",
+}
+
+
+def rosenbrock(x):
+    return np.array([10 * (x[1] - x[0] ** 2), 1 - x[0]])
+
+
+X = np.linspace(0, 4, 40)
+
+
+def decay(p):
+    x = X
+    return p[0] * np.exp(-p[1] * x) + p[2] - (2.5 * np.exp(-1.3 * x) + 0.5 + 0.1 * np.sin(40 * x))
+
+
+def slope(p):
+    x = X
+    e = np.exp(-p[1] * x)
+    return np.column_stack([e, -p[0] * x * e, np.ones_like(x)])
+
+
+def wide(x):
+    return np.array([x @ x - 4.0, np.sin(x).sum() - 1.0])
+
+
+@pytest.mark.parametrize("method", ["trf", "dogbox", "lm", "gauss-newton"])
+@pytest.mark.parametrize("jac", ["2-point", "3-point", "cs", slope])
+def test_agrees_with_scipy(method, jac):
+    res = least_squares(decay, [1.0, 1.0, 0.0], jac, method=method)
+    exact = scipy.optimize.least_squares(decay, [1.0, 1.0, 0.0], slope, ftol=1e-15, xtol=1e-15, gtol=1e-15)
+    assert set(res) >= FIELDS | {"nit", "history"}
+    assert res.success
+    assert res.status in (1, 2, 3, 4)
+    assert res.x == pytest.approx(exact.x, rel=1e-8)
+    assert res.cost == pytest.approx(exact.cost, rel=1e-12)
+    assert res.jac == pytest.approx(slope(res.x), rel=1e-6, abs=1e-8)
+    assert res.optimality < 1e-7
+    assert res.kernel.n == 40
+
+
+def test_sgd_does_not_stop_where_the_loss_rises():
+    A = np.random.default_rng(0).standard_normal((5, 40)) / 6
+    res = least_squares(
+        lambda w: A @ w + 0.1 * np.sin(A @ w) - 1,
+        np.zeros(40),
+        lambda w: (1 + 0.1 * np.cos(A @ w))[:, None] * A,
+        method="sgd",
+    )
+    assert res.cost < 1e-20
+
+
+@pytest.mark.parametrize("method", ["trf", "dogbox", "lm", "gauss-newton", "gd"])
+def test_fewer_residuals_than_unknowns(method):
+    res = least_squares(wide, np.full(5, 0.5), method=method)
+    assert res.success
+    assert np.abs(wide(res.x)).max() < (1e-6 if method == "gd" else 1e-12)
+
+
+def test_nfev_and_njev_are_true():
+    calls = {"F": 0, "jac": 0}
+
+    def F(p):
+        calls["F"] += 1
+        return decay(p)
+
+    def jac(p):
+        calls["jac"] += 1
+        return slope(p)
+
+    res = least_squares(F, [1.0, 1.0, 0.0], jac)
+    assert (res.nfev, res.njev) == (calls["F"], calls["jac"])
+    calls.update(F=0, jac=0)
+    res = least_squares(F, [1.0, 1.0, 0.0])
+    assert res.nfev + res.nfev_jac == calls["F"]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 5])
+def test_max_nfev(limit):
+    calls = []
+    res = least_squares(
+        lambda x: calls.append(1) or rosenbrock(x),
+        [-1.2, 1.0],
+        lambda x: np.array([[-20 * x[0], 10], [-1, 0]]),
+        max_nfev=limit,
+    )
+    assert len(calls) == res.nfev == limit
+    assert res.status == 0
+    assert not res.success
+
+
+def test_arguments_are_refused_as_scipy_does():
+    for bad in (
+        {"method": "best"},
+        {"jac": "oops"},
+        {"loss": "hinge"},
+        {"tr_solver": "best"},
+        {"verbose": 3},
+        {"max_nfev": 0},
+        {"bounds": (1, 2, 3)},
+        {"bounds": (2, 1)},
+        {"bounds": (3, 4)},
+        {"x_scale": -1.0},
+        {"ftol": None, "xtol": None, "gtol": None},
+        {"method": "lm", "bounds": (0, 5)},
+        {"method": "lm", "loss": "huber"},
+    ):
+        with pytest.raises(ValueError) as theirs:
+            scipy.optimize.least_squares(rosenbrock, [2.0, 2.0], **bad)
+        with pytest.raises(ValueError) as ours:
+            least_squares(rosenbrock, [2.0, 2.0], **bad)
+        assert str(ours.value)[:25] == str(theirs.value)[:25], bad
+    with pytest.raises(ValueError, match="real"):
+        least_squares(rosenbrock, [1j, 2.0])
+    with pytest.raises(ValueError, match="not finite in the initial point"):
+        least_squares(lambda x: x * np.nan, [1.0])
+
+
+# -- bounds -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("center", "mask"),
+    [
+        ((0, 0), (0, 0)),
+        ((2, 0), (1, 0)),
+        ((2, 2), (1, 1)),
+        ((-2, 2), (-1, 1)),
+        ((-2, -2), (-1, -1)),
+        ((0, -2), (0, -1)),
+    ],
+)
+@pytest.mark.parametrize("m", [2, 4])
+@pytest.mark.parametrize("n", [2, 7])
+@pytest.mark.parametrize("jac", ["2-point", "3-point"])
+def test_faces_edges_and_corners(center, mask, n, m, jac):
+    """min ||A (x - c)|| over the unit box, A with orthogonal columns: the projection of c."""
+    A = np.vstack([np.diag(np.arange(1.0, m + 1)), np.zeros((max(n, m) - m, m))])
+    c = np.concatenate([center, np.zeros(m - 2)])
+    lower, upper = -np.ones(m), np.ones(m)
+
+    def F(x):
+        assert ((x >= lower) & (x <= upper)).all(), "evaluated outside"
+        return A @ (np.sinh(x) - np.sinh(c))
+
+    res = least_squares(F, np.full(m, 0.3), jac, bounds=(lower, upper))
+    assert res.success
+    assert res.x == pytest.approx(np.clip(c, -1, 1), abs=1e-9)
+    assert res.active_mask.tolist() == [*mask, *[0] * (m - 2)]
+    assert (res.x[np.array(res.active_mask) != 0] == np.clip(c, -1, 1)[np.array(res.active_mask) != 0]).all()
+
+
+def test_never_outside_and_optimal_on_random_boxes():
+    rng = np.random.default_rng(5)
+    for _ in range(40):
+        n, m = rng.integers(1, 9), rng.integers(1, 6)
+        A, b = rng.standard_normal((n, m)), 3 * rng.standard_normal(n)
+        lower = -rng.random(m)
+        upper = rng.random(m)
+
+        def F(x, A=A, b=b, lower=lower, upper=upper):
+            assert ((x >= lower) & (x <= upper)).all()
+            return A @ x + 0.3 * np.sin(A @ x) - b
+
+        def jac(x, A=A):
+            return (1 + 0.3 * np.cos(A @ x))[:, None] * A
+
+        res = least_squares(F, np.zeros(m), jac, bounds=(lower, upper))
+        g = jac(res.x).T @ F(res.x)
+        assert np.abs(res.x - np.clip(res.x - g, lower, upper)).max() < 1e-6
+
+
+def test_rosenbrock_in_boxes():
+    for start, bounds in (
+        ((-2, 1), ([-np.inf, -1.5], np.inf)),
+        ((2, 2), ([1.0, 1.5], [3.0, 3.0])),
+        ((-1.2, 1), ([-50, 0], [0.5, 100])),
+    ):
+        res = least_squares(rosenbrock, start, bounds=bounds)
+        theirs = scipy.optimize.least_squares(rosenbrock, start, bounds=bounds, ftol=1e-12, xtol=1e-12, gtol=1e-12)
+        assert res.cost <= theirs.cost * (1 + 1e-6) + 1e-15
+
+
+@pytest.mark.parametrize("n", [30, 3])
+def test_memory_with_bounds_is_that_of_a_few_jacobians(n):
+    """scipy's trf allocates (n + m) m numbers: 32 MB here, the Jacobian 0.5 MB."""
+    m = 2000
+    A = np.random.default_rng(0).standard_normal((n, m)) / np.sqrt(m)
+
+    def F(x):
+        return np.tanh(A @ x) - 0.1
+
+    def jac(x):
+        return (1 - np.tanh(A @ x) ** 2)[:, None] * A
+
+    tracemalloc.start()
+    res = least_squares(F, np.zeros(m), jac, bounds=(-1, 1))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert res.success
+    assert peak < 12 * 8 * n * m + 2_000_000
+
+
+def test_many_data_take_memory_in_proportion():
+    x = np.linspace(0, 1, 200_000)
+    tracemalloc.start()
+    res = least_squares(lambda p: p[0] * np.exp(-p[1] * x) + p[2] - np.exp(-2 * x), [0.5, 1.0, 0.1])
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert res.x == pytest.approx([1, 2, 0], abs=1e-8)
+    assert peak < 40 * 8 * x.size
+
+
+# -- losses, sparse, operators ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("loss", ["linear", "huber", "soft_l1", "cauchy", "arctan"])
+@pytest.mark.parametrize("jac", ["2-point", slope])
+def test_losses(loss, jac):
+    def spoilt(p):
+        f = decay(p)
+        f[5] += 4.0
+        return f
+
+    res = least_squares(spoilt, [2.0, 1.0, 0.3], jac, loss=loss, f_scale=0.1)
+    exact = scipy.optimize.least_squares(
+        spoilt, res.x, slope, loss=loss, f_scale=0.1, ftol=1e-15, xtol=1e-15, gtol=1e-15
+    )
+    assert res.success
+    assert res.x == pytest.approx(exact.x, rel=1e-6)
+    assert res.cost == pytest.approx(exact.cost, rel=1e-10)
+    assert (res.fun == spoilt(res.x)).all()
+    assert res.grad == pytest.approx(np.zeros(3), abs=1e-6)
+    once = least_squares(spoilt, [2.0, 1.0, 0.3], slope, loss=loss, f_scale=0.1, max_nfev=1)
+    theirs = scipy.optimize.least_squares(spoilt, [2.0, 1.0, 0.3], slope, loss=loss, f_scale=0.1, max_nfev=1)
+    for field in ("cost", "fun", "jac", "grad", "optimality"):
+        assert once[field] == pytest.approx(theirs[field], rel=1e-12, abs=1e-14), field
+
+
+def test_saturating_losses_are_fast():
+    x = np.linspace(-1, 1, 60)
+    y = 1 + np.exp(0.5 * x)
+    y[::9] += 20.0
+    for loss in ("cauchy", "arctan", "soft_l1", "huber"):
+        res = least_squares(lambda p: p[0] + np.exp(p[1] * x) - y, [0.0, 0.0], loss=loss, f_scale=0.1)
+        assert res.success
+        assert res.nfev < 60, loss
+
+
+def test_sparse_and_operator_jacobians_stay_what_they_are():
+    n = 120
+    D = sps.diags_array([1.0, -2.5, 1.0], offsets=[-1, 0, 1], shape=(n, n), format="csr")
+    structure = (abs(D) > 0).astype(int)
+
+    def F(x):
+        return D @ x + 0.1 * np.sin(x) - 1.0
+
+    def jac(x):
+        return (D + sps.diags_array(0.1 * np.cos(x))).tocsr()
+
+    dense = least_squares(F, np.zeros(n), lambda x: jac(x).toarray())
+    for J, kind in ((jac, sps.sparray), (lambda x: aslinearoperator(jac(x)), LinearOperator)):
+        res = least_squares(F, np.zeros(n), J)
+        assert isinstance(res.jac, kind)
+        assert res.x == pytest.approx(dense.x, rel=1e-10)
+    res = least_squares(F, np.zeros(n), jac_sparsity=structure)
+    assert sps.issparse(res.jac)
+    assert res.x == pytest.approx(dense.x, rel=1e-8)
+
+
+# -- callback, verbose, workers ----------------------------------------------------------------------------------------
+
+
+def test_callback_protocol():
+    seen = []
+
+    def keep(intermediate_result):
+        seen.append(intermediate_result)
+
+    res = least_squares(decay, [1.0, 1.0, 0.0], slope, callback=keep, loss="soft_l1")
+    assert [r.nit for r in seen] == list(range(1, res.nit + 1))
+    assert (seen[-1].x == res.x).all()
+    assert (seen[-1].fun == decay(seen[-1].x)).all()
+    assert seen[-1].cost == pytest.approx(res.cost, rel=1e-14)
+
+    def stop(x):
+        raise StopIteration
+
+    res = least_squares(decay, [1.0, 1.0, 0.0], slope, callback=stop)
+    assert (res.status, res.success, res.nit) == (-2, False, 1)
+
+
+def test_verbose(capsys):
+    least_squares(rosenbrock, [-1.2, 1.0], verbose=0)
+    assert capsys.readouterr().out == ""
+    res = least_squares(rosenbrock, [-1.2, 1.0], verbose=1)
+    out = capsys.readouterr().out
+    assert out.startswith(res.message)
+    assert f"Function evaluations {res.nfev}" in out
+    least_squares(rosenbrock, [-1.2, 1.0], verbose=2)
+    assert "Cost reduction" in capsys.readouterr().out
+
+
+def test_workers_change_nothing():
+    batches = []
+
+    def mapped(F, points):
+        points = list(points)
+        batches.append(len(points))
+        return [F(p) for p in points]
+
+    for jac in ("2-point", "3-point", "cs"):
+        plain = least_squares(decay, [1.0, 1.0, 0.0], jac)
+        res = least_squares(decay, [1.0, 1.0, 0.0], jac, workers=mapped)
+        assert (res.x == plain.x).all()
+        assert res.nfev == plain.nfev
+    assert set(batches) <= {3, 6}
+
+
+def test_diff_step_is_taken_at_its_word():
+    points = []
+    least_squares(lambda x: points.append(x[0]) or x**2 - 2, 1.5, diff_step=1e-3, max_nfev=1)
+    assert points == pytest.approx([1.5, 1.5015], rel=1e-12)
+
+
+# -- hard fits ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("method", "jac"), list(product(["trf", "lm"], ["2-point", "exact"])))
+def test_badly_scaled_parameters(method, jac):
+    """1e-13 next to 1e3: every parameter to eight digits."""
+    x = np.linspace(0, 10, 60)
+    true = np.array([1e3, 0.7, 1e-13])
+
+    def F(p):
+        return p[0] * np.exp(-p[1] * x) + p[2] * 1e15 * x - (true[0] * np.exp(-true[1] * x) + true[2] * 1e15 * x)
+
+    def exact(p):
+        return np.column_stack([np.exp(-p[1] * x), -p[0] * x * np.exp(-p[1] * x), 1e15 * x])
+
+    res = least_squares(F, [5e2, 1.2, 3e-13], exact if jac == "exact" else jac, method=method)
+    assert res.x == pytest.approx(true, rel=1e-8)
+
+
+def test_overflow_on_the_way():
+    x = np.linspace(0, 5, 30)
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        res = least_squares(lambda p: p[0] * np.exp(p[1] * x) - 2 * np.exp(-x), [1.0, 3.0])
+    assert res.x == pytest.approx([2, -1], rel=1e-8)
