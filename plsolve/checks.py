@@ -12,7 +12,7 @@ import numpy as np
 import scipy.sparse as sps
 from scipy.sparse.linalg import LinearOperator
 
-from plsolve.linalg import Array, norm
+from plsolve.linalg import FLOAT64, Array, norm
 
 _FEW = 10_000
 DIFFERENCES = ("2-point", "3-point", "cs")
@@ -80,6 +80,8 @@ def as_bounds(bounds: Any, w0: Array) -> tuple[Array, Array]:
 
 def as_matrix(J: Any, rows: int | None, m: int) -> Any:
     """What jac returned, as a float64 array, a CSR matrix or a LinearOperator of shape (rows, m); None: any rows."""
+    if type(J) is np.ndarray and J.dtype is FLOAT64 and J.shape == (rows, m):
+        return J
     if isinstance(J, LinearOperator) or sps.issparse(J):
         kind = np.dtype(getattr(J, "dtype", None) or float)
         if kind.kind not in "fiub":

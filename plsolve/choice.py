@@ -97,8 +97,14 @@ def ends(T: Tangent, probes: int) -> tuple[float, float]:
 
 
 def _gauss_newton(problem: Problem, options: Mapping[str, Any], beta: float) -> Method:
-    engine = tall if is_tall(problem) else gauss_newton
+    engine = tall if problem.n > problem.m and is_tall(problem) else gauss_newton
     return (lambda limit, problem: engine.init(problem, beta)), engine.step, 200
+
+
+def least_squares_method(problem: Problem) -> Method:
+    """Gauss-Newton where a residual may stay: square systems are treated as tall ones too."""
+    engine = tall if is_tall(problem) else gauss_newton
+    return (lambda limit, problem: engine.init(problem, 0.0)), engine.step, 200
 
 
 def is_tall(problem: Problem) -> bool:

@@ -20,6 +20,7 @@ from scipy.linalg import blas, eigh_tridiagonal, lapack
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
+FLOAT64 = np.dtype(np.float64)
 #: A vector that is longer has no finite square.
 HUGE = 1e150
 #: Unit roundoff of float64.

@@ -65,9 +65,9 @@ def run(
             least = measure(s)
             stop = observe(s)
             while True:
-                latest = s.checked and measure(s) <= least
+                latest = s.checked and (value := measure(s)) <= least
                 if latest:
-                    best, least = s, measure(s)
+                    best, least = s, value
                 if least <= enough:
                     return best, RUNNING
                 if s.status != RUNNING:  # a verdict on s says nothing of a better point

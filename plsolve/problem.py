@@ -26,7 +26,7 @@ from plsolve.checks import (
     refuse_jacobian,
     takes_rows,
 )
-from plsolve.linalg import UNIT, Array, column_blocks, norm
+from plsolve.linalg import FLOAT64, UNIT, Array, column_blocks, norm
 from plsolve.losses import Loss, scaled_rows
 from plsolve.stopping import JACOBIAN_NOT_FINITE, Ended, Status
 from plsolve.tangent import Tangent, tangent
@@ -174,6 +174,8 @@ class Problem:
 
     def _vector(self, f: Any, size: int | None) -> Array:
         """What F returned, as float64 (n,): perhaps the user's own array, so not to be kept or written to."""
+        if type(f) is np.ndarray and f.dtype is FLOAT64 and f.shape == (size,):
+            return f
         value = as_float(f, "F(w)")
         self._eps = float(np.finfo(np.float32).eps) if getattr(f, "dtype", None) == np.float32 else 2 * UNIT
         if value.ndim == 0:
@@ -252,12 +254,9 @@ class Problem:
 
     def linearise(self, w: Array, r: Array, precise: bool) -> Tangent:
         """The tangent at w, where r is the residual; precise asks for central differences where jac is None."""
-        if (
-            self._last is not None
-            and self._last[1] >= (precise and self.differenced)
-            and np.array_equal(self._last[0], w)
-        ):
-            return self._last[2]
+        last = self._last
+        if last is not None and last[0] is w and last[1] >= (precise and self.differenced):
+            return last[2]
         self._last = None  # so that there are never two of them in memory
         self.njev += 1
         plain = self.plain_residual(w, r)
@@ -276,6 +275,10 @@ class Problem:
         T = tangent(J, self.scale)
         self._last = w, precise, T
         return T
+
+    def remembered(self, w: Array) -> Array:
+        """The point of the last linearisation where that equals w, so that it need not be made again."""
+        return self._last[0] if self._last is not None and np.array_equal(self._last[0], w) else w
 
     def linearise_rows(self, w: Array, rows: Indices) -> Tangent:
         """The tangent of some equations."""

@@ -85,7 +85,7 @@ class Result(OptimizeResult):
             raise KeyError(name)
         if name == "jac":
             try:
-                self["jac"] = problem.linearise(self.x, self.fun, True).J
+                self["jac"] = problem.linearise(problem.remembered(self.x), self.fun, True).J
             except Ended as end:
                 raise ValueError(f"There is no Jacobian at x:{end}") from None
         elif name == "certificate":

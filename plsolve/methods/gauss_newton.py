@@ -116,8 +116,9 @@ def step(problem: Problem, s: State) -> State:
     status = RUNNING
     if best.full and best.size > 0.9 * math.sqrt(r2) and at_rounding_level(problem, w, r, T):
         status = int(Status.RESIDUAL)
-    slope, most = model.H.slope(s.r) / math.sqrt(r2), max(s.bend, bend(problem, T, s.w, s.r, w - s.w, r, s.beta))
-    return State(w, r, status, s.nit + 1, length, True, radius, orthogonal, precise, s.beta, slope * slope, most)
+    slope = model.H.slope(s.r)
+    most = max(s.bend, bend(problem, T, s.w, s.r, w - s.w, r, s.beta)) if s.beta > 0.0 else 0.0
+    return State(w, r, status, s.nit + 1, length, True, radius, orthogonal, precise, s.beta, slope * slope / r2, most)
 
 
 def ending(problem: Problem, s: State, model: Newton, flat: bool) -> State:

@@ -15,7 +15,7 @@ from scipy.optimize._numdiff import approx_derivative, group_columns
 from scipy.sparse import issparse
 
 from plsolve import loop
-from plsolve.choice import METHODS
+from plsolve.choice import METHODS, least_squares_method
 from plsolve.linalg import Array, norm
 from plsolve.losses import LOSSES, Loss, scaled_rows
 from plsolve.methods import nearest
@@ -218,7 +218,7 @@ def minimise(
     problem.flat = max(tolerances.ftol, tolerances.gtol) ** 2
     problem.flat_gradient = tolerances.gtol**2 * min(1.0, norm(problem.r0))
     with BestAttached(problem):
-        init, step, limit = METHODS[name](problem, {}, 0.0)
+        init, step, limit = METHODS[name](problem, {}, 0.0) if name in ("gd", "sgd") else least_squares_method(problem)
     limit = sys.maxsize if name == "gauss-newton" else limit
     record = Record(callback, problem)
     observe = Settled(Progress(problem, record) if verbose == 2 else record, tolerances.settled)

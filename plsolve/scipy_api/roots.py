@@ -13,7 +13,7 @@ from scipy.linalg import qr
 from scipy.optimize import OptimizeWarning
 
 from plsolve import loop
-from plsolve.choice import METHODS as METHODS_OF_SOLVE
+from plsolve.choice import least_squares_method
 from plsolve.linalg import UNIT, norm
 from plsolve.problem import BestAttached, Problem
 from plsolve.record import Record
@@ -111,7 +111,7 @@ def root(
     problem.flat_gradient = 1e-26 * min(1.0, norm(problem.r0))  # at a double root J vanishes with r
     record = Record(callback, problem)
     with BestAttached(problem):
-        init, step, _ = METHODS_OF_SOLVE["gauss-newton"](problem, {}, 0.0)
+        init, step, _ = least_squares_method(problem)
     s, ended = loop.run(
         *(problem, partial(init, 0), step, Settled(record, partial(settled, settings["xtol"])), residual_norm),
         *(0.0, sys.maxsize),
