@@ -1,12 +1,28 @@
 """Solve over-parameterized systems of non-linear equations F(w) = y, with certificates from the tangent kernel."""
 
-from plsolve.certificate import certify
-from plsolve.kernel import TangentKernel, tangent_kernel
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from plsolve.result import Result
-from plsolve.scipy_api import curve_fit, least_squares, root
 from plsolve.solver import solve
 from plsolve.stopping import Status
-from plsolve.theory.certificates import Certificate
+
+if TYPE_CHECKING:
+    from plsolve.certificate import certify
+    from plsolve.kernel import TangentKernel, tangent_kernel
+    from plsolve.scipy_api import curve_fit, least_squares, root
+    from plsolve.theory.certificates import Certificate
+
+# What `solve` does not need is imported when it is first asked for.
+_ROOMS = {
+    "Certificate": "plsolve.theory.certificates",
+    "TangentKernel": "plsolve.kernel",
+    "certify": "plsolve.certificate",
+    "curve_fit": "plsolve.scipy_api",
+    "least_squares": "plsolve.scipy_api",
+    "root": "plsolve.scipy_api",
+    "tangent_kernel": "plsolve.kernel",
+}
 
 __all__ = [
     "Certificate",
@@ -20,3 +36,14 @@ __all__ = [
     "solve",
     "tangent_kernel",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        value = globals()[name] = getattr(import_module(_ROOMS[name]), name)
+        return value
+    raise AttributeError(f"module 'plsolve' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
