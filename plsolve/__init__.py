@@ -3,24 +3,26 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from plsolve.result import Result
-from plsolve.solver import solve
-from plsolve.stopping import Status
-
 if TYPE_CHECKING:
     from plsolve.certificate import certify
     from plsolve.kernel import TangentKernel, tangent_kernel
+    from plsolve.result import Result
     from plsolve.scipy_api import curve_fit, least_squares, root
+    from plsolve.solver import solve
+    from plsolve.stopping import Status
     from plsolve.theory.certificates import Certificate
 
-# What `solve` does not need is imported when it is first asked for.
+# Where each name lives: it is imported when first asked for, so that nobody waits for what he does not use.
 _ROOMS = {
     "Certificate": "plsolve.theory.certificates",
+    "Result": "plsolve.result",
+    "Status": "plsolve.stopping",
     "TangentKernel": "plsolve.kernel",
     "certify": "plsolve.certificate",
     "curve_fit": "plsolve.scipy_api",
     "least_squares": "plsolve.scipy_api",
     "root": "plsolve.scipy_api",
+    "solve": "plsolve.solver",
     "tangent_kernel": "plsolve.kernel",
 }
 

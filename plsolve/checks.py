@@ -118,13 +118,13 @@ def as_beta(beta: Any, n: int) -> Array | None:
 
 def is_finite(J: Any) -> bool:
     """Whether all entries of an array or a CSR matrix are finite; True for a LinearOperator, whose are not at hand."""
+    if type(J) is np.ndarray and 0 < J.size < _FEW:
+        return math.isfinite(norm(J.ravel(order="K"))) or bool(np.isfinite(J).all())
     if isinstance(J, LinearOperator):
         return True
     entries = J.ravel(order="K") if isinstance(J, np.ndarray) else J.data
     if entries.size == 0:
         return True
-    if entries.size < _FEW:
-        return math.isfinite(norm(entries)) or bool(np.isfinite(entries).all())
     with np.errstate(over="ignore", invalid="ignore"):
         square = entries.dot(entries)  # five times faster than looking at every one
     return math.isfinite(square) or bool(np.isfinite(entries).all())

@@ -160,7 +160,8 @@ def newton(T: Tangent, r: Array, free: Mask, orthogonal: bool) -> Newton:
     if H.dual and not H.orthogonal and not norm(left) <= LOST * norm(r):
         H = T.inverse(free, True)
         gn, left = refined(T, H, r)
-    return Newton(T, H, gn, left - r, T.norm(gn), reduction(r, left - r), free, norm(left) > STAYS * norm(r))
+    Jgn = left - r
+    return Newton(T, H, gn, Jgn, T.norm(gn), reduction(r, Jgn), free, norm(left) > STAYS * norm(r))
 
 
 def refined(T: Tangent, H: Inverse, r: Array) -> tuple[Array, Array]:
