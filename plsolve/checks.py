@@ -15,6 +15,7 @@ from scipy.sparse.linalg import LinearOperator
 from plsolve.linalg import FLOAT64, Array, norm
 
 _FEW = 10_000
+LINEAR_SOLVERS = ("auto", "cholesky", "qr", "cg")
 DIFFERENCES = ("2-point", "3-point", "cs")
 
 
@@ -186,6 +187,8 @@ def check_options(method: Any, options: Any, methods: Mapping[str, Sequence[str]
             raise ValueError(f"`options` of method {method!r} has no {key!r}; known are: {', '.join(known)}.")
     if not isinstance(options.get("nearest", False), (bool, np.bool_)):
         raise TypeError(f"`options`: 'nearest' must be True or False, got {options['nearest']!r}.")
+    if (kind := options.get("linear_solver", "auto")) not in LINEAR_SOLVERS:
+        raise ValueError(f"`options`: 'linear_solver' must be one of {', '.join(LINEAR_SOLVERS)}, got {kind!r}.")
     return options
 
 

@@ -20,8 +20,8 @@ from plsolve.theory import forecasts, steps
 
 _CONSTANTS = ("lipschitz", "mu")
 OPTIONS = {
-    "auto": ("nearest",),
-    "gauss-newton": ("nearest",),
+    "auto": ("nearest", "linear_solver"),
+    "gauss-newton": ("nearest", "linear_solver"),
     "gd": ("step_size", "momentum", *_CONSTANTS),
     "sgd": ("step_size", "momentum", "batch_size", "rows", "row_smoothness", *_CONSTANTS),
 }
@@ -55,7 +55,7 @@ def choose(problem: Problem, method: str) -> tuple[str, str]:
     newton, descent = operations(T, kappa, fits)
     what = f"its {k} x {k} kernel fits into memory"
     if not fits:
-        what = f"by iterative least squares, since a {k} x {k} kernel does not fit into memory"
+        what = f"by conjugate gradients, since a {k} x {k} kernel does not fit into memory"
     numbers = f"kappa is about {kappa:.2g}: {newton:.1e} operations, against {descent:.1e} for gd"
     if descent < newton:
         return "gd", f"gd: kappa is about {kappa:.2g}: {descent:.1e} operations, against {newton:.1e} for gauss-newton."
@@ -97,7 +97,9 @@ def ends(T: Tangent, probes: int) -> tuple[float, float]:
 
 
 def _gauss_newton(problem: Problem, options: Mapping[str, Any], beta: float) -> Method:
-    engine = tall if problem.n > problem.m and is_tall(problem) else gauss_newton
+    solver = problem.linear_solver
+    solver.kind, solver.inexact = options.get("linear_solver", "auto"), True
+    engine = tall if problem.n > problem.m and solver.kind == "auto" and is_tall(problem) else gauss_newton
     return (lambda limit, problem: engine.init(problem, beta)), engine.step, 200
 
 
@@ -166,7 +168,9 @@ def _sgd(problem: Problem, options: Mapping[str, Any], beta: float) -> Method:
 
 
 def rows_squared(T: Tangent) -> Array:
-    """K_ii (n,), in the metric of the step."""
+    """K_ii (n,), in the metric of the step; an operator may know them, by a method ``row_squares()``."""
+    if T.scale.size == 0 and hasattr(T.J, "row_squares"):
+        return np.asarray(T.J.row_squares(), np.float64)
     J = T.J if isinstance(T.J, np.ndarray) or hasattr(T.J, "multiply") else T.toarray()
     if T.scale.size:
         J = J * T.scale if isinstance(J, np.ndarray) else J.multiply(T.scale)

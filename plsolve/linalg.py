@@ -140,10 +140,10 @@ class Orthogonal(NamedTuple):
             return self.U @ ((self.Vt @ x) * self.inverse_s)
         return trtrs(self.R, x, True)
 
-    def minimum_norm(self, x: Array) -> Array:
-        """(A^T)^+ x."""
+    def lift(self, u: Array) -> Array:
+        """(A^T)^+ x from u, the whitened x."""
         z = np.zeros(self.qr.shape[0])
-        z[: self.R.shape[0]] = self.whitened(x)
+        z[: self.R.shape[0]] = u
         return ormqr(self.qr, self.tau, z, True)
 
 

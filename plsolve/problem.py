@@ -29,7 +29,7 @@ from plsolve.checks import (
 from plsolve.linalg import FLOAT64, UNIT, Array, column_blocks, norm
 from plsolve.losses import Loss, scaled_rows
 from plsolve.stopping import JACOBIAN_NOT_FINITE, Ended, Status
-from plsolve.tangent import Tangent, tangent
+from plsolve.tangent import LinearSolver, Tangent, tangent
 
 Indices = npt.NDArray[np.int64]
 
@@ -47,6 +47,14 @@ class BestAttached:
         if error is not None:
             with suppress(Exception):  # an exception may refuse attributes
                 error.best = self._problem.best.copy()  # type: ignore[attr-defined]
+
+
+def given(function: Any, w: Array) -> Array:
+    """What a function gets: a copy of w, or w itself, made read-only, where its attribute ``reads_only`` is True."""
+    if not getattr(function, "reads_only", False):
+        return w.copy()
+    w.flags.writeable = False
+    return w
 
 
 class Problem:
@@ -121,6 +129,7 @@ class Problem:
         self._diff_step, self._mapped = diff_step, mapped
         self._last: tuple[Array, bool, Tangent] | None = None
         self._rng = rng
+        self.linear_solver = LinearSolver()
         self._pair: tuple[Array, Any] | None = None
         self._full_F, self._full_jac, self._rows_F, self._rows_jac = self._rows_protocol(y is None)
         self.nfev += 1
@@ -187,8 +196,8 @@ class Problem:
         return value
 
     def _call(self, w: Array, size: int | None = None) -> Array:
-        """F(w), of a copy of w, so that F may write into it."""
-        f = self._F(w.copy(), *self._args, **self._full_F)
+        """F(w), of a copy of w, so that F may write into it (but see `given`)."""
+        f = self._F(given(self._F, w), *self._args, **self._full_F)
         if self._jac is True:
             try:
                 f, J = f
@@ -241,7 +250,7 @@ class Problem:
         """The residual of some equations (s,); all are evaluated where F has no `rows`."""
         self.nfev += 1
         if self._rows_F:
-            f = self._F(w.copy(), *self._args, rows=rows.copy())
+            f = self._F(given(self._F, w), *self._args, rows=rows.copy())
             if self._jac is True:
                 f, J = f
                 self._pair = (w, J)
@@ -272,7 +281,7 @@ class Problem:
             J = scaled_rows(J, self.loss.derivative(plain))
         if self._jac_scale and not (self._auto_scale and (self.n < self.m or not isinstance(J, np.ndarray))):
             self._update_scale(J)
-        T = tangent(J, self.scale)
+        T = tangent(J, self.scale, self.linear_solver)
         self._last = w, precise, T
         return T
 
@@ -287,12 +296,12 @@ class Problem:
             assert self._pair is not None  # the residual of the same rows came first
             J = as_matrix(self._pair[1], rows.size, self.m)
         elif self._rows_jac:
-            J = as_matrix(self._jac(w.copy(), *self._args, rows=rows.copy()), rows.size, self.m)
+            J = as_matrix(self._jac(given(self._jac, w), *self._args, rows=rows.copy()), rows.size, self.m)
         else:
             r = self.residual(w) if self.differenced else np.zeros(0)
             J = self._jacobian(w, r, False)
             J = J.T[:, rows].T if isinstance(J, np.ndarray) and J.flags.f_contiguous else _take(J, rows)
-        return tangent(J, self.scale)
+        return tangent(J, self.scale, self.linear_solver)
 
     @property
     def differenced(self) -> bool:
@@ -306,7 +315,7 @@ class Problem:
 
     def _jacobian(self, w: Array, r: Array, precise: bool) -> Any:
         if callable(self._jac):
-            return as_matrix(self._jac(w.copy(), *self._args, **self._full_jac), self.n, self.m)
+            return as_matrix(self._jac(given(self._jac, w), *self._args, **self._full_jac), self.n, self.m)
         if self._jac is True:
             if self._pair is None or self._pair[0] is not w:
                 self.residual(w)

@@ -86,8 +86,9 @@ def solve(
     rng : int, numpy.random.Generator, ..., optional
         Seeds SGD's batches.
     options : dict, optional
-        'gauss-newton': ``nearest`` (bool: the solution nearest to w0). 'gd': ``step_size`` ('theorem', 'polyak',
-        'cauchy' or a number), ``momentum`` ('heavy-ball', 'nesterov', 'chebyshev'). 'sgd': ``step_size`` ('theorem',
+        'gauss-newton': ``nearest`` (bool: the solution nearest to w0), ``linear_solver`` ('auto', 'cholesky', 'qr' or
+        'cg': by which J^+ is applied). 'gd': ``step_size`` ('theorem', 'polyak', 'cauchy' or a number), ``momentum``
+        ('heavy-ball', 'nesterov', 'chebyshev'). 'sgd': ``step_size`` ('theorem',
         'polyak', 'kaczmarz' or a number), ``momentum`` ('mass'), ``batch_size`` (int or 'auto': the critical batch),
         ``rows`` ('uniform', 'residual', 'cyclic', 'max'). Both take constants that are known: ``lipschitz`` (>= ||J||),
         ``mu`` (<= lambda_min(K)), sgd also ``row_smoothness`` (>= max_i K_ii); the others are estimated at w0.

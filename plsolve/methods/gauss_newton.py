@@ -108,7 +108,7 @@ def step(problem: Problem, s: State) -> State:
     if best.full and not model.stays and not problem.spent:
         best = doubled(problem, s.w, model, best, math.sqrt(r2))
     w, r, length, radius = best.w, best.r, best.length, next_radius(model, best, radius)
-    if best.full and not model.stays and (r.size >= CHORD_ROWS or problem.differenced):
+    if best.full and not model.stays and model.H.direct and (r.size >= CHORD_ROWS or problem.differenced):
         w, r, radius = chords(problem, model, w, r, w - s.w, radius)
         length = T.norm(w - s.w)
     orthogonal = s.orthogonal or (model.H.dual and model.H.orthogonal)
@@ -156,26 +156,29 @@ def newton(T: Tangent, r: Array, free: Mask, orthogonal: bool) -> Newton:
     H = T.inverse(free, orthogonal)
     if not H.sound:
         H = T.inverse(free, True)
-    gn, left = refined(T, H, r)
+    gn, left = refined(H, r)
     if H.dual and not H.orthogonal and not norm(left) <= LOST * norm(r):
         H = T.inverse(free, True)
-        gn, left = refined(T, H, r)
+        gn, left = refined(H, r)
     Jgn = left - r
-    return Newton(T, H, gn, Jgn, T.norm(gn), reduction(r, Jgn), free, norm(left) > STAYS * norm(r))
+    stays = norm(left) > STAYS * norm(r) and (H.direct or H.orthogonal)  # else gn is not meant to be exact
+    return Newton(T, H, gn, Jgn, T.norm(gn), reduction(r, Jgn), free, stays)
 
 
-def refined(T: Tangent, H: Inverse, r: Array) -> tuple[Array, Array]:
+def refined(H: Inverse, r: Array) -> tuple[Array, Array]:
     """gn = -J^+ r and r + J gn, with iterative refinement while that halves what is left."""
-    gn = -H.solve(r)
-    left = r + T.apply(gn)
+    u = -H.coordinates(r)[0]
+    gn = H.lift(u)
+    left = r + H.image(u, gn)
     for _ in range(3):
         if not H.dual or not norm(left) > 1e-11 * norm(r):
             break
-        better = gn - H.solve(left)
-        less = r + T.apply(better)
+        v = u - H.coordinates(left)[0]
+        better = H.lift(v)
+        less = r + H.image(v, better)
         if not norm(less) <= 0.5 * norm(left):
             break
-        gn, left = better, less
+        u, gn, left = v, better, less
     return gn, left
 
 
@@ -341,21 +344,24 @@ def next_radius(model: Newton, best: Trial, radius: float) -> float:
 def chords(problem: Problem, model: Newton, w: Array, r: Array, s: Array, radius: float) -> tuple[Array, Array, float]:
     """Quasi-Newton steps -z, z = J^+ r(w) corrected by good-Broyden updates, while they shrink: one F each.
 
-    The steps made are all that is kept: z <- (I + s_{k+1} s_k^T / ||s_k||^2) z for each pair of them, and the last
-    update, from the step that led here, only rescales z (Kelley, Iterative Methods for Linear and Nonlinear Equations,
-    1995, section 7.3).
+    The steps made are all that is kept, in the coordinates of J^+: z <- (I + s_{k+1} s_k^T / ||s_k||^2) z for each pair
+    of them, and the last update, from the step that led here, only rescales z (Kelley, Iterative Methods for Linear and
+    Nonlinear Equations, 1995, section 7.3).
     """
-    T = model.T
-    steps, squares = [s], [T.dot(s, s)]
-    while not problem.spent and norm(r) > problem.target and len(steps) <= CHORDS:
-        z = model.H.solve(r)
+    H = model.H
+    steps = [H.coordinates(model.T.apply(s))]
+    squares = [steps[0][0].dot(steps[0][1])]
+    while not problem.spent and norm(r) > problem.target and squares[-1] > 0.0 and len(steps) <= CHORDS:
+        u, v = H.coordinates(r)
         for k in range(len(steps) - 1):
-            z = z + (T.dot(steps[k], z) / squares[k]) * steps[k + 1]
-        last, zz = squares[-1], T.dot(z, z)
-        bend = 1.0 + T.dot(steps[-1], z) / last
+            share = steps[k][0].dot(v) / squares[k]
+            u, v = u + share * steps[k + 1][0], v + share * steps[k + 1][1]
+        last, zz = squares[-1], u.dot(v)
+        bend = 1.0 + steps[-1][0].dot(v) / last
         if not (zz < SHRINKS * SHRINKS * last and bend >= 0.1 and zz <= 4.0 * bend * bend * last):
             break
-        s = z / -bend
+        u, v = u / -bend, v / -bend
+        s = H.lift(u)
         wt = problem.project(w + s)
         if problem.bounded and not np.array_equal(wt, w + s):
             break
@@ -363,7 +369,7 @@ def chords(problem: Problem, model: Newton, w: Array, r: Array, s: Array, radius
         if not norm(rt) < 0.9 * norm(r):
             break
         w, r = wt, rt
-        steps.append(s)
+        steps.append((u, v))
         squares.append(zz / (bend * bend))
-        radius = max(radius, 2.0 * math.sqrt(squares[-1]))
+        radius = max(radius, 2.0 * math.sqrt(max(squares[-1], 0.0)))
     return w, r, radius

@@ -1,0 +1,1 @@
+"""The papers' experiments: ``python -m plsolve.experiments NAME --quick|--full``."""

@@ -1,0 +1,224 @@
+"""WideNetwork against its dense Jacobian, differences, and an independent forward pass."""
+
+import itertools
+from math import erf
+
+import naive
+import numpy as np
+import pytest
+
+from plsolve import Status, solve
+from plsolve.networks import WideNetwork
+
+PAIR = (np.sin, np.cos)
+ACTIVATIONS = ["tanh", "relu", "softplus", "gelu", PAIR]
+PLAIN = {
+    "tanh": np.tanh,
+    "relu": lambda z: np.maximum(z, 0.0),
+    "softplus": lambda z: np.log(1.0 + np.exp(z)),
+    "gelu": lambda z: z * np.vectorize(lambda t: 0.5 * (1.0 + erf(t / np.sqrt(2.0))))(z),
+    PAIR: np.sin,
+    None: lambda z: z,
+}
+X = np.random.default_rng(0).standard_normal((5, 3))
+
+
+def naive_outputs(net, widths, activation, output, w, X):
+    sizes, A, start = [3, *widths, net.outputs], X, 0
+    for i, (a, b) in enumerate(itertools.pairwise(sizes)):
+        layer = net.layers[i]
+        if layer.trained:
+            W = w[start : start + a * b].reshape(a, b)
+            start += a * b
+            bias = w[start : start + b] if net.bias else 0.0
+            start += b if net.bias else 0
+        else:
+            W, bias = layer.W, 0.0
+        Z = A @ W / (np.sqrt(a) if net.ntk else 1.0) + bias
+        A = PLAIN[activation if i < len(widths) else output](Z)
+    assert start == len(w) == net.m
+    return A
+
+
+CASES = list(
+    itertools.product(
+        ACTIVATIONS, ["ntk", "standard"], ["all", "first", "hidden"], [1, 3], [True, False], [None, "gelu"]
+    )
+)
+
+
+@pytest.mark.parametrize("widths", [(4,), (6, 5, 4)], ids=str)
+@pytest.mark.parametrize("activation", ACTIVATIONS, ids=str)
+def test_every_combination_agrees_with_dense_differences_and_a_plain_forward_pass(activation, widths):
+    for act, scaling, train, q, bias, output in CASES:
+        if act is not activation:
+            continue
+        net = WideNetwork(X, widths, act, q, bias, scaling, train, output_activation=output)
+        w = net.init(1)
+        np.testing.assert_allclose(
+            net.F(w).reshape(5, q), naive_outputs(net, widths, act, output, w, X), rtol=1e-13, atol=1e-14
+        )
+        J = net.jac(w)
+        by_rows = np.stack([J.rmatvec(e) for e in np.eye(net.n)])
+        by_columns = np.stack([J.matvec(e) for e in np.eye(net.m)], axis=1)
+        np.testing.assert_allclose(by_rows, by_columns, rtol=1e-13, atol=1e-14)
+        np.testing.assert_allclose(by_rows, naive.jacobian(net.F, w), atol=1e-8)
+        K = by_rows @ by_rows.T
+        np.testing.assert_allclose(J.gram(), K, rtol=1e-13, atol=1e-14 * np.abs(K).max())
+        np.testing.assert_allclose(J.row_squares(), np.diag(K), rtol=1e-13, atol=1e-14)
+        rows = np.array([4, 0, 4, net.n - 1])
+        np.testing.assert_allclose(net.F(w, rows=rows), net.F(w)[rows], rtol=1e-13)
+        batch = net.jac(w, rows=rows)
+        np.testing.assert_allclose(batch.rmatvec(np.ones(4)), by_rows[rows].sum(axis=0), rtol=1e-12, atol=1e-13)
+        np.testing.assert_allclose(batch.gram(), K[np.ix_(rows, rows)], rtol=1e-12, atol=1e-13 * np.abs(K).max())
+
+
+@pytest.mark.parametrize("q", [1, 2])
+def test_gram_in_blocks(monkeypatch, q):
+    from plsolve import networks
+
+    monkeypatch.setattr(networks, "_BLOCK_ROWS", 3)
+    monkeypatch.setattr(networks, "_BLOCK_NUMBERS", 8)
+    net = WideNetwork(np.random.default_rng(3).standard_normal((11, 2)), (5, 3), outputs=q)
+    w = net.init(0)
+    J = net.jac(w)
+    dense = np.stack([J.rmatvec(e) for e in np.eye(net.n)])
+    np.testing.assert_allclose(dense, naive.jacobian(net.F, w), atol=1e-8)
+    np.testing.assert_allclose(J.matvec(w), dense @ w, rtol=1e-12)
+    np.testing.assert_allclose(J.gram(), dense @ dense.T, rtol=1e-12)
+
+
+def test_predict_and_the_data_agree():
+    net = WideNetwork(X, (7, 4), outputs=2)
+    w = net.init(0)
+    np.testing.assert_allclose(net.predict(w, X).ravel(), net.F(w), rtol=1e-14)
+    assert net.predict(w, X[:1]).shape == (1, 2)
+    assert WideNetwork(X, (7,)).predict(WideNetwork(X, (7,)).init(0), X).shape == (5,)
+
+
+def test_init_is_seeded_and_scaled():
+    net = WideNetwork(X, (400, 300))
+    w = net.init(5)
+    assert np.array_equal(w, net.init(5))
+    assert not np.array_equal(w, net.init(6))
+    assert np.array_equal(net.init(5, first=3.0)[:1600], 3.0 * w[:1600])
+    assert np.array_equal(net.init(5, first=3.0)[1600:], w[1600:])
+    assert w[-1] == 0.0
+    assert abs(w[1600:-301].std() - 1.0) < 0.01
+    standard = WideNetwork(X, (400, 300), scaling="standard")
+    np.testing.assert_allclose(standard.F(standard.init(5))[0], net.F(w)[0], atol=3.0)
+
+
+def test_a_weight_changed_in_place_is_seen():
+    net = WideNetwork(X, (6,))
+    w = net.init(0)
+    first = net.F(w)
+    w[3] += 1.0
+    second = net.F(w)
+    assert not np.array_equal(first, second)
+    assert np.array_equal(second, WideNetwork(X, (6,)).F(w))
+    J = net.jac(w)
+    before = J.rmatvec(np.ones(5))
+    w[:] = 0.0
+    assert np.array_equal(J.rmatvec(np.ones(5)), before), "an operator belongs to its point"
+
+
+def test_what_f_returns_may_be_written_to():
+    net = WideNetwork(X, (6,))
+    w = net.init(0)
+    f = net.F(w)
+    kept = f.copy()
+    f[:] = 0.0
+    assert np.array_equal(net.F(w), kept)
+
+
+def test_solve_passes_its_own_vectors_on_and_leaves_the_user_s_alone():
+    net = WideNetwork(X, (60,))
+    w0, y = net.init(0), np.ones(5)
+    kept = w0.copy()
+    sol = solve(net.F, net.jac, w0, y)
+    assert sol.success
+    assert w0.flags.writeable
+    assert np.array_equal(w0, kept)
+    assert sol.x.flags.writeable
+    sol.x[:] = 0.0
+
+
+@pytest.mark.parametrize("method", ["gauss-newton", "gd", "sgd"])
+def test_every_method_solves_a_network(method):
+    net = WideNetwork(X, (200,))
+    sol = solve(net.F, net.jac, net.init(0), np.linspace(-1, 1, 5), method=method, tol=1e-6, rng=0)
+    assert sol.success, sol.message
+
+
+def test_gauss_newton_never_forms_j(monkeypatch):
+    net = WideNetwork(X, (100, 100))
+    from plsolve.tangent import OperatorTangent
+
+    def refuse(self):
+        raise AssertionError("J was formed")
+
+    monkeypatch.setattr(OperatorTangent, "toarray", refuse)
+    assert solve(net.F, net.jac, net.init(0), np.linspace(-1, 1, 5)).success
+
+
+def test_the_same_solution_as_from_the_dense_jacobian():
+    rng = np.random.default_rng(1)
+    net = WideNetwork(rng.standard_normal((40, 3)), (300, 50), outputs=2)
+    w0, y = net.init(2), rng.standard_normal(80)
+    dense = solve(net.F, lambda w: np.stack([net.jac(w).rmatvec(e) for e in np.eye(80)]), w0, y)
+    sol = solve(net.F, net.jac, w0, y)
+    assert sol.success
+    assert sol.nit == dense.nit
+    np.testing.assert_allclose(sol.x, dense.x, atol=1e-7)
+
+
+@pytest.mark.parametrize("linear_solver", ["auto", "cholesky", "qr", "cg"])
+@pytest.mark.parametrize("width", [40, 1500])  # J small enough to be formed, and not
+@pytest.mark.parametrize("labels", ["equal", "different"])
+def test_duplicate_inputs_end_with_a_clear_status(monkeypatch, linear_solver, width, labels):
+    from plsolve import tangent
+
+    monkeypatch.setattr(tangent, "_DENSE_ENTRIES", 10_000)
+    rng = np.random.default_rng(4)
+    inputs = rng.standard_normal((12, 3))
+    inputs[7] = inputs[2]
+    y = rng.standard_normal(12)
+    y[7] = y[2] + (0.0 if labels == "equal" else 1.0)
+    net = WideNetwork(inputs, (width,))
+    sol = solve(net.F, net.jac, net.init(0), y, options={"linear_solver": linear_solver})
+    assert np.isfinite(sol.x).all()
+    assert np.isfinite(sol.fun).all()
+    if labels == "equal":
+        assert sol.status == Status.RESIDUAL
+    else:
+        assert sol.status == Status.STATIONARY
+        np.testing.assert_allclose(sol.cost, 0.25, rtol=1e-6)  # both outputs half way between the two labels
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"X": [1.0, 2.0]}, "X"),
+        ({"X": [[np.nan]]}, "X"),
+        ({"widths": ()}, "widths"),
+        ({"widths": (0,)}, "widths"),
+        ({"outputs": 0}, "outputs"),
+        ({"activation": "sine"}, "activation"),
+        ({"activation": (np.sin,)}, "activation"),
+        ({"output_activation": 3}, "output_activation"),
+        ({"scaling": "mup"}, "scaling"),
+        ({"train": "last"}, "train"),
+    ],
+)
+def test_bad_input(changes, match):
+    with pytest.raises(ValueError, match=match):
+        WideNetwork(**{"X": X, "widths": (4,), **changes})
+
+
+def test_bad_weights():
+    net = WideNetwork(X, (4,))
+    with pytest.raises(ValueError, match="`w`"):
+        net.F(np.zeros(3))
+    with pytest.raises(ValueError, match="`X`"):
+        net.predict(net.init(0), np.zeros((2, 4)))
