@@ -106,7 +106,6 @@ class Cholesky(NamedTuple):
 def cholesky(K: Array) -> Cholesky:
     """Factor K, symmetric and contiguous, which is overwritten."""
     n = K.shape[0]
-    shift_diagonal(K, 1e-16)
     L, info = potrf(K)
     low, high = diagonal_range(L)
     # The smallest pivot squared carries an error of about n u lambda_max: below that it is noise.
@@ -163,13 +162,6 @@ def orthogonal(A: Array) -> Orthogonal:
 
 
 # -- LAPACK and what else is not written alike in both modes; `plsolve.compiled.lapack` has each of them once more -----
-
-
-def shift_diagonal(K: Array, share: float) -> None:
-    """Add to the diagonal of K, contiguous, this share of its mean."""
-    n = K.shape[0]
-    diagonal = K.ravel(order="K")[:: n + 1]  # a view
-    diagonal += share * sum(diagonal.tolist()) / n  # lists: ten times faster than reductions where n is small
 
 
 def diagonal_range(L: Array) -> tuple[float, float]:

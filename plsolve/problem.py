@@ -49,9 +49,9 @@ class BestAttached:
                 error.best = self._problem.best.copy()  # type: ignore[attr-defined]
 
 
-def given(function: Any, w: Array) -> Array:
+def given(reads_only: bool, w: Array) -> Array:
     """What a function gets: a copy of w, or w itself, made read-only, where its attribute ``reads_only`` is True."""
-    if not getattr(function, "reads_only", False):
+    if not reads_only:
         return w.copy()
     w.flags.writeable = False
     return w
@@ -110,6 +110,7 @@ class Problem:
         self.w0 = as_vector(w0, "w0")
         self.m = self.w0.size
         self._F, self._jac = F, jac
+        self._F_reads, self._jac_reads = (bool(getattr(f, "reads_only", False)) for f in (F, jac))
         self._args: tuple[Any, ...] = args if isinstance(args, tuple) else (args,)
         self.y = np.zeros(0) if y is None else as_vector(y, "y")
         self.bounded = False
@@ -197,7 +198,7 @@ class Problem:
 
     def _call(self, w: Array, size: int | None = None) -> Array:
         """F(w), of a copy of w, so that F may write into it (but see `given`)."""
-        f = self._F(given(self._F, w), *self._args, **self._full_F)
+        f = self._F(given(self._F_reads, w), *self._args, **self._full_F)
         if self._jac is True:
             try:
                 f, J = f
@@ -250,7 +251,7 @@ class Problem:
         """The residual of some equations (s,); all are evaluated where F has no `rows`."""
         self.nfev += 1
         if self._rows_F:
-            f = self._F(given(self._F, w), *self._args, rows=rows.copy())
+            f = self._F(given(self._F_reads, w), *self._args, rows=rows.copy())
             if self._jac is True:
                 f, J = f
                 self._pair = (w, J)
@@ -263,9 +264,8 @@ class Problem:
 
     def linearise(self, w: Array, r: Array, precise: bool) -> Tangent:
         """The tangent at w, where r is the residual; precise asks for central differences where jac is None."""
-        last = self._last
-        if last is not None and last[0] is w and last[1] >= (precise and self.differenced):
-            return last[2]
+        if self._last is not None and self._last[0] is w and self._last[1] >= (precise and self.differenced):
+            return self._last[2]
         self._last = None  # so that there are never two of them in memory
         self.njev += 1
         plain = self.plain_residual(w, r)
@@ -296,7 +296,7 @@ class Problem:
             assert self._pair is not None  # the residual of the same rows came first
             J = as_matrix(self._pair[1], rows.size, self.m)
         elif self._rows_jac:
-            J = as_matrix(self._jac(given(self._jac, w), *self._args, rows=rows.copy()), rows.size, self.m)
+            J = as_matrix(self._jac(given(self._jac_reads, w), *self._args, rows=rows.copy()), rows.size, self.m)
         else:
             r = self.residual(w) if self.differenced else np.zeros(0)
             J = self._jacobian(w, r, False)
@@ -315,7 +315,7 @@ class Problem:
 
     def _jacobian(self, w: Array, r: Array, precise: bool) -> Any:
         if callable(self._jac):
-            return as_matrix(self._jac(given(self._jac, w), *self._args, **self._full_jac), self.n, self.m)
+            return as_matrix(self._jac(given(self._jac_reads, w), *self._args, **self._full_jac), self.n, self.m)
         if self._jac is True:
             if self._pair is None or self._pair[0] is not w:
                 self.residual(w)

@@ -328,7 +328,7 @@ class Tangent:
 
     def norm(self, p: Array) -> float:
         """||p / scale||."""
-        return norm(self.unscaled(p))
+        return norm(p / self.scale if self.scale.size else p)
 
     def dot(self, p: Array, q: Array) -> float:
         """The inner product of that norm."""
@@ -336,7 +336,7 @@ class Tangent:
 
     def raised(self, g: Array) -> Array:
         """D^2 g: the gradient g as a direction in the metric of the step."""
-        return self.scaled(self.scaled(g))
+        return self.scale * (self.scale * g) if self.scale.size else g
 
     def weights(self, free: Mask) -> Array:
         """The diagonal of D restricted to the free unknowns; empty: all ones."""
