@@ -64,6 +64,7 @@ class Newton(NamedTuple):
     Jgn: Array
     length: float  # ||gn||
     potential: float  # ||r||^2 - ||r + J gn||^2
+    size: float  # ||r||
     free: Mask
     stays: bool
 
@@ -98,7 +99,7 @@ def init(problem: Problem, beta: float) -> State:
 def step(problem: Problem, s: State) -> State:
     T = problem.linearise(s.w, s.r, s.precise)
     model = newton(T, s.r, free_unknowns(problem, T, s.w, s.r), s.orthogonal)
-    r2 = float(s.r.dot(s.r))
+    r2 = model.size * model.size
     if not model.potential > max(FLAT, problem.flat) * r2:
         return ending(problem, s, model, flat=math.isfinite(model.potential))
     radius = s.radius if s.radius > 0.0 else FIRST_RADIUS * model.length
@@ -106,7 +107,7 @@ def step(problem: Problem, s: State) -> State:
     if best.gain <= 0.0:
         return ending(problem, s, model, flat=False)
     if best.full and not model.stays and not problem.spent:
-        best = doubled(problem, s.w, model, best, math.sqrt(r2))
+        best = doubled(problem, s.w, model, best)
     w, r, length, radius = best.w, best.r, best.length, next_radius(model, best, radius)
     if best.full and not model.stays and model.H.direct and (r.size >= CHORD_ROWS or problem.differenced):
         w, r, radius = chords(problem, model, w, r, w - s.w, radius)
@@ -114,7 +115,7 @@ def step(problem: Problem, s: State) -> State:
     orthogonal = s.orthogonal or (model.H.dual and model.H.orthogonal)
     precise = s.precise or (problem.differenced and model.potential < 0.1 * r2)
     status = RUNNING
-    if best.full and best.size > 0.9 * math.sqrt(r2) and at_rounding_level(problem, w, r, T):
+    if best.full and best.size > 0.9 * model.size and at_rounding_level(problem, w, r, T):
         status = int(Status.RESIDUAL)
     slope = model.H.slope(s.r)
     most = max(s.bend, bend(problem, T, s.w, s.r, w - s.w, r, s.beta)) if s.beta > 0.0 else 0.0
@@ -161,8 +162,9 @@ def newton(T: Tangent, r: Array, free: Mask, orthogonal: bool) -> Newton:
         H = T.inverse(free, True)
         gn, left = refined(H, r)
     Jgn = left - r
-    stays = norm(left) > STAYS * norm(r) and (H.direct or H.orthogonal)  # else gn is not meant to be exact
-    return Newton(T, H, gn, Jgn, T.norm(gn), reduction(r, Jgn), free, stays)
+    size = norm(r)
+    stays = norm(left) > STAYS * size and (H.direct or H.orthogonal)  # else gn is not meant to be exact
+    return Newton(T, H, gn, Jgn, T.norm(gn), reduction(r, Jgn), size, free, stays)
 
 
 def refined(H: Inverse, r: Array) -> tuple[Array, Array]:
@@ -185,7 +187,7 @@ def refined(H: Inverse, r: Array) -> tuple[Array, Array]:
 def search(problem: Problem, w: Array, r: Array, model: Newton, radius: float) -> Trial:
     """The best of a few trial points on the path, with gain 0 if none reduces the loss."""
     shortest = 1e-16 * model.T.norm(w)
-    best = Trial(w, r, norm(r), 0.0, False, 0.0, 0.0, 0.0)
+    best = Trial(w, r, model.size, 0.0, False, 0.0, 0.0, 0.0)
     rejected = shortened = False
     while True:
         step = path(problem, w, r, model, radius)
@@ -243,11 +245,16 @@ def attempt(problem: Problem, w: Array, r: Array, model: Newton, step: Step) -> 
     size = norm(new)
     if not size < HUGE:
         return Trial(w, new, size, step.length, step.full, -math.inf, 0.0, 0.0)
-    gain = float((r - new).dot(r + new)) / step.predicted
+    fell = (model.size - size) * (model.size + size)
+    if size > 0.9 * model.size:  # they cancel
+        fell = float((r - new).dot(r + new))
+    gain, least = fell / step.predicted, math.inf
+    if gain < OVERSHOT or model.stays:
+        slope = float(r.dot(step.Jp))
+        curve = fell + 2.0 * slope  # minus the curvature of the parabola
+        least = slope / curve if curve < 0.0 else math.inf
     reach = step.length * step.length / (2.0 * max(model.H.length(new - r - step.Jp), 1e-300))
-    slope = float(r.dot(step.Jp))
-    curve = gain * step.predicted + 2.0 * slope  # minus the curvature of the parabola
-    return Trial(w, new, size, step.length, step.full, gain, reach, slope / curve if curve < 0.0 else math.inf)
+    return Trial(w, new, size, step.length, step.full, gain, reach, least)
 
 
 def corrected(problem: Problem, w: Array, r: Array, model: Newton, step: Step, new: Trial) -> Trial:
@@ -261,14 +268,14 @@ def corrected(problem: Problem, w: Array, r: Array, model: Newton, step: Step, n
     return better if better.size < new.size else new
 
 
-def doubled(problem: Problem, w: Array, model: Newton, best: Trial, size: float) -> Trial:
+def doubled(problem: Problem, w: Array, model: Newton, best: Trial) -> Trial:
     """Twice the step where the root looks double, if that is better.
 
     Near a root where J is singular Newton's steps only halve the error: ||r|| falls to a quarter, and the second-order
     part sends exactly half a step back. Twice the step restores fast convergence (Decker, Keller, Kelley, SIAM J.
     Numer. Anal. 20, 1983).
     """
-    if not (0.23 * size < best.size < 0.27 * size and 1.9 * best.length < best.reach < 2.1 * best.length):
+    if not (0.23 * model.size < best.size < 0.27 * model.size and 1.9 * best.length < best.reach < 2.1 * best.length):
         return best
     wt = problem.project(w + 2.0 * model.gn)
     rt = problem.residual(wt)
