@@ -39,7 +39,7 @@ GAIN = 10.0
 TOL = 1e-12
 FIRST_ORDER_SECONDS = 10.0  # gradient descent and SGD need hours at this kappa: show the forecast instead
 METHODS = ("auto", "gauss-newton", "gd", "sgd")
-WIDTHS = (112, 100_000)  # from 2 n unknowns (n kinks in pairs) to a Jacobian of 0.4 GB
+WIDTHS = (168, 100_000)  # from a unit a month to a Jacobian of 0.4 GB
 
 
 @dataclass(frozen=True)
