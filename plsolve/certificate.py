@@ -217,8 +217,10 @@ class Local:
             return whole, rows
         if m * self._r.size > LARGE:
             away = away[:1]
-        V = np.column_stack([u - self._w for u, _ in away])
-        JV = self._T.J @ V  # one pass over J
+        if len(away) == 1:
+            JV = self._T.apply(away[0][0] - self._w)[:, None]
+        else:
+            JV = self._T.J @ np.column_stack([u - self._w for u, _ in away])  # one pass over J
         for i, (u, r) in enumerate(away):
             length = norm(u - self._w)
             terms = self._problem.magnitudes(r) + self._rows * (norm(u) + (m + 8) * length)

@@ -15,7 +15,7 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.linalg import blas, lapack
+from scipy.linalg import lapack
 
 from plsolve.linalg import UNIT, Array, gram, lanczos, norm
 from plsolve.tangent import Tangent, is_sparse
@@ -122,7 +122,9 @@ def largest(A: Array, error: float) -> tuple[float, float]:
     if n == 1:
         return float(A[0, 0]), float(A[0, 0]) * UP + error
     start = np.random.default_rng(0).standard_normal((n,))
-    estimate = float(lanczos(lambda v: blas.dsymv(1.0, A, v, lower=1), start, 60 if n <= 256 else 25)[0][-1])
+    S = np.tril(A)
+    S += np.tril(A, -1).T
+    estimate = float(lanczos(S.dot, start, 60 if n <= 256 else 25)[0][-1])
     for slack in (1e-6, 1e-3, 0.1):
         s = estimate * (1.0 + slack)
         B = np.negative(A)
@@ -190,7 +192,7 @@ def top(kernel: Kernel | None, rows: Array) -> float:
         return frobenius
     n = kernel.K.shape[0]
     start = np.random.default_rng(0).standard_normal((n,))
-    values = lanczos(lambda v: blas.dsymv(1.0, kernel.K, v, lower=1), start, 60 if n <= 256 else 20)[0]
+    values = lanczos(kernel.K.dot, start, 60 if n <= 256 else 20)[0]
     return math.sqrt(max(float(values[-1]), 0.0))
 
 
