@@ -31,7 +31,7 @@ from plsolve.testing import System
 
 TOL = 1e-10
 PATIENCE = 120.0  # seconds after which a peer is given up
-REPEATS = 5
+REPEATS = 15
 ONCE = 3.0  # seconds beyond which a run is not repeated
 
 

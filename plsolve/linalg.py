@@ -175,7 +175,7 @@ def potrf(K: Array) -> tuple[Array, int]:
     if K.shape[0] < _SMALL:
         return lapack.dpotrf(K.T if K.flags.c_contiguous else K, lower=1, clean=0, overwrite_a=1)
     try:
-        return np.asarray(np.linalg.cholesky(K), np.float64), 0
+        return np.asfortranarray(np.linalg.cholesky(K)), 0  # as LAPACK's triangular solvers want it
     except np.linalg.LinAlgError:
         return K, 1
 

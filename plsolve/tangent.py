@@ -297,9 +297,7 @@ class DenseInverse(NamedTuple):
         return math.sqrt(max(u.dot(v), 0.0))
 
     def slope(self, x: Array) -> float:
-        if self.orthogonal or self.free.size or self.T.scale.size or x.size < 64:
-            return norm(self.T.adjoint(x))
-        return norm(np.tril(self.K.L).T @ x)  # K = L L^T: n^2 operations instead of n m
+        return norm(self.T.adjoint(x))
 
 
 class Tangent:

@@ -110,7 +110,7 @@ def step(problem: Problem, s: State) -> State:
         best = doubled(problem, s.w, model, best)
     w, r, length, radius = best.w, best.r, best.length, next_radius(model, best, radius)
     if best.full and not model.stays and model.H.direct and (r.size >= CHORD_ROWS or problem.differenced):
-        w, r, radius = chords(problem, model, w, r, w - s.w, radius)
+        w, r, radius = chords(problem, model, w, r, best.length / model.length, radius)
         length = T.norm(w - s.w)
     orthogonal = s.orthogonal or (model.H.dual and model.H.orthogonal)
     precise = s.precise or (problem.differenced and model.potential < 0.1 * r2)
@@ -348,21 +348,25 @@ def next_radius(model: Newton, best: Trial, radius: float) -> float:
     return 0.5 * best.length if best.gain < 0.25 else radius
 
 
-def chords(problem: Problem, model: Newton, w: Array, r: Array, s: Array, radius: float) -> tuple[Array, Array, float]:
+def chords(
+    problem: Problem, model: Newton, w: Array, r: Array, share: float, radius: float
+) -> tuple[Array, Array, float]:
     """Quasi-Newton steps -z, z = J^+ r(w) corrected by good-Broyden updates, while they shrink: one F each.
+
+    The step that led to w was share gn.
 
     The steps made are all that is kept, in the coordinates of J^+: z <- (I + s_{k+1} s_k^T / ||s_k||^2) z for each pair
     of them, and the last update, from the step that led here, only rescales z (Kelley, Iterative Methods for Linear and
     Nonlinear Equations, 1995, section 7.3).
     """
     H = model.H
-    steps = [H.coordinates(model.T.apply(s))]
+    steps = [H.coordinates(share * model.Jgn)]
     squares = [steps[0][0].dot(steps[0][1])]
     while not problem.spent and norm(r) > problem.target and squares[-1] > 0.0 and len(steps) <= CHORDS:
         u, v = H.coordinates(r)
         for k in range(len(steps) - 1):
-            share = steps[k][0].dot(v) / squares[k]
-            u, v = u + share * steps[k + 1][0], v + share * steps[k + 1][1]
+            c = steps[k][0].dot(v) / squares[k]
+            u, v = u + c * steps[k + 1][0], v + c * steps[k + 1][1]
         last, zz = squares[-1], u.dot(v)
         bend = 1.0 + steps[-1][0].dot(v) / last
         if not (zz < SHRINKS * SHRINKS * last and bend >= 0.1 and zz <= 4.0 * bend * bend * last):
