@@ -21,6 +21,8 @@ DIFFERENCES = ("2-point", "3-point", "cs")
 
 def as_float(value: Any, name: str) -> Array:
     """A float64 array (not a copy where it is one), or a TypeError that names the argument."""
+    if type(value) is np.ndarray and value.dtype == np.float64:
+        return value
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
         raise TypeError(f"`{name}` must be real numbers, but entries of it are masked.")
     try:
@@ -127,7 +129,7 @@ def is_finite(J: Any) -> bool:
     if entries.size == 0:
         return True
     with np.errstate(over="ignore", invalid="ignore"):
-        square = entries.dot(entries)  # five times faster than looking at every one
+        square = float(entries.dot(entries))  # five times faster than looking at every one
     return math.isfinite(square) or bool(np.isfinite(entries).all())
 
 

@@ -26,13 +26,14 @@ def jacobian(problem: Any, w: Array, r: Array, magnitude: Array, central: bool, 
     J = np.empty((w.size, r.size))
     relative = eps ** (1 / 3) if central else eps ** (1 / 2)  # truncation and rounding in balance
     rounding = 1e-3 * relative * magnitude
-    for j in range(w.size):
-        small = relative * (abs(w[j]) if abs(w[j]) > TINY else 1.0)
-        large = relative * max(1.0, abs(w[j]))
+    invisible = norm(rounding)
+    for j, size in enumerate(np.abs(w).tolist()):
+        small = relative * (size if size > TINY else 1.0)
+        large = relative * max(1.0, size)
         change, J[j] = column(problem, w, j, small, r, central)
         if central and not np.isfinite(J[j]).all():  # F has an end near: a step that is as short as it may be
             J[j] = column(problem, w, j, eps ** (1 / 2) * min(small / relative, 1.0), r, central)[1]
-        if large > small and (change <= rounding).all():
+        if large > small and norm(change) <= invisible and (np.abs(change) <= rounding).all():
             _, better = column(problem, w, j, large, r, central)
             if np.isfinite(better).all():
                 J[j] = better
@@ -48,9 +49,9 @@ def stepped_jacobian(problem: Any, w: Array, r: Array, steps: Array, central: bo
 
 
 def column(problem: Any, w: Array, j: int, h: float, r: Array, central: bool) -> tuple[Array, Array]:
-    """The change that the step makes in |F| (n,), and the column of differences."""
-    below = w[j] - problem.lower[j] if problem.bounded else math.inf
-    above = problem.upper[j] - w[j] if problem.bounded else math.inf
+    """The change that the step makes in F (n,), and the column of differences."""
+    below = w.item(j) - problem.lower.item(j) if problem.bounded else math.inf
+    above = problem.upper.item(j) - w.item(j) if problem.bounded else math.inf
     if max(below, above) <= 0.0:  # lower == upper: the unknown never moves
         return np.full(r.size, np.inf), np.zeros(r.size)
     side = above if h <= above or above >= below else -below
@@ -58,7 +59,7 @@ def column(problem: Any, w: Array, j: int, h: float, r: Array, central: bool) ->
         a, fa = moved(problem, w, j, h, r)
         b, fb = moved(problem, w, j, -h, r)
         if math.isfinite(norm(fa)) and math.isfinite(norm(fb)):
-            return np.abs(fa), parabola(a, fa, b, fb)
+            return fa, parabola(a, fa, b, fb)
         side = h if math.isfinite(norm(fa)) else -h  # F ends on the other side
     for room in (side, -below if side > 0.0 else above):
         step = math.copysign(min(h, abs(room) / (2.0 if central else 1.0)), room)
@@ -66,11 +67,11 @@ def column(problem: Any, w: Array, j: int, h: float, r: Array, central: bool) ->
         if not math.isfinite(norm(fa)) and a * side > 0.0 and min(above, below) > 0.0:
             continue  # F may end on this side
         if not central:
-            return np.abs(fa), chord(a, fa)
+            return fa, chord(a, fa)
         b, fb = moved(problem, w, j, 2.0 * step, r)
         if math.isfinite(norm(fb)):
-            return np.abs(fa), parabola(a, fa, b, fb)
-    return np.abs(fa), chord(a, fa)
+            return fa, parabola(a, fa, b, fb)
+    return fa, chord(a, fa)
 
 
 def parabola(a: float, fa: Array, b: float, fb: Array) -> Array:
@@ -87,13 +88,16 @@ def chord(a: float, fa: Array) -> Array:
 
 def moved(problem: Any, w: Array, j: int, h: float, r: Array) -> tuple[float, Array]:
     """The step that was really made from w_j to w_j + h, and the change in F."""
-    z = w.copy()
-    z[j] += h
+    z, old = w.copy(), w.item(j)
+    new = old + h
     if problem.bounded:
-        z[j] = min(max(z[j], problem.lower[j]), problem.upper[j])
+        new = min(max(new, problem.lower.item(j)), problem.upper.item(j))
+    z[j] = new
     f = problem.difference_residual(z)
+    if math.isfinite(norm(f)):
+        return new - old, f - r
     with np.errstate(invalid="ignore"):  # SGD differences some rows where others may be infinite
-        return z[j] - w[j], f - r
+        return new - old, f - r
 
 
 def complex_jacobian(problem: Any, w: Array, n: int) -> Array:

@@ -61,6 +61,8 @@ def magnitude(J: Array, w: Array) -> float:
     """|| |J| |w| ||: how large the terms are that cancel in F when it is linear."""
     rows = max(1, _BLOCK // J.shape[1])
     w = np.abs(w)
+    if J.shape[0] <= rows:
+        return norm(np.abs(J).dot(w))
     total = 0.0
     for start in range(0, J.shape[0], rows):
         total = math.hypot(total, norm(np.abs(J[start : start + rows]) @ w))
@@ -204,7 +206,7 @@ def ormqr(qr: Array, tau: Array, x: Array, forward: bool) -> Array:
 
 def trtrs(R: Array, x: Array, transposed: bool) -> Array:
     """R^{-1} x or R^{-T} x, R upper triangular."""
-    return lapack.dtrtrs(R, x, trans=int(transposed))[0]  # type: ignore[no-any-return]
+    return lapack.dtrtrs(R, x, 0, transposed)[0]  # type: ignore[no-any-return]
 
 
 def trcon(R: Array) -> float:

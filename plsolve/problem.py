@@ -32,6 +32,7 @@ from plsolve.stopping import JACOBIAN_NOT_FINITE, Ended, Status
 from plsolve.tangent import LinearSolver, Tangent, tangent
 
 Indices = npt.NDArray[np.int64]
+SINGLE = float(np.finfo(np.float32).eps)
 
 
 class BestAttached:
@@ -185,9 +186,10 @@ class Problem:
     def _vector(self, f: Any, size: int | None) -> Array:
         """What F returned, as float64 (n,): perhaps the user's own array, so not to be kept or written to."""
         if type(f) is np.ndarray and f.dtype is FLOAT64 and f.shape == (size,):
+            self._eps = 2 * UNIT
             return f
         value = as_float(f, "F(w)")
-        self._eps = float(np.finfo(np.float32).eps) if getattr(f, "dtype", None) == np.float32 else 2 * UNIT
+        self._eps = SINGLE if getattr(f, "dtype", None) == np.float32 else 2 * UNIT
         if value.ndim == 0:
             value = value.reshape(1)
         if value.ndim != 1 or value.size == 0:
@@ -362,16 +364,18 @@ class Problem:
 
     def _update_scale(self, J: Any) -> None:
         """x_scale='jac': the inverse of the largest norm that each column of J has had."""
-        if isinstance(J, LinearOperator):
+        if isinstance(J, np.ndarray) and J.shape[1] <= 128:
+            size = np.sqrt(np.vecdot(J.T, J.T))
+        elif isinstance(J, LinearOperator):
             raise ValueError("`x_scale='jac'` needs the entries of J; jac returned a LinearOperator.")
-        if not isinstance(J, np.ndarray):
+        elif not isinstance(J, np.ndarray):
             size = np.sqrt(np.asarray(J.multiply(J).sum(axis=0)).ravel())
         else:
-            parts = (np.einsum("ij,ij->j", B, B) for B in (J[:, c] for c in column_blocks(J)))
-            size = np.sqrt(np.einsum("ij,ij->j", J, J) if J.shape[1] <= 128 else np.concatenate(list(parts)))
+            size = np.sqrt(np.concatenate([np.einsum("ij,ij->j", B, B) for B in (J[:, c] for c in column_blocks(J))]))
         if self.scale.size == 0:
             self._largest = np.where(size == 0.0, 1.0, size)
-        self._largest = np.maximum(self._largest, size)
+        else:
+            self._largest = np.maximum(self._largest, size)
         self.scale = 1.0 / self._largest
 
     # -- measures -----------------------------------------------------------------------------------------------------
@@ -398,6 +402,11 @@ class Problem:
     def rounding_level(self, w: Array, r: Array, T: Tangent) -> float:
         """The size of ||r|| that rounding in F alone can make: 4 u (||F|| + ||y|| + || |J| |w| ||)."""
         return 4 * UNIT * (norm(r + self.y) + self.size_y + T.magnitude(w))
+
+
+def same(v: Array, w: Array) -> bool:
+    """Whether two points are equal; where they are not, the first entry mostly tells, and is quick to look at."""
+    return v is w or (v.item(0) == w.item(0) and np.array_equal(v, w))
 
 
 def _called(F: Callable[..., Any], args: tuple[Any, ...], keywords: dict[str, Any], w: Array) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from plsolve.linalg import Array, norm
+from plsolve.linalg import UNIT, Array, norm
 from plsolve.problem import Problem
 from plsolve.stopping import Status
 from plsolve.tangent import Tangent
@@ -32,7 +32,10 @@ def at_rounding_level(problem: Problem, w: Array, r: Array, T: Tangent) -> bool:
 
     A wrong or overflowing J must not make a success: along one direction of size |w| it has to agree with F.
     """
-    if not norm(r) <= problem.rounding_level(w, r, T) < math.inf:
+    size = norm(r)
+    if size > 8.0 * UNIT * (2.0 * problem.size_y + T.frobenius() * norm(w)):
+        return False  # the quick way
+    if not size <= problem.rounding_level(w, r, T) < math.inf:
         return False
     v = PROBE * w
     v[::2] *= -1.0

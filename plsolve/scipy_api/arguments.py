@@ -91,7 +91,7 @@ class JacobianCall:
 
     def __call__(self, w: Array) -> Any:
         J = self.jac(w, *self.args, **self.kwargs)
-        if not (issparse(J) or hasattr(J, "matvec")):
+        if not (type(J) is np.ndarray and J.ndim == 2) and not (issparse(J) or hasattr(J, "matvec")):
             J = np.atleast_2d(np.asarray(J))
         if self.first:
             self.first = False

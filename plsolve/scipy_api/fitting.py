@@ -55,15 +55,27 @@ class Tolerances(NamedTuple):
 
     def settled(self, before: loop.State, after: loop.State) -> int:
         """scipy's status 2, 3 or 4 if the step was small enough, else RUNNING."""
-        converging = getattr(before, "full", False) and getattr(after, "full", False) and after.step < before.step
+        if after.nit == before.nit:
+            return RUNNING
+        converging = (
+            after.step < before.step
+            and getattr(before, "full", False)
+            and getattr(after, "full", False)
+            and getattr(after, "precise", False)
+        )
         shrinks = after.step / before.step if converging else 1.0
         left = min(shrinks / (1.0 - shrinks), 1.0) if shrinks < 1.0 else 1.0  # of the step: how far it is still to go
-        fall = left * left * float((before.r - after.r).dot(before.r + after.r))
-        flat = self.ftol > 0.0 and abs(fall) <= NEAR * self.ftol**2 * float(after.r.dot(after.r))
+        loss = float(after.r.dot(after.r))
+        flat = False
+        enough = NEAR * self.ftol**2 * loss
+        if left * left * abs(float(before.r.dot(before.r)) - loss) <= 2.0 * enough + 1e-12 * loss:  # a quick look first
+            fall = left * left * float((before.r - after.r).dot(before.r + after.r))
+            flat = self.ftol > 0.0 and abs(fall) <= enough
         change, size, share = after.w - before.w, norm(after.w), NEAR * self.xtol
         still = self.xtol > 0.0 and left * norm(change) <= 2.0 * share * size
-        still = still and bool((left * np.abs(change) <= share * (np.abs(after.w) + self.xtol * size)).all())
-        if after.nit == before.nit or not (flat or still):
+        if still:
+            still = bool((left * np.abs(change) <= share * (np.abs(after.w) + self.xtol * size)).all())
+        if not (flat or still):
             return RUNNING
         return 4 if flat and still else 2 if flat else 3
 

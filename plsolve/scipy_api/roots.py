@@ -125,7 +125,7 @@ def transposed(jac: Callable[..., Any], x: Any, *args: Any) -> Any:
 
 def settled(xtol: float, before: loop.State, after: loop.State) -> int:
     """RESIDUAL where a step that still took most of the residual away changed x by less than xtol of it."""
-    small = norm(after.w - before.w) <= xtol * norm(after.w) and norm(after.r) <= 0.1 * norm(before.r)
+    small = norm(after.w - before.w) <= xtol * norm(after.w) and norm(after.r) <= 0.01 * norm(before.r)
     return int(Status.RESIDUAL) if small else RUNNING
 
 
