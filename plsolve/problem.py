@@ -404,11 +404,6 @@ class Problem:
         return 4 * UNIT * (norm(r + self.y) + self.size_y + T.magnitude(w))
 
 
-def same(v: Array, w: Array) -> bool:
-    """Whether two points are equal; where they are not, the first entry mostly tells, and is quick to look at."""
-    return v is w or (v.item(0) == w.item(0) and np.array_equal(v, w))
-
-
 def _called(F: Callable[..., Any], args: tuple[Any, ...], keywords: dict[str, Any], w: Array) -> Any:
     return F(w, *args, **keywords)
 
