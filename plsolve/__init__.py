@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from plsolve.batch import BatchResult, solve_batch
     from plsolve.certificate import certify
     from plsolve.kernel import TangentKernel, tangent_kernel
     from plsolve.result import Result
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 # Where each name lives: it is imported when first asked for, so that nobody waits for what he does not use.
 _ROOMS = {
+    "BatchResult": "plsolve.batch",
     "Certificate": "plsolve.theory.certificates",
     "Result": "plsolve.result",
     "Status": "plsolve.stopping",
@@ -23,10 +25,12 @@ _ROOMS = {
     "least_squares": "plsolve.scipy_api",
     "root": "plsolve.scipy_api",
     "solve": "plsolve.solver",
+    "solve_batch": "plsolve.batch",
     "tangent_kernel": "plsolve.kernel",
 }
 
 __all__ = [
+    "BatchResult",
     "Certificate",
     "Result",
     "Status",
@@ -36,6 +40,7 @@ __all__ = [
     "least_squares",
     "root",
     "solve",
+    "solve_batch",
     "tangent_kernel",
 ]
 
@@ -44,6 +49,8 @@ def __getattr__(name: str) -> Any:
     if name in _ROOMS:
         value = globals()[name] = getattr(import_module(_ROOMS[name]), name)
         return value
+    if name == "jit":  # a module, which loads numba
+        return import_module("plsolve.jit")
     raise AttributeError(f"module 'plsolve' has no attribute {name!r}")
 
 

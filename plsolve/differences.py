@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from plsolve.linalg import Array, norm
+from plsolve.linalg import Array, no_columns, norm, number, numbers, set_column
 
 _EPS = float(np.finfo(np.float64).eps)
 COMPLEX = 1e-30  # relative step: it has no rounding to balance
@@ -19,25 +19,26 @@ TINY = 1e-290  # smaller numbers are no measure of a step
 
 
 def jacobian(problem: Any, w: Array, r: Array, magnitude: Array, central: bool, eps: float = _EPS) -> Array:
-    """DF(w) (n, m), Fortran ordered, by ``problem.difference_residual`` inside the box only.
+    """DF(w) (n, m) by ``problem.difference_residual`` inside the box only.
 
     r is the residual at w; magnitude (n,) is the size of the numbers that rounding in F goes by, eps its precision.
     """
-    J = np.empty((w.size, r.size))
+    J = no_columns(r.size, w.size)
     relative = eps ** (1 / 3) if central else eps ** (1 / 2)  # truncation and rounding in balance
     rounding = 1e-3 * relative * magnitude
     invisible = norm(rounding)
-    for j, size in enumerate(np.abs(w).tolist()):
+    for j, size in enumerate(numbers(np.abs(w))):
         small = relative * (size if size > TINY else 1.0)
         large = relative * max(1.0, size)
-        change, J[j] = column(problem, w, j, small, r, central)
-        if central and not np.isfinite(J[j]).all():  # F has an end near: a step that is as short as it may be
-            J[j] = column(problem, w, j, eps ** (1 / 2) * min(small / relative, 1.0), r, central)[1]
+        change, differences = column(problem, w, j, small, r, central)
+        if central and not np.isfinite(differences).all():  # F has an end near: a step that is as short as it may be
+            _, differences = column(problem, w, j, eps ** (1 / 2) * min(small / relative, 1.0), r, central)
         if large > small and norm(change) <= invisible and (np.abs(change) <= rounding).all():
             _, better = column(problem, w, j, large, r, central)
             if np.isfinite(better).all():
-                J[j] = better
-    return J.T
+                differences = better
+        set_column(J, j, differences)
+    return J
 
 
 def stepped_jacobian(problem: Any, w: Array, r: Array, steps: Array, central: bool) -> Array:
@@ -50,8 +51,8 @@ def stepped_jacobian(problem: Any, w: Array, r: Array, steps: Array, central: bo
 
 def column(problem: Any, w: Array, j: int, h: float, r: Array, central: bool) -> tuple[Array, Array]:
     """The change that the step makes in F (n,), and the column of differences."""
-    below = w.item(j) - problem.lower.item(j) if problem.bounded else math.inf
-    above = problem.upper.item(j) - w.item(j) if problem.bounded else math.inf
+    below = number(w, j) - number(problem.lower, j) if problem.bounded else math.inf
+    above = number(problem.upper, j) - number(w, j) if problem.bounded else math.inf
     if max(below, above) <= 0.0:  # lower == upper: the unknown never moves
         return np.full(r.size, np.inf), np.zeros(r.size)
     side = above if h <= above or above >= below else -below
@@ -88,16 +89,21 @@ def chord(a: float, fa: Array) -> Array:
 
 def moved(problem: Any, w: Array, j: int, h: float, r: Array) -> tuple[float, Array]:
     """The step that was really made from w_j to w_j + h, and the change in F."""
-    z, old = w.copy(), w.item(j)
+    z, old = w.copy(), number(w, j)
     new = old + h
     if problem.bounded:
-        new = min(max(new, problem.lower.item(j)), problem.upper.item(j))
+        new = min(max(new, number(problem.lower, j)), number(problem.upper, j))
     z[j] = new
     f = problem.difference_residual(z)
+    return new - old, difference(f, r)
+
+
+def difference(f: Array, r: Array) -> Array:
+    """f - r: SGD differences some rows where others may be infinite."""
     if math.isfinite(norm(f)):
-        return new - old, f - r
-    with np.errstate(invalid="ignore"):  # SGD differences some rows where others may be infinite
-        return new - old, f - r
+        return f - r
+    with np.errstate(invalid="ignore"):
+        return f - r
 
 
 def complex_jacobian(problem: Any, w: Array, n: int) -> Array:

@@ -94,6 +94,43 @@ def lanczos(apply: Callable[[Array], Array], start: Array, steps: int) -> tuple[
     return np.asarray(values, np.float64), np.square(size * np.asarray(vectors[0], np.float64))
 
 
+def where(condition: Mask, x: Array, y: Array) -> Array:
+    """x where the condition holds, else y."""
+    return np.where(condition, x, y)
+
+
+def largest_first(x: Array) -> npt.NDArray[np.int64]:
+    """The indices of x, its largest entry first, equal ones in their order."""
+    return np.argsort(-x, kind="stable")
+
+
+def numbers(x: Array) -> list[float]:
+    """The entries of x."""
+    return x.tolist()  # type: ignore[no-any-return]
+
+
+def number(x: Array, i: int) -> float:
+    """x[i]."""
+    return x.item(i)
+
+
+def no_columns(n: int, m: int) -> Array:
+    """An array (n, m) whose columns are to be set."""
+    return np.empty((m, n)).T
+
+
+def set_column(J: Array, j: int, column: Array) -> None:
+    """J[:, j] = column."""
+    J[:, j] = column
+
+
+def extended(x: Array, size: int) -> Array:
+    """x followed by zeros."""
+    longer = np.zeros(size)
+    longer[: x.size] = x
+    return longer
+
+
 class Cholesky(NamedTuple):
     """K = L L^T; ``sound`` tells whether K still had the digits."""
 
@@ -143,9 +180,7 @@ class Orthogonal(NamedTuple):
 
     def lift(self, u: Array) -> Array:
         """(A^T)^+ x from u, the whitened x."""
-        z = np.zeros(self.qr.shape[0])
-        z[: self.R.shape[0]] = u
-        return ormqr(self.qr, self.tau, z, True)
+        return ormqr(self.qr, self.tau, extended(u, self.qr.shape[0]), True)
 
 
 def orthogonal(A: Array) -> Orthogonal:
@@ -153,14 +188,15 @@ def orthogonal(A: Array) -> Orthogonal:
     rows, k = A.shape
     qr, tau = geqrf(A)
     if k == 0:  # no unknown is free: LAPACK refuses empty arrays
-        return Orthogonal(qr, tau, qr[:0], True, qr[:0], tau, qr[:0])
-    R = np.asfortranarray(np.triu(qr[:k]))
+        none = np.empty((0, 0)).T
+        return Orthogonal(qr, tau, none, True, none, tau, none)
+    R = upper_triangle(qr)
     threshold = 2 * UNIT * rows
     if trcon(R) > threshold or not np.isfinite(R).all():
         return Orthogonal(qr, tau, R, False, R, tau, R)
     U, s, Vt = gesdd(R)
     kept = s > threshold * s[0]
-    return Orthogonal(qr, tau, R, True, U, kept / np.where(kept, s, 1.0), Vt)
+    return Orthogonal(qr, tau, R, True, U, kept / np.maximum(s, 1e-300), Vt)
 
 
 # -- LAPACK and what else is not written alike in both modes; `plsolve.compiled.lapack` has each of them once more -----
@@ -194,6 +230,11 @@ def geqrf(A: Array) -> tuple[Array, Array]:
         return qr, tau
     h, tau = np.linalg.qr(A, mode="raw")
     return h.T, tau
+
+
+def upper_triangle(qr: Array) -> Array:
+    """R from the Householder factorisation, Fortran ordered."""
+    return np.asfortranarray(np.triu(qr[: qr.shape[1]]))
 
 
 def ormqr(qr: Array, tau: Array, x: Array, forward: bool) -> Array:

@@ -1,13 +1,21 @@
-"""The only while-loop: step, check, observe."""
+"""The only while-loop: step, check, note. `advance` runs it, interpreted or compiled, in chunks that `run` asks for."""
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 from plsolve.linalg import HUGE, Array, norm
 from plsolve.problem import BestAttached, Problem
 from plsolve.stopping import OUT_OF_RANGE, RUNNING, Ended, Status
+
+#: What `advance` returns when the chunk is over, but not the run; when a step failed.
+CHUNK, FAILURE = -101, -102
+
+ROW = 5  # of the log in compiled code: nit, loss, length of the step, PL ratio, bend
+STALLED, DISTANCE, MAX_ITER = int(Status.STALLED), int(Status.DISTANCE), int(Status.MAX_ITER)
 
 
 class State(Protocol):
@@ -44,46 +52,123 @@ class Start(NamedTuple):
     bend: float = 0.0
 
 
+class Native(Protocol):
+    """A run in compiled code: the best state, and the status."""
+
+    def __call__(self, s: Any, best: Any, stop: int, enough: float, max_iter: int) -> tuple[Any, int]: ...
+
+
+def residual_norm(problem: Problem, s: State) -> float:
+    return norm(s.r)
+
+
+def distance(problem: Problem, s: State) -> float:
+    return norm(s.w - problem.w0)
+
+
+def clock() -> float:
+    return time.monotonic()
+
+
+def note(log: Any, row: int, s: Any) -> int:
+    """Tell the observer of the state: a status that ends the run, or RUNNING. Compiled, the log is an array."""
+    return log(s)  # type: ignore[no-any-return]
+
+
+def room(log: Any) -> int:
+    """How many states the log takes."""
+    return sys.maxsize
+
+
+def advance(
+    problem: Problem,
+    step: Callable[[Problem, Any], Any],
+    measure: Callable[[Problem, Any], float],
+    s: Any,
+    best: Any,
+    stop: int,
+    enough: float,
+    max_iter: int,
+    until: float,
+    log: Any,
+) -> tuple[Any, Any, int, int]:
+    """Steps until the run ends, the log is full, or the clock says until.
+
+    Returns the last state, the best one by its measure, the status and the number of states in the log. stop: what the
+    observer made of s.
+    """
+    least, rows, full = measure(problem, best), 0, room(log)
+    while rows < full:
+        latest = False
+        if s.checked:
+            size = measure(problem, s)
+            if size <= least:
+                latest, best, least = True, s, size
+        if least <= enough:
+            return s, best, RUNNING, rows
+        if s.status != RUNNING:  # a verdict on s says nothing of a better point
+            return s, best, s.status if latest else STALLED, rows
+        if stop != RUNNING:
+            return s, s if stop == DISTANCE else best, stop, rows
+        if s.nit >= max_iter or problem.spent:
+            return s, best, MAX_ITER, rows
+        if clock() >= until:
+            break
+        new = step(problem, s)
+        if problem.failed:
+            return s, best, FAILURE, rows
+        s = new
+        stop = note(log, rows, s) if s.checked else stop
+        rows += s.checked
+    return s, best, CHUNK, rows
+
+
 def run(
     problem: Problem,
     init: Callable[[Problem], Any],
     step: Callable[[Problem, Any], Any],
     observe: Callable[[State], int],
-    measure: Callable[[State], float],
+    measure: Callable[[Problem, Any], float],
     enough: float,
     max_iter: int,
+    native: Native | None = None,
 ) -> tuple[State, int]:
     """The best state seen, by its measure, and the status: RUNNING when that is at most ``enough``.
 
     observe is called with every state whose residual is known; a status other than RUNNING stops the run. Whatever is
-    raised on the way carries the best point that F was evaluated at as ``best``.
+    raised on the way carries the best point that F was evaluated at as ``best``. native runs it in compiled code.
     """
     best: State = Start(problem.w0, problem.r0)
     with BestAttached(problem):
         try:
             s = best = init(problem)
-            least = measure(s)
             stop = observe(s)
-            while True:
-                latest = s.checked and (value := measure(s)) <= least
-                if latest:
-                    best, least = s, value
-                if least <= enough:
-                    return best, RUNNING
-                if s.status != RUNNING:  # a verdict on s says nothing of a better point
-                    return best, s.status if latest else Status.STALLED
-                if stop != RUNNING:
-                    return (s if stop == Status.DISTANCE else best), stop
-                over = s.nit >= max_iter or problem.spent
-                if over or problem.late():
-                    return best, Status.MAX_ITER if over else Status.MAX_TIME
-                s = step(problem, s)
-                if s.checked:
-                    stop = observe(s)
+            if native is None:
+                attempt = kept(step)
+                limits = (enough, max_iter, problem.deadline)
+                _, best, status, _ = advance(problem, attempt, measure, s, best, stop, *limits, observe)
+            else:
+                best, status = native(s, best, stop, enough, max_iter)
+            if status == FAILURE:
+                problem.repeat()
+            return best, Status.MAX_TIME if status == CHUNK else status
         except Ended as end:
             problem.note = str(end)
             observe(best)
             return best, end.status
+
+
+def kept(step: Callable[[Problem, Any], Any]) -> Callable[[Problem, Any], Any]:
+    """The step, that keeps what ends the run for later."""
+
+    def attempt(problem: Problem, s: Any) -> Any:
+        try:
+            return step(problem, s)
+        except Ended as end:
+            problem.ended, problem.failed = end, True
+            return s
+
+    return attempt
 
 
 def out_of_range(*_: Any) -> Any:

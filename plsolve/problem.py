@@ -26,7 +26,7 @@ from plsolve.checks import (
     refuse_jacobian,
     takes_rows,
 )
-from plsolve.linalg import FLOAT64, UNIT, Array, column_blocks, norm
+from plsolve.linalg import FLOAT64, UNIT, Array, column_blocks, norm, where
 from plsolve.losses import Loss, scaled_rows
 from plsolve.stopping import JACOBIAN_NOT_FINITE, Ended, Status
 from plsolve.tangent import LinearSolver, Tangent, tangent
@@ -133,11 +133,14 @@ class Problem:
         self._rng = rng
         self.linear_solver = LinearSolver()
         self._pair: tuple[Array, Any] | None = None
+        self.precision = 2 * UNIT  # of what F returns
         self._full_F, self._full_jac, self._rows_F, self._rows_jac = self._rows_protocol(y is None)
         self.nfev += 1
         self.best = self.w0
         self.deadline = math.inf
         self.note = ""  # why the run ended, where the status does not say it
+        self.failed = False  # the last step ended the run; compiled code cannot raise exceptions
+        self.ended: Ended | None = None  # what it raised
         with BestAttached(self):
             f0 = self._call(self.w0)
         if y is None:
@@ -148,7 +151,7 @@ class Problem:
         self.n = f0.size
         self.r0 = self._transformed(self.w0, f0 - self.y)
         self.size_y = norm(self.y)
-        self._least = norm(self.r0)
+        self.least = norm(self.r0)
         self.target = tol * max(self.size_y, norm(f0))
 
     def _as_scale(self, x_scale: Any) -> Array:
@@ -186,10 +189,10 @@ class Problem:
     def _vector(self, f: Any, size: int | None) -> Array:
         """What F returned, as float64 (n,): perhaps the user's own array, so not to be kept or written to."""
         if type(f) is np.ndarray and f.dtype is FLOAT64 and f.shape == (size,):
-            self._eps = 2 * UNIT
+            self.precision = 2 * UNIT
             return f
         value = as_float(f, "F(w)")
-        self._eps = SINGLE if getattr(f, "dtype", None) == np.float32 else 2 * UNIT
+        self.precision = SINGLE if getattr(f, "dtype", None) == np.float32 else 2 * UNIT
         if value.ndim == 0:
             value = value.reshape(1)
         if value.ndim != 1 or value.size == 0:
@@ -214,8 +217,8 @@ class Problem:
         self.nfev += 1
         r = self._transformed(w, self._call(w, self.n) - self.y)
         size = norm(r)
-        if size < self._least:
-            self.best, self._least = w, size
+        if size < self.least:
+            self.best, self.least = w, size
         return r
 
     def late(self) -> bool:
@@ -291,6 +294,13 @@ class Problem:
         """The point of the last linearisation where that equals w, so that it need not be made again."""
         return self._last[0] if self._last is not None and np.array_equal(self._last[0], w) else w
 
+    def known(self, w: Array) -> Array | None:
+        """J at w, in C order, where the last linearisation was there, and differences not central ones."""
+        last = self._last
+        if last is None or last[0] is not w or (last[1] and self.differenced) or not isinstance(last[2].J, np.ndarray):
+            return None
+        return np.ascontiguousarray(last[2].J)
+
     def linearise_rows(self, w: Array, rows: Indices) -> Tangent:
         """The tangent of some equations."""
         self.njev += 1
@@ -309,6 +319,29 @@ class Problem:
     def differenced(self) -> bool:
         """Whether jac comes from differences that can still be refined or that never are exact."""
         return not (callable(self._jac) or self._jac is True)
+
+    def functions(self) -> tuple[Any, Any, tuple[Any, ...], bool, bool, set[str]]:
+        """F, jac, args, whether F and jac take `rows`, and which of them must be given all of them."""
+        required = {name for name, full in (("F", self._full_F), ("jac", self._full_jac)) if full}
+        return self._F, self._jac, self._args, self._rows_F, self._rows_jac, required
+
+    def column_norms(self) -> tuple[Array, Array]:
+        """The scale, and where it comes from J the largest norms of its columns so far (0: none), else empty."""
+        if not self._jac_scale:
+            return self.scale, np.zeros(0)
+        return (self.scale, self._largest) if self.scale.size else (np.ones(self.m), np.zeros(self.m))
+
+    @property
+    def single(self) -> bool:
+        """Whether F returns float32."""
+        return self.precision > 2 * UNIT
+
+    @property
+    def of_numba(self) -> bool:
+        """Whether F and jac are numba functions, or F is and jac is to be differenced."""
+        if not type(self._F).__module__.startswith("numba."):
+            return False
+        return not callable(self._jac) or type(self._jac).__module__.startswith("numba.")
 
     @property
     def has_rows(self) -> bool:
@@ -334,7 +367,7 @@ class Problem:
         if self._diff_step is not None:
             steps = np.broadcast_to(self._diff_step * np.where(w == 0.0, 1.0, np.abs(w)), w.shape)
             return differences.stepped_jacobian(source, w, r, steps, central)
-        return differences.jacobian(source, w, r, np.abs(r) + np.abs(self.y), central, self._eps)
+        return differences.jacobian(source, w, r, np.abs(r) + np.abs(self.y), central, self.precision)
 
     def difference_residual(self, w: Array) -> Array:
         """F - y at a point of a difference scheme."""
@@ -380,9 +413,11 @@ class Problem:
 
     # -- measures -----------------------------------------------------------------------------------------------------
 
-    def distance(self, s: Any) -> float:
-        """||w - w0|| of a state."""
-        return norm(s.w - self.w0)
+    def repeat(self) -> None:
+        """Raise what ended the run; after compiled code by calling once more what failed."""
+        assert self.ended is not None
+        ended, self.ended, self.failed = self.ended, None, False
+        raise ended
 
     def project(self, w: Array) -> Array:
         """The point of the box nearest to w."""
@@ -392,8 +427,8 @@ class Problem:
         """w + p in the box, exactly on a bound where p was made to lead there."""
         if not self.bounded:
             return w + p
-        t = np.where(p == self.lower - w, self.lower, self.project(w + p))
-        return np.where(p == self.upper - w, self.upper, t)
+        t = where(p == self.lower - w, self.lower, self.project(w + p))
+        return where(p == self.upper - w, self.upper, t)
 
     def magnitudes(self, r: Array) -> Array:
         """|F(w)| + |y| (n,), where r is the residual: the numbers that rounding in r goes by."""

@@ -52,7 +52,19 @@ class Nearness(Protocol):
 
 
 class Record:
-    """Observes a run: keeps the history and calls the user's callback."""
+    """Observes a run: keeps the history and calls the user's callback.
+
+    Attributes
+    ----------
+    every : bool
+        Whether it wants to see every state as it comes.
+    nit : list of int
+        Iteration numbers.
+    path : list of points
+        The first and the last of them, w and r each.
+    bend : float
+        The largest that a state told.
+    """
 
     def __init__(
         self,
@@ -66,6 +78,7 @@ class Record:
         self._callback, self._problem = callback, problem
         self._whole = callback is not None and "intermediate_result" in inspect.signature(callback).parameters
         self._near, self._enough = near, 0.5 * enough * enough
+        self.every = callback is not None or near is not None
         self.nit: list[int] = []
         self._loss: list[float] = []
         self._step: list[float] = []
@@ -103,6 +116,25 @@ class Record:
                 self._callback(s.w.copy())
         except StopIteration:
             return Status.CALLBACK
+        return RUNNING
+
+    def extend(self, s: State, log: Array) -> int:
+        """The same for many states at once, s the last of them, and maybe unchecked; log: see `loop.ROW`."""
+        if self.every:
+            return self(s) if s.checked else RUNNING
+        for nit, loss, step, pl, bend in log.tolist():
+            if pl >= 0.0:
+                self._pl[-1] = pl
+            self.bend = max(self.bend, bend)
+            if nit != self.nit[-1]:
+                self.nit.append(int(nit))
+                self._loss.append(loss)
+                self._step.append(step)
+                self._pl.append(math.nan)
+        if s.checked:
+            if len(self.path) > _KEPT:
+                del self.path[1]
+            self.path.append((s.w, s.r))
         return RUNNING
 
     def _learn(self, s: State) -> None:

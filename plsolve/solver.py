@@ -38,6 +38,7 @@ def solve(
     certify: bool = True,
     callback: Callable[..., Any] | None = None,
     rng: Any = None,
+    compiled: bool | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Result:
     r"""Solve F(w) = y, with more unknowns than equations or not.
@@ -85,6 +86,9 @@ def solve(
         at the present pace) or ``callback(w)``, after every iteration (SGD: every epoch); StopIteration stops.
     rng : int, numpy.random.Generator, ..., optional
         Seeds SGD's batches.
+    compiled : bool, optional
+        Whether the whole run is compiled code, for F and jac that are numba functions (jac may be None). None: where
+        that is possible. True: or say why it is not.
     options : dict, optional
         'gauss-newton': ``nearest`` (bool: the solution nearest to w0), ``linear_solver`` ('auto', 'cholesky', 'qr' or
         'cg': by which J^+ is applied). 'gd': ``step_size`` ('theorem', 'polyak', 'cauchy' or a number), ``momentum``
@@ -148,7 +152,9 @@ def solve(
         reason, init, step, limit = "none: F is out of range.", loop.out_of_range, loop.out_of_range, 0
     problem.deadline = deadline
     limit = limit if max_iter is None else max_iter
-    s, status = loop.run(problem, partial(init, limit), step, record, residual_norm, enough, limit)
+    native = engine(problem, compiled, step)
+    native_run = None if native is None else native.run(step, record)
+    s, status = loop.run(problem, partial(init, limit), step, record, loop.residual_norm, enough, limit, native_run)
     if status == RUNNING:
         status = Status.RESIDUAL if norm(s.r) <= problem.target else Status.EPSILON
     status, left, message = Status(status), 0.0 if status > 0 else math.nan, MESSAGES[Status(status)]
@@ -156,7 +162,8 @@ def solve(
         message = AT_ROUNDING_LEVEL
     if status > 0 and options.get("nearest"):
         start = partial(nearest.init, w=s.w, r=s.r, nit=s.nit)
-        s, ended = loop.run(problem, start, nearest.step, record, problem.distance, -1.0, limit)
+        native_run = None if native is None else native.run(nearest.step, record)
+        s, ended = loop.run(problem, start, nearest.step, record, loop.distance, -1.0, limit, native_run)
         if ended != Status.RESIDUAL:
             message += f" The solution nearest to w0 was not reached ({Status(ended).name}): x is the nearest found."
     message += problem.note
@@ -178,6 +185,7 @@ def solve(
             "nfev_jac": problem.nfev_jac,
             "method": method,
             "method_reason": reason,
+            "compiled": native is not None,
             "forecast": left,
             "history": record.history(),
         },
@@ -189,8 +197,20 @@ def solve(
     return result
 
 
-def residual_norm(s: loop.State) -> float:
-    return norm(s.r)
+def engine(problem: Problem, wanted: bool | None, step: Any) -> Any:
+    """What runs this problem compiled; None: it is to be interpreted."""
+    if wanted not in (None, True, False):
+        raise TypeError(f"`compiled` must be None, True or False, got {wanted!r}.")
+    if wanted is False or step is loop.out_of_range or (wanted is None and not problem.of_numba):
+        return None
+    from plsolve import compiled  # numba is imported when it is needed first
+
+    try:
+        return compiled.Engine(problem, step)
+    except compiled.NotCompilableError as error:
+        if wanted:
+            raise TypeError(f"`compiled=True` is not possible: {error}") from None
+        return None
 
 
 def forecast_message(left: float, kappa: float) -> str:

@@ -18,6 +18,11 @@ class Ended(Exception):  # noqa: N818 - it is no error
 RUNNING = -100
 
 
+#: What stands for a status where nothing is raised, in batches and in the user's compiled code: F or jac raised an
+#: exception, or were not finite at the start.
+FAILED = -5
+
+
 class Status(IntEnum):
     """How a run ended; positive exactly when the system counts as solved."""
 

@@ -318,7 +318,7 @@ def within_bounds(problem: Problem, model: Newton, w: Array, r: Array, p: Array,
         H = T.inverse(free, model.H.orthogonal)
         if not H.sound:
             H = T.inverse(free, True)
-        held = np.where(free, 0.0, p)
+        held = only(~free, p)
         rest = -H.solve(r + T.apply(held))
         length = T.norm(rest)
         p = held + (rest if length <= radius else (radius / length) * rest)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from plsolve.linalg import HUGE, Array, norm
+from plsolve.linalg import HUGE, Array, largest_first, norm, where
 from plsolve.methods.ending import at_rounding_level, verdict
 from plsolve.problem import Indices, Problem
 from plsolve.stopping import RUNNING, Status
@@ -122,8 +122,7 @@ def drawn(problem: Problem, s: State) -> Indices:
         return (s.nit * batch + np.arange(batch, dtype=np.int64)) % n
     size = np.abs(s.r if s.checked and s.ahead is s.w else problem.residual(s.ahead))
     if s.plan.rows == MAX:
-        order: Indices = np.argsort(-size / np.where(s.weights > 0.0, s.weights, np.inf), kind="mergesort")
-        return order[:batch]
+        return largest_first(size / where(s.weights > 0.0, s.weights, np.full(n, np.inf)))[:batch]
     share = np.cumsum((size / max(size.max(), 1e-300)) ** 2)
     picked: Indices = np.searchsorted(share, share[-1] * problem.rng.random(batch), side="right")
     return np.minimum(picked, n - 1)

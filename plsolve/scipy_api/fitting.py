@@ -23,7 +23,6 @@ from plsolve.problem import BestAttached, Problem
 from plsolve.record import Record
 from plsolve.result import Evidence, Result
 from plsolve.scipy_api import arguments as check
-from plsolve.solver import residual_norm
 from plsolve.stopping import RUNNING, Ended, Status
 from plsolve.tangent import Tangent, tangent
 
@@ -234,7 +233,7 @@ def minimise(
     limit = sys.maxsize if name == "gauss-newton" else limit
     record = Record(callback, problem)
     observe = Settled(Progress(problem, record) if verbose == 2 else record, tolerances.settled)
-    state, ended = loop.run(problem, partial(init, limit), step, observe, residual_norm, problem.target, limit)
+    state, ended = loop.run(problem, partial(init, limit), step, observe, loop.residual_norm, problem.target, limit)
     return ended, state, record
 
 
@@ -288,7 +287,7 @@ def nearest_to_start(res: Result) -> Result:
         return res
     problem.target = level
     start = partial(nearest.init, w=res.x, r=res.fun, nit=res.nit)
-    s, _ = loop.run(problem, start, nearest.step, lambda s: RUNNING, problem.distance, -1.0, res.nit + 1000)
+    s, _ = loop.run(problem, start, nearest.step, lambda s: RUNNING, loop.distance, -1.0, res.nit + 1000)
     res.pop("kernel", None)
     T = problem.linearise(s.w, s.r, True)
     g = T.adjoint(s.r)

@@ -19,7 +19,6 @@ from plsolve.problem import BestAttached, Problem
 from plsolve.record import Record
 from plsolve.result import Evidence, Result
 from plsolve.scipy_api.fitting import Settled, tangent_at
-from plsolve.solver import residual_norm
 from plsolve.stopping import MESSAGES, RUNNING, Status
 
 METHODS = ("hybr", "lm", "gauss-newton")
@@ -113,7 +112,7 @@ def root(
     with BestAttached(problem):
         init, step, _ = least_squares_method(problem)
     s, ended = loop.run(
-        *(problem, partial(init, 0), step, Settled(record, partial(settled, settings["xtol"])), residual_norm),
+        *(problem, partial(init, 0), step, Settled(record, partial(settled, settings["xtol"])), loop.residual_norm),
         *(0.0, sys.maxsize),
     )
     return package(problem, s, int(Status.RESIDUAL) if ended == RUNNING else ended, name, limit, record)

@@ -1,0 +1,296 @@
+"""`solve_batch`: many systems of one shape, on all cores."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import nullcontext
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from plsolve.checks import as_float, check_limits, generator
+from plsolve.linalg import Array
+from plsolve.methods import gauss_newton, tall
+from plsolve.problem import Problem
+from plsolve.solver import engine, solve
+from plsolve.stopping import FAILED
+
+Indices = npt.NDArray[np.int64]
+
+
+class BatchResult(NamedTuple):
+    """What `solve_batch` returns, one row a system.
+
+    Attributes
+    ----------
+    x : ndarray (k, m)
+        The best points seen.
+    fun : ndarray (k, n)
+        F(x) - y.
+    status : ndarray (k,)
+        A `Status` each, or FAILED (-5) where F or jac raised an exception or were not finite at the start.
+    nit : ndarray (k,)
+        Iterations, of the last start where there were several.
+    success : ndarray (k,)
+        Whether the status is positive.
+    """
+
+    x: Array
+    fun: Array
+    status: Indices
+    nit: Indices
+    success: npt.NDArray[np.bool_]
+
+
+def solve_batch(
+    F: Callable[..., Any],
+    jac: Any,
+    W0: Any,
+    Y: Any = None,
+    *,
+    args: Any = (),
+    each: tuple[Any, ...] = (),
+    bounds: Any = None,
+    x_scale: Any = 1.0,
+    tol: float = 1e-10,
+    eps: float = 0.0,
+    max_iter: int | None = None,
+    restarts: int = 0,
+    rng: Any = None,
+    threads: int | None = None,
+    progress: bool = False,
+    compiled: bool | None = None,
+) -> BatchResult:
+    """Solve F(w, *args, *each[i]) = Y[i] for many i by Gauss-Newton, each from its own start W0[i].
+
+    With numba functions the systems run compiled on all cores; others are solved one after the other. The results do
+    not depend on the number of threads.
+
+    Parameters
+    ----------
+    F, jac : callable
+        As for `solve`. jac may be None.
+    W0 : array_like (k, m) or (m,)
+        The starts, or one for all.
+    Y : array_like (k, n) or (n,), optional
+        The targets, or one for all; zeros by default.
+    args : tuple
+        Arguments of F and jac that all systems share.
+    each : tuple of array_like (k, ...)
+        Further arguments, of which system i gets ``a[i]``; they come after args.
+    bounds, x_scale, tol, eps, max_iter
+        As for `solve`, the same for all systems.
+    restarts : int
+        How many more starts a system gets that is not solved: uniform between finite bounds, else normal around its
+        W0. The solved or else the best end counts.
+    rng : int, numpy.random.Generator, ..., optional
+        Seeds the restarts.
+    threads : int, optional
+        How many; by default one for each core that this process may use.
+    progress : bool
+        Show a bar (needs tqdm).
+    compiled : bool, optional
+        As for `solve`.
+
+    Returns
+    -------
+    BatchResult
+        ``x``, ``fun``, ``status``, ``nit``, ``success``, one row a system. One that fails does not stop the others.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from plsolve import solve_batch
+    >>> roots = solve_batch(lambda w: w**2, None, [1.0], [[1.0], [4.0], [9.0]])
+    >>> roots.x.ravel().round(6).tolist(), roots.success.all()
+    ([1.0, 2.0, 3.0], np.True_)
+    """
+    W0, Y, each, k = shapes(W0, Y, each)
+    check_limits(tol, 0.0, eps, max_iter, None)
+    counts: tuple[tuple[Any, str, int], ...] = (
+        (restarts, "restarts", 0),
+        (1 if threads is None else threads, "threads", 1),
+    )
+    for value, name, least in counts:
+        if not isinstance(value, (int, np.integer)) or value < least:
+            raise ValueError(f"`{name}` must be an integer >= {least}, got {value!r}.")
+    args = args if isinstance(args, tuple) else (args,)
+    random = generator(rng) if restarts else None
+    if k == 0:
+        n = 0 if Y is None else Y.shape[1]
+        none = np.zeros(0, np.int64)
+        return BatchResult(np.zeros((0, W0.shape[1])), np.zeros((0, n)), none, none, none > 0)
+    workers = threads or cores()
+    common = {"bounds": bounds, "x_scale": x_scale, "tol": tol, "eps": eps, "max_iter": max_iter}
+    run = runner(F, jac, W0, Y, args, each, common, compiled, workers)
+    with bar(progress, k) as tick:
+        result = run(W0, np.arange(k), tick)
+    for _ in range(restarts):
+        left = np.flatnonzero(~result.success)
+        starts = random_starts(W0, bounds, random)
+        if left.size == 0:
+            break
+        with bar(progress, left.size) as tick:
+            result = better(result, run(starts, left, tick), left)
+    return result
+
+
+def shapes(W0: Any, Y: Any, each: Any) -> tuple[Array, Array | None, tuple[Any, ...], int]:
+    """Starts (k, m), targets (k, n), arguments, and k."""
+    W0, Y = as_float(W0, "W0"), None if Y is None else as_float(Y, "Y")
+    each = tuple(np.asarray(a) for a in (each if isinstance(each, tuple) else (each,)))
+    for i, a in enumerate(each):
+        if a.ndim == 0 or a.dtype.kind not in "biufc":
+            raise ValueError(f"`each[{i}]` must be an array of numbers with one entry a system, got {a!r}.")
+    if W0.ndim not in (1, 2) or (W0.size == 0 and W0.shape[-1:] == (0,)):
+        raise ValueError(f"`W0` must have shape (k, m) or (m,), got {W0.shape}.")
+    if Y is not None and Y.ndim not in (1, 2):
+        raise ValueError(f"`Y` must have shape (k, n) or (n,), got {Y.shape}.")
+    many = {"W0": W0} if W0.ndim == 2 else {}
+    many |= {"Y": Y} if Y is not None and Y.ndim == 2 else {}
+    many |= {f"each[{i}]": a for i, a in enumerate(each)}
+    sizes = {name: len(a) for name, a in many.items()}
+    if len(set(sizes.values())) > 1:
+        raise ValueError(f"`W0`, `Y` and `each` must be of as many systems, got {sizes}.")
+    k = next(iter(sizes.values()), 1)
+    W0 = np.array(np.broadcast_to(W0, (k, W0.shape[-1])), order="C")
+    return W0, None if Y is None else np.array(np.broadcast_to(Y, (k, Y.shape[-1])), order="C"), each, k
+
+
+Run = Callable[[Array, Indices, Callable[[int], None]], BatchResult]
+
+
+def runner(
+    F: Any, jac: Any, W0: Array, Y: Array | None, args: Any, each: Any, common: Any, compiled: Any, workers: int
+) -> Run:
+    """A function of starts (k, m) and the systems to be solved, that solves these."""
+
+    def own(i: int) -> tuple[Any, ...]:
+        return (*args, *(a[i] for a in each))
+
+    def target(i: int) -> Array | None:
+        return None if Y is None else Y[i]
+
+    problem = first_problem(F, jac, W0, target, own, common)
+    native = engine(problem, compiled, gauss_newton.step if problem.n <= problem.m else tall.step)
+    if native is None:
+
+        def work(starts: Array, which: Indices, stop: Any, x: Array, fun: Array, status: Any, nit: Any) -> None:
+            for i in which.tolist():
+                options = {"args": own(i), "method": "gauss-newton", "compiled": False, **common}
+                try:
+                    sol = solve(F, jac, starts[i], target(i), **options)
+                    x[i], fun[i], status[i], nit[i] = sol.x, sol.fun, sol.status, sol.nit
+                except Exception as error:  # noqa: BLE001  # whatever the user's functions raise ends this system only
+                    x[i] = getattr(error, "best", starts[i])
+
+        return in_pieces(work, (len(W0), problem.n), 1, nullcontext)
+    from plsolve.compiled import one_thread  # numba is there already
+
+    limits = (float(common["tol"]), float(common["eps"]), 200 if common["max_iter"] is None else common["max_iter"])
+    targets = np.zeros((len(W0), problem.n)) if Y is None else Y
+    return in_pieces(native.batch(targets, args, each, limits), (len(W0), problem.n), workers, one_thread)
+
+
+def in_pieces(work: Callable[..., None], shape: tuple[int, int], workers: int, around: Callable[[], Any]) -> Run:
+    """A function that does the work in pieces, by many threads."""
+
+    def run(starts: Array, which: Indices, tick: Callable[[int], None]) -> BatchResult:
+        k, n = shape
+        x, fun = starts.copy(), np.full((k, n), np.nan)
+        status, nit = np.full(k, FAILED), np.zeros(k, np.int64)
+        stop = np.zeros(1, np.int64)
+        size = max(1, min(1024, which.size // (8 * workers)))
+        pieces = [which[start : start + size] for start in range(0, which.size, size)]
+
+        def do(piece: Indices) -> None:
+            work(starts, piece, stop, x, fun, status, nit)
+
+        with around():
+            do(which[:0])  # compiles it, or loads it from the cache
+            if workers == 1:
+                for piece in pieces:
+                    do(piece)
+                    tick(piece.size)
+            else:
+                in_threads(do, pieces, workers, stop, tick)
+        return BatchResult(x[which], fun[which], status[which], nit[which], status[which] > 0)
+
+    return run
+
+
+def in_threads(
+    do: Callable[[Indices], None], pieces: list[Indices], workers: int, stop: Any, tick: Callable[[int], None]
+) -> None:
+    with ThreadPoolExecutor(workers) as pool:
+        waiting = {pool.submit(do, piece): piece.size for piece in pieces}
+        try:
+            while waiting:
+                for done in wait(waiting, return_when=FIRST_COMPLETED).done:
+                    tick(waiting.pop(done))
+                    done.result()
+        except BaseException:
+            stop[0] = 1
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def first_problem(F: Any, jac: Any, W0: Array, target: Any, own: Any, common: Any) -> Problem:
+    """The first system that can be started, with its checks; where there is none, its exception."""
+    failure: Exception | None = None
+    for i in range(len(W0)):
+        try:
+            return Problem(F, jac, W0[i], target(i), own(i), common["bounds"], common["x_scale"], common["tol"], None)
+        except Exception as error:  # noqa: BLE001  # another system may be fine
+            failure = failure or error
+    assert failure is not None
+    raise failure
+
+
+def random_starts(W0: Array, bounds: Any, rng: Any) -> Array:
+    """A new start for each system, the same whichever of them are left."""
+    uniform, normal = rng.random(W0.shape), rng.standard_normal(W0.shape)
+    around = W0 + normal * np.maximum(1.0, np.abs(W0))
+    if bounds is None:
+        return around  # type: ignore[no-any-return]
+    lower, upper = (bounds.lb, bounds.ub) if hasattr(bounds, "lb") else bounds
+    lower, upper = np.broadcast_to(lower, W0.shape), np.broadcast_to(upper, W0.shape)
+    boxed = np.isfinite(lower) & np.isfinite(upper)
+    low, high = np.where(boxed, lower, 0.0), np.where(boxed, upper, 0.0)
+    return np.clip(np.where(boxed, low + uniform * (high - low), around), lower, upper)  # type: ignore[no-any-return]
+
+
+def better(result: BatchResult, new: BatchResult, which: Indices) -> BatchResult:
+    """The result, with those of the systems done anew that are solved, or have come closer."""
+    old = np.linalg.norm(result.fun[which], axis=1)
+    closer = new.success | (np.linalg.norm(new.fun, axis=1) < np.where(np.isfinite(old), old, math.inf))
+    for before, after in zip(result, new, strict=True):
+        before[which[closer]] = after[closer]
+    return result
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class bar:  # noqa: N801  # a context, like open
+    """A progress bar over so many systems, or none."""
+
+    def __init__(self, shown: bool, total: int) -> None:
+        self._bar = None
+        if shown:
+            from tqdm import tqdm  # not needed otherwise
+
+            self._bar = tqdm(total=total, unit="system")
+
+    def __enter__(self) -> Callable[[int], None]:
+        return lambda done: None if self._bar is None else self._bar.update(done)
+
+    def __exit__(self, *error: object) -> None:
+        if self._bar is not None:
+            self._bar.close()

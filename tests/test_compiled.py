@@ -1,0 +1,540 @@
+"""Compiled runs agree with interpreted ones, fail as they do, and are compiled once."""
+
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numba import njit
+
+import plsolve
+from plsolve import Status, jit, solve, solve_batch
+
+PACKAGE = Path(plsolve.__file__).parent
+
+# Problems: F, jac and start ------------------------------------------------------------------------------------------
+
+A = np.random.default_rng(0).standard_normal((6, 25)) / 5
+B = np.random.default_rng(1).standard_normal((12, 4))
+
+
+@njit
+def hand(w):
+    t = np.cumsum(w)
+    return np.array([np.cos(t).sum() - 2, np.sin(t).sum() - 3])
+
+
+@njit
+def hand_jac(w):
+    t = np.cumsum(w)
+    J = np.zeros((2, w.size))
+    for j in range(w.size):
+        J[0, j] = -np.sin(t[j:]).sum()
+        J[1, j] = np.cos(t[j:]).sum()
+    return J
+
+
+@njit
+def wavy(w, A, strength):
+    z = A @ w
+    return z + strength * np.sin(z) - 0.5
+
+
+@njit
+def wavy_jac(w, A, strength):
+    z = A @ w
+    return (1 + strength * np.cos(z)).reshape(-1, 1) * A
+
+
+@njit
+def wavy_rows(w, A, strength, rows):
+    z = A[rows] @ w
+    return z + strength * np.sin(z)
+
+
+@njit
+def wavy_rows_jac(w, A, strength, rows):
+    z = A[rows] @ w
+    return (1 + strength * np.cos(z)).reshape(-1, 1) * A[rows]
+
+
+@njit
+def valley(w):
+    return np.array([10 * (w[1] - w[0] ** 2), 1 - w[0]])
+
+
+@njit
+def valley_jac(w):
+    return np.array([[-20 * w[0], 10.0], [-1.0, 0.0]])
+
+
+PROBLEMS = {
+    "hand": (hand, hand_jac, np.full(7, 0.1), None, ()),
+    "wavy": (wavy, wavy_jac, np.zeros(25), None, (A, 0.3)),
+    "valley": (valley, valley_jac, np.array([-1.2, 1.0]), None, ()),
+    "overdetermined": (wavy, wavy_jac, np.ones(4), None, (B, 0.2)),
+    "rows": (wavy_rows, wavy_rows_jac, np.zeros(25), np.full(6, 0.5), (A, 0.3)),
+}
+
+
+def both(name, jac=True, **settings):
+    F, J, w0, y, args = PROBLEMS[name]
+    runs = []
+    for compiled in (True, False):
+        run = solve(F, J if jac else None, w0, y, args=args, compiled=compiled, **settings)
+        assert run.compiled is compiled
+        runs.append(run)
+    return runs
+
+
+def agree(one, two, rtol):
+    assert one.status == two.status
+    assert one.nit == two.nit
+    assert (one.nfev, one.nfev_jac) == (two.nfev, two.nfev_jac)
+    again = 3 if one.method == "sgd" else 0  # compiled code does not remember J at the best point
+    assert 0 <= one.njev - two.njev <= again
+    assert one.message == two.message
+    np.testing.assert_allclose(one.x, two.x, rtol=0, atol=rtol * (np.linalg.norm(two.x) or 1))
+    np.testing.assert_array_equal(one.history.nit, two.history.nit)
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+@pytest.mark.parametrize("method", ["gd", "sgd"])
+def test_first_order_methods_make_the_same_steps(name, method):
+    one, two = both(name, method=method, max_iter=100, rng=3)
+    agree(one, two, 1e-12)
+    np.testing.assert_allclose(one.history.loss, two.history.loss, rtol=1e-10, atol=1e-22)
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+@pytest.mark.parametrize("jac", [True, False], ids=["jac", "differences"])
+@pytest.mark.parametrize(
+    "settings", [{}, {"x_scale": "jac"}, {"options": {"nearest": True}}], ids=["", "scaled", "nearest"]
+)
+def test_gauss_newton_ends_at_the_same_point(name, jac, settings):
+    if name == "overdetermined":  # the method for such systems is interpreted, unless a linear solver is asked for
+        settings = {**settings, "options": {"linear_solver": "cholesky", **settings.get("options", {})}}
+    one, two = both(name, jac, method="gauss-newton", **settings)
+    agree(one, two, 1e-8 if jac else 1e-6)
+
+
+@pytest.mark.parametrize("method", ["gauss-newton", "gd", "sgd"])
+@pytest.mark.parametrize("name", ["hand", "wavy", "valley"])
+def test_within_bounds(name, method):
+    start = PROBLEMS[name][2]
+    box = (start - 0.4, start + 0.3)
+    one, two = both(name, method=method, bounds=box, max_iter=100, rng=0)
+    agree(one, two, 1e-10)
+    assert (one.x >= box[0]).all()
+    assert (one.x <= box[1]).all()
+
+
+@pytest.mark.parametrize("step", ["polyak", "cauchy", 0.05])
+def test_step_sizes_of_gradient_descent(step):
+    agree(*both("wavy", method="gd", options={"step_size": step}, max_iter=100), 1e-12)
+
+
+@pytest.mark.parametrize(
+    "options", [{"step_size": "polyak"}, {"step_size": "kaczmarz", "batch_size": 2}, {"batch_size": 3}]
+)
+def test_options_of_sgd(options):
+    agree(*both("rows", method="sgd", options=options, max_iter=100, rng=7), 1e-11)
+
+
+def test_three_point_differences():
+    runs = [solve(hand, "3-point", np.full(7, 0.1), compiled=c) for c in (True, False)]
+    agree(*runs, 1e-8)
+
+
+# Choosing ------------------------------------------------------------------------------------------------------------
+
+
+def test_numba_functions_are_compiled_by_themselves():
+    assert solve(hand, hand_jac, np.full(7, 0.1)).compiled
+    assert not solve(lambda w: w - 1, None, np.zeros(3)).compiled
+    assert not solve(hand.py_func, hand_jac, np.full(7, 0.1)).compiled
+
+
+def test_python_functions_are_compiled_when_asked():
+    run = solve(hand.py_func, hand_jac.py_func, np.full(7, 0.1), compiled=True)
+    assert run.compiled
+    assert run.success
+
+
+def test_eager_functions():
+    F = njit("float64[:](float64[:])")(hand.py_func)
+    J = njit("float64[:, :](float64[::1])")(hand_jac.py_func)
+    np.testing.assert_array_equal(solve(F, J, np.full(7, 0.1)).x, solve(hand, hand_jac, np.full(7, 0.1)).x)
+    assert solve(F, J, np.full(7, 0.1)).compiled
+
+
+def test_what_cannot_be_compiled_is_named_with_its_line():
+    def F(w):
+        return np.array([len(globals()) + w[0]])
+
+    with pytest.raises(TypeError, match=r"`F` \(.*test_compiled.py, line \d+\) cannot be compiled(.|\n)*globals"):
+        solve(F, None, np.zeros(3), compiled=True)
+    with pytest.raises(TypeError, match=r"args\[0\]"):
+        solve(lambda w, text: w - len(text), None, np.zeros(3), args=("text",), compiled=True)
+    with pytest.raises(TypeError, match="compiled"):
+        solve(hand, hand_jac, np.full(7, 0.1), compiled="yes")
+
+
+def test_more_equations_than_unknowns_are_interpreted():
+    F, J, w0, y, args = PROBLEMS["overdetermined"]
+    assert not solve(F, J, w0, y, args=args).compiled
+    with pytest.raises(TypeError, match="more equations than unknowns"):
+        solve(F, J, w0, y, args=args, compiled=True)
+    with pytest.raises(TypeError, match="more equations than unknowns"):
+        solve_batch(F, J, np.array([w0, w0]), y, args=args, compiled=True)
+    batch = solve_batch(F, J, np.array([w0, w0]), y, args=args)
+    np.testing.assert_array_equal(batch.x[1], solve(F, J, w0, y, args=args).x)
+
+
+def pair(w):
+    return hand(w), hand_jac(w)
+
+
+@pytest.mark.parametrize("settings", [{"F": pair, "jac": True}, {"jac": "cs"}, {"options": {"linear_solver": "cg"}}])
+def test_what_is_not_compiled_says_so(settings):
+    with pytest.raises(TypeError, match=r"`compiled=True` is not possible: .*interpreted"):
+        solve(**{"F": hand, "jac": hand_jac, "w0": np.full(7, 0.1), **settings}, compiled=True)
+
+
+def test_kinds_of_arguments():
+    @njit
+    def F(w, a, b, c, d, e):
+        return w[:2] * a[0, 1] + b[0] + c + d + (1.0 if e else 0.0)
+
+    args = (np.asfortranarray([[1.0, 2.0], [3, 4]]), np.arange(4)[::2], 3, 0.5, True)
+    one, two = (solve(F, None, np.zeros(3), args=args, compiled=c) for c in (True, False))
+    agree(one, two, 1e-10)
+    np.testing.assert_allclose(one.x[:2], -2.25)
+
+
+def test_results_may_be_of_any_real_kind():
+    for F in (
+        lambda w: (w[0] - 1.0, w[1] - 2.0),
+        lambda w: [w[0] - 1.0, w[1] - 2.0],
+        lambda w: (w[:2] - np.array([1.0, 2.0]))[::1],
+    ):
+        np.testing.assert_allclose(solve(F, None, np.zeros(3), compiled=True).x[:2], [1, 2])
+    np.testing.assert_allclose(
+        solve(lambda w: w[0] - 1, lambda w: np.array([1.0, 0.0]), np.zeros(2), compiled=True).x, [1, 0]
+    )
+
+
+# Chunks --------------------------------------------------------------------------------------------------------------
+
+
+def test_results_do_not_depend_on_the_chunks():
+    F, J, w0, y, args = PROBLEMS["rows"]
+    seen = []
+    one = solve(F, J, w0, y, args=args, method="sgd", rng=1, max_iter=300)
+    two = solve(F, J, w0, y, args=args, method="sgd", rng=1, max_iter=300, callback=lambda w: seen.append(w.copy()))
+    assert two.compiled
+    assert len(seen) == len(two.history.nit) - 1
+    np.testing.assert_array_equal(one.x, two.x)
+    np.testing.assert_array_equal(one.history.loss, two.history.loss)
+
+
+def test_callback_stops_and_raises():
+    def stop(w):
+        raise StopIteration
+
+    run = solve(hand, hand_jac, np.full(7, 0.1), callback=stop)
+    assert (run.compiled, run.status, run.nit) == (True, Status.CALLBACK, 1)
+
+    def fail(w):
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine") as info:
+        solve(hand, hand_jac, np.full(7, 0.1), callback=fail)
+    assert info.value.best.shape == (7,)
+
+
+def test_max_time_and_max_iter():
+    @njit
+    def slow(w):
+        s = 0.0
+        for i in range(1_000_000):
+            s += np.sin(i * w[0])
+        return w + 1e-9 * s + w**3 + 1
+
+    run = solve(slow, None, np.ones(2), method="gd", max_time=0.3, options={"step_size": 1e-6})
+    assert (run.compiled, run.status) == (True, Status.MAX_TIME)
+    assert solve(hand, hand_jac, np.full(7, 0.1), max_iter=0).nit == 0
+    assert solve(hand, hand_jac, np.full(7, 0.1), max_iter=2).status == Status.MAX_ITER
+
+
+# Failures ------------------------------------------------------------------------------------------------------------
+
+FAILING = """
+    import sys
+    import numpy as np
+    from numba import njit
+    from plsolve import solve, solve_batch
+
+    @njit(boundscheck=True)
+    def F(w, kind):
+        r = np.array([w[0] ** 2 + w[1] - 3, w[1] * w[2] - 1.0])
+        if w[0] != 1.0:
+            if kind == 0:
+                raise KeyError("mine")
+            if kind == 1:
+                r[0] = 1 // int(0 * w[0])
+            if kind == 2:
+                r[int(w[0]) + 5] = 1
+            if kind == 3:
+                return r[:1]
+        return r
+
+    @njit(boundscheck=True)
+    def jac(w, kind):
+        J = np.array([[2 * w[0], 1, 0], [0, w[2], w[1]]])
+        if w[0] != 1.0:
+            if kind == 4:
+                raise KeyError("mine")
+            if kind == 5:
+                return J[:, :2].copy()
+        return J
+
+    start = np.array([1.0, 2, 3])
+    for method in ("gauss-newton", "gd", "sgd"):
+        for kind in range(6):
+            for J in (jac, None)[: 1 if kind > 3 else 2]:
+                ends = []
+                for compiled in (True, False):
+                    try:
+                        solve(F, J, start, args=(kind,), method=method, rng=0, compiled=compiled)
+                        ends.append("no exception")
+                    except Exception as error:
+                        ends.append((type(error).__name__, str(error)[:60], error.best.tolist()))
+                assert ends[0] == ends[1] != "no exception", (method, kind, ends)
+    kinds = np.array([9, 0, 9, 1, 2, 3, 4, 5, 9])
+    starts = np.tile(start, (9, 1))
+    batch = solve_batch(F, jac, starts, each=(kinds,))
+    assert (batch.status == np.where(kinds == 9, 1, -5)).all(), batch.status
+    starts[4] = np.nan
+    batch = solve_batch(F, jac, starts, np.array([0.0, 0.0]), args=(9,))
+    assert (np.delete(batch.status, 4) == 1).all(), batch.status
+    assert batch.status[4] == -5
+    print("fine")
+"""
+
+
+def run_python(code, **env):
+    inherited = {**os.environ, "PYTHONPATH": str(PACKAGE.parent), "OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, env=inherited | env, timeout=300,
+        cwd=(inherited | env)["PYTHONPATH"],
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_failing_functions_end_as_in_interpreted_mode_and_never_kill_the_process():
+    assert run_python(FAILING).endswith("fine\n")
+
+
+def test_not_finite_jacobian_at_the_start():
+    @njit
+    def J(w):
+        return np.array([[np.nan, 1.0], [0.0, 1.0]])
+
+    for compiled in (True, False):
+        with pytest.raises(ValueError, match=r"jac\(w0\)\[0, 0\]"):
+            solve(valley, J, np.ones(2) * 2, compiled=compiled)
+
+
+# Batches -------------------------------------------------------------------------------------------------------------
+
+
+def targets(k):
+    return np.random.default_rng(0).uniform(-2, 1, (k, 2))
+
+
+def test_batch_is_as_single_solves_whatever_the_threads():
+    Y = targets(70)
+    one = solve_batch(hand, hand_jac, np.full(7, 0.1), Y, threads=1)
+    two = solve_batch(hand, hand_jac, np.full(7, 0.1), Y, threads=3)
+    for a, b in zip(one, two, strict=True):
+        np.testing.assert_array_equal(a, b)
+    for i in (0, 33, 69):
+        single = solve(hand, hand_jac, np.full(7, 0.1), Y[i])
+        np.testing.assert_array_equal(single.x, one.x[i])
+        np.testing.assert_array_equal(single.fun, one.fun[i])
+        assert (single.status, single.nit) == (one.status[i], one.nit[i])
+    assert one.success.all()
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_batch_arguments_of_each_system(compiled):
+    rng = np.random.default_rng(0)
+    shifts, factors = rng.random((20, 2)), rng.integers(1, 5, 20)
+
+    def F(w, a, shift, factor):
+        return factor * (w[:2] + a * w[2] - shift)
+
+    batch = solve_batch(F, None, np.zeros(3), args=(0.5,), each=(shifts, factors), compiled=compiled)
+    assert batch.success.all()
+    np.testing.assert_allclose(batch.x[:, :2] + 0.5 * batch.x[:, 2:], shifts, atol=1e-8)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_restarts(compiled):
+    def F(w):
+        return np.array([np.sin(3 * w[0]) + 0.1 * w[0] - 0.9])
+
+    starts = np.linspace(-3, 3, 15).reshape(-1, 1)
+    settings = {"bounds": (-3.0, 3.0), "compiled": compiled, "rng": 5}
+    few = solve_batch(F, None, starts, **settings)
+    more = solve_batch(F, None, starts, restarts=8, **settings)
+    again = solve_batch(F, None, starts, restarts=8, threads=2, **settings)
+    assert few.success.sum() < more.success.sum() == 15
+    np.testing.assert_array_equal(more.x, again.x)
+    np.testing.assert_array_equal(more.x[few.success], few.x[few.success])
+    assert (np.abs(more.x) <= 3).all()
+
+
+def test_batch_input_is_checked():
+    with pytest.raises(ValueError, match="as many systems"):
+        solve_batch(hand, hand_jac, np.zeros((3, 7)), np.zeros((4, 2)))
+    with pytest.raises(ValueError, match="threads"):
+        solve_batch(hand, hand_jac, np.zeros((3, 7)), threads=0)
+    with pytest.raises(ValueError, match="restarts"):
+        solve_batch(hand, hand_jac, np.zeros((3, 7)), restarts=-1)
+    assert solve_batch(hand, hand_jac, np.zeros((0, 7)), np.zeros((0, 2))).x.shape == (0, 7)
+
+
+def test_batch_shows_a_bar(capsys):
+    solve_batch(hand, hand_jac, np.full(7, 0.1), targets(10), progress=True)
+    assert "10/10" in capsys.readouterr().err
+
+
+def test_batch_releases_the_gil():
+    ticks, done = [], threading.Event()
+    thread = threading.Thread(
+        target=lambda: (solve_batch(hand, hand_jac, np.full(7, 0.1), targets(3000), threads=1), done.set())
+    )
+    thread.start()
+    while not done.wait(0.005):
+        ticks.append(1)
+    thread.join()
+    assert len(ticks) > 3
+
+
+# In the user's own compiled code -------------------------------------------------------------------------------------
+
+
+def test_jit_gauss_newton():
+    @njit
+    def reach(Y):
+        x = np.empty((Y.shape[0], 7))
+        solved = 0
+        for i in range(Y.shape[0]):
+            s = jit.gauss_newton(hand, hand_jac, np.full(7, 0.1), Y[i])
+            x[i] = s.x
+            solved += s.success
+        return x, solved
+
+    Y = targets(20)
+    x, solved = reach(Y)
+    np.testing.assert_array_equal(x, solve_batch(hand, hand_jac, np.full(7, 0.1), Y).x)
+    assert solved == 20
+    outside = jit.gauss_newton(hand, None, np.full(7, 0.1), Y[0], 1e-8, 50)
+    assert outside.success
+    assert outside.status == Status.RESIDUAL
+
+
+# Compilation ---------------------------------------------------------------------------------------------------------
+
+NEXT_PROCESS = """
+    import numpy as np
+    from numba import njit
+    from numba.core import event
+    from plsolve import solve
+    with event.install_recorder("numba:compile") as record:
+        F = njit(lambda w: np.array([w[0] + w[1] ** 2 - 1]))
+        run = solve(F, None, np.array([1.0, 1.0, 1.0]), method="gd", compiled=True)
+    compiled = {e.data["dispatcher"].py_func.__module__ for _, e in record.buffer}
+    print(run.success, *sorted(name for name in compiled if name.startswith("plsolve") and "callbacks" not in name))
+"""
+
+
+def test_the_next_process_compiles_nothing_but_the_callbacks():
+    assert solve(valley, None, np.ones(2), method="gd").compiled
+    assert run_python(NEXT_PROCESS).split() == ["True"]
+
+
+FACTOR = """
+    import numpy as np
+    from numba import njit
+    import plsolve.compiled
+    from plsolve.linalg import cholesky
+    print(njit(lambda K: cholesky(K).sound)(np.eye(3).T))
+"""
+
+
+def test_cache_belongs_to_the_sources_and_is_used(tmp_path):
+    """An edited copy of the package runs the new code; a second process finds what the first has compiled."""
+    shutil.copytree(PACKAGE, tmp_path / "plsolve", ignore=shutil.ignore_patterns("__pycache__"))
+    env = {"PYTHONPATH": str(tmp_path), "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    assert run_python(FACTOR, **env) == "True\n"
+    files = set((tmp_path / "cache").rglob("*.nbc"))
+    assert files
+    assert run_python(FACTOR, **env) == "True\n"
+    assert set((tmp_path / "cache").rglob("*.nbc")) == files
+    source = tmp_path / "plsolve" / "compiled" / "lapack.py"  # not the function's own file
+    edited = source.read_text().replace("return K, dpotrf((LOWER, n, K, n, 0))", "return K, 1")
+    assert edited != source.read_text()
+    source.write_text(edited)
+    assert run_python(FACTOR, **env) == "False\n"
+
+
+def test_without_a_place_for_the_cache():
+    out = run_python(
+        """
+        import warnings
+        from numba.core import caching
+        caching.CacheImpl._locator_classes = []
+        caching.CompileResultCacheImpl._locator_classes = []
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            from plsolve.compiled import units
+            import plsolve.compiled
+            print(units.compiled(lambda x: x + 1)(1), sum("no place" in str(w.message) for w in caught))
+        """
+    )
+    assert out.split() == ["2", "1"]
+
+
+def test_nothing_is_compiled_at_import():
+    out = run_python(
+        """
+        import sys
+        import plsolve
+        assert "numba" not in sys.modules
+        from numba.core import event
+        with event.install_recorder("numba:compile") as record:
+            import plsolve.jit
+        print(len(record.buffer))
+        """
+    )
+    assert out.strip() == "0"
+
+
+def test_memory_is_flat():
+    resource = pytest.importorskip("resource")
+    w0 = np.full(7, 0.1)
+    for _ in range(300):
+        solve(hand, hand_jac, w0)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for _ in range(3000):
+        solve(hand, hand_jac, w0)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 4000  # KiB
