@@ -26,6 +26,7 @@ from scipy.linalg.lapack import dpotrf
 from scipy.optimize import least_squares, root
 
 import plsolve
+from benchmarks.limits import Check
 from plsolve import testing
 from plsolve.testing import System
 
@@ -300,17 +301,6 @@ CASES: dict[str, Case] = {
 
 
 # --- fixed costs: no race, but the same rows ------------------------------------------------------------------------
-
-
-class Check(NamedTuple):
-    text: str
-    value: float
-    limit: float
-    at_least: bool = False
-
-    @property
-    def passed(self) -> bool:
-        return self.value >= self.limit if self.at_least else self.value <= self.limit
 
 
 def trivial(power: int) -> System:

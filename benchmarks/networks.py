@@ -15,28 +15,18 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.util import find_spec
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from scipy.linalg.blas import dsyrk
 from scipy.sparse.linalg import LinearOperator
 
 import plsolve
+from benchmarks.limits import Check
 from plsolve import krylov, testing
 from plsolve.networks import NetworkJacobian, WideNetwork
 
 PATIENCE = {"deep": 60.0, "teacher": 600.0}  # seconds after which torch is given up
-
-
-class Check(NamedTuple):
-    text: str
-    value: float
-    limit: float
-    at_least: bool = False
-
-    @property
-    def passed(self) -> bool:
-        return self.value >= self.limit if self.at_least else self.value <= self.limit
 
 
 def peak() -> float:
