@@ -52,7 +52,7 @@ def state_of(step: Any) -> Any:
 
 @cache
 def entry(step: Any) -> Any:
-    """The compiled loop of a method: `loop.advance` on a frame and on two states, which it replaces by the last ones."""
+    """The compiled loop of a method: `loop.advance` on a frame and two states, which it replaces by the last ones."""
     State, measure = state_of(step), loop.distance if step is nearest.step else loop.residual_norm
     advance, second, known = loop.advance, 8 * words_of(State), 8 * KNOWN
 
