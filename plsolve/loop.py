@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -116,7 +117,7 @@ def advance(
             return s, s if stop == DISTANCE else best, stop, rows
         if s.nit >= max_iter or problem.spent:
             return s, best, MAX_ITER, rows
-        if clock() >= until:
+        if until < math.inf and clock() >= until:
             break
         new = step(problem, s)
         if problem.failed:

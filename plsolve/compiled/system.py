@@ -506,20 +506,24 @@ def functions_of(module: Any) -> list[Any]:
     return [f for f in vars(module).values() if inspect.isfunction(f) and f.__module__ == module.__name__]
 
 
+# What every iteration runs becomes part of the step: passing a model from function to function takes longer than its use.
+HOT = {getattr(gauss_newton, name) for name in ("newton", "refined", "search", "path", "attempt", "next_radius")}
+inlined = register_jitable(forceinline=True)
+
 for small in (
     plsolve.loop.advance,
     plsolve.loop.residual_norm,
     plsolve.loop.distance,
+    plsolve.linalg.cholesky,
     plsolve.tangent.count,
+    plsolve.tangent.dense_inverse,
     plsolve.differences.moved,
     plsolve.differences.chord,
     plsolve.differences.parabola,
 ):
     register_jitable(small)
 for large in (
-    plsolve.linalg.cholesky,
     plsolve.linalg.orthogonal,
-    plsolve.tangent.dense_inverse,
     plsolve.differences.jacobian,
     plsolve.differences.column,
 ):
@@ -528,7 +532,7 @@ for function in functions_of(steps):
     register_jitable(function)
 for module in (ending, gauss_newton, gradient_descent, momentum, nearest, sgd):
     for function in functions_of(module):
-        unit(function)
+        (inlined if function in HOT else unit)(function)
 for name in PLACES:
     overload_attribute(ProblemType, name, strict=False)(eval("lambda self: read", {"read": reader(name)}))
 overload_attribute(ProblemType, "failed", strict=False)(lambda self: lambda self: self.failure != 0)
@@ -536,9 +540,11 @@ overload_attribute(ProblemType, "spent", strict=False)(lambda self: lambda self:
 overload_attribute(ProblemType, "flat", strict=False)(lambda self: lambda self: 0.0)
 overload_attribute(ProblemType, "rng", strict=False)(lambda self: rng)
 for method in (
+    residual,
     residual_rows,
     difference_residual,
     jacobian,
+    linearise,
     linearise_rows,
     late,
     Problem.project,
@@ -546,8 +552,7 @@ for method in (
     Problem.magnitudes,
 ):
     compile_method(method)
-for large_method in (residual, linearise, Problem.rounding_level):
-    compile_method(large_method, unit(large_method))
+compile_method(Problem.rounding_level, unit(Problem.rounding_level))
 compile_methods(
     {
         CompiledTangent: {
@@ -556,8 +561,8 @@ compile_methods(
             "inverse": inverse,
             "frobenius": frobenius,
         },
-        DenseInverse: {name: unit(f) for name, f in methods_of(DenseInverse).items()},
+        DenseInverse: methods_of(DenseInverse),
         Cholesky: methods_of(Cholesky),
-        Orthogonal: methods_of(Orthogonal),
+        Orthogonal: {name: unit(f) for name, f in methods_of(Orthogonal).items()},
     }
 )
