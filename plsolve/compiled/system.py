@@ -506,7 +506,7 @@ def functions_of(module: Any) -> list[Any]:
     return [f for f in vars(module).values() if inspect.isfunction(f) and f.__module__ == module.__name__]
 
 
-# What every iteration runs becomes part of the step: passing a model from function to function takes longer than its use.
+# What every iteration runs becomes part of the step: handing a model on takes longer than its use.
 HOT = {getattr(gauss_newton, name) for name in ("newton", "refined", "search", "path", "attempt", "next_radius")}
 inlined = register_jitable(forceinline=True)
 
