@@ -159,8 +159,10 @@ def check_operator(J: Any) -> None:
 
 def takes_rows(function: Any, n_args: int) -> tuple[bool, bool]:
     """Whether the function has a parameter ``rows`` that args do not fill, and whether that must be given."""
-    code = getattr(function, "__code__", None)
-    if code is not None and "rows" not in code.co_varnames and not hasattr(function, "__wrapped__"):
+    inner = getattr(function, "__wrapped__", function)  # numba functions wrap plain ones
+    code = getattr(inner, "__code__", None)
+    told = hasattr(inner, "__wrapped__") or hasattr(function, "__signature__")
+    if code is not None and "rows" not in code.co_varnames and not told:
         return False, False  # the quick way: inspect.signature costs 16 us
     try:
         parameters = list(inspect.signature(function).parameters.values())
