@@ -13,7 +13,7 @@ from plsolve.checks import as_beta, check_limits, check_options, generator
 from plsolve.choice import METHODS, OPTIONS, choose, forecast
 from plsolve.linalg import norm
 from plsolve.methods import nearest
-from plsolve.problem import BestAttached, Problem
+from plsolve.problem import Problem
 from plsolve.record import Record
 from plsolve.result import Evidence, Result
 from plsolve.stopping import AT_ROUNDING_LEVEL, MESSAGES, RUNNING, Status
@@ -145,9 +145,12 @@ def solve(
     enough = max(problem.target, math.sqrt(2.0 * eps))
     record = Record(callback, problem, Nearness(problem, betas, xtol) if xtol > 0.0 else None, enough)
     if loop.in_range(problem.r0):
-        with BestAttached(problem):
+        try:
             method, reason = choose(problem, method)
             init, step, limit = METHODS[method](problem, options, 0.0 if betas is None else max(norm(betas), 1e-300))
+        except BaseException as error:
+            problem.attach_best(error)
+            raise
     else:
         reason, init, step, limit = "none: F is out of range.", loop.out_of_range, loop.out_of_range, 0
     problem.deadline = deadline
