@@ -21,7 +21,7 @@ from plsolve.losses import LOSSES, Loss, scaled_rows
 from plsolve.methods import nearest
 from plsolve.problem import Problem
 from plsolve.record import Record
-from plsolve.result import Evidence, Result
+from plsolve.result import Result
 from plsolve.scipy_api import arguments as check
 from plsolve.stopping import RUNNING, Ended, Status
 from plsolve.tangent import Tangent, tangent
@@ -265,11 +265,11 @@ def package(problem: Problem, s: loop.State, ended: int, tolerances: Tolerances,
             "status": status,
             "message": MESSAGES[status],
             "success": status > 0,
-            "nit": record.nit[-1],
+            "nit": record.last,
             "history": record.history(),
         },
         problem,
-        Evidence(None, record.path, record.bend),
+        record,
     )
 
 
