@@ -72,6 +72,19 @@ class Problem:
         With a robust loss: DF at the point of the last linearisation.
     """
 
+    bounded = False
+    lower = upper = EMPTY
+    nfev = njev = nfev_jac = 0
+    flat = flat_gradient = 0.0
+    precision = 2 * UNIT  # of what F returns
+    deadline = math.inf
+    note = ""  # why the run ended, where the status does not say it
+    failed = False  # the last step ended the run; compiled code cannot raise exceptions
+    ended: Ended | None = None  # what it raised
+    _last: tuple[Array, bool, Tangent] | None = None
+    _pair: tuple[Array, Any] | None = None
+    _least_plain = math.inf
+
     def __init__(
         self,
         F: Any,
@@ -101,34 +114,22 @@ class Problem:
         self._jac_reads = bool(getattr(jac, "reads_only", False))
         self._args: tuple[Any, ...] = args if isinstance(args, tuple) else (args,)
         self.y = EMPTY if y is None else as_vector(y, "y")
-        self.bounded = False
-        self.lower = self.upper = EMPTY
         if bounds is not None:
             self.lower, self.upper = as_bounds(bounds, self.w0)
             self.bounded = bool(np.isfinite(self.lower).any() or np.isfinite(self.upper).any())
         self._jac_scale = isinstance(x_scale, str) or x_scale is None
         self._auto_scale = x_scale is None  # 'jac' where that may not disturb the minimum-norm step
         self.scale = self._as_scale(x_scale)
-        self.nfev = self.njev = self.nfev_jac = 0
         self.max_nfev = max_nfev
-        self.flat = self.flat_gradient = 0.0
         self.loss = loss
         self._plain: list[tuple[Array, Array]] = []
-        self._least_plain = math.inf
         self._diff_step, self._mapped = diff_step, mapped
-        self._last: tuple[Array, bool, Tangent] | None = None
         self._rng = rng
         self.linear_solver = LinearSolver()
-        self._pair: tuple[Array, Any] | None = None
-        self.precision = 2 * UNIT  # of what F returns
         self._rows_F, self._full_F = self._rows_protocol(F, y is None)
         self._rows_jac, self._full_jac = self._rows_protocol(jac, y is None)
         self.nfev += 1
         self.best = self.w0
-        self.deadline = math.inf
-        self.note = ""  # why the run ended, where the status does not say it
-        self.failed = False  # the last step ended the run; compiled code cannot raise exceptions
-        self.ended: Ended | None = None  # what it raised
         try:
             f0 = self._call(self.w0)
         except BaseException as error:
