@@ -75,6 +75,10 @@ def note(log: Any, row: int, s: Any) -> int:
     return log(s)  # type: ignore[no-any-return]
 
 
+def settle(problem: Problem, s: Any, best: Any) -> None:
+    """The end of an iteration: compiled, all memory but what these states hold is free again."""
+
+
 def room(log: Any) -> int:
     """How many states the log takes."""
     return sys.maxsize
@@ -118,6 +122,7 @@ def advance(
         if problem.failed:
             return s, best, FAILURE, rows
         s = new
+        settle(problem, s, best)
         stop = note(log, rows, s) if s.checked else stop
         rows += s.checked
     return s, best, CHUNK, rows
