@@ -44,7 +44,7 @@ def column_blocks(J: Array) -> Iterator[slice]:
 def gram(J: Array, d: Array) -> Array:
     """J D^2 J^T, D = diag(d) (d empty: the identity)."""
     if d.size == 0:
-        return J.dot(J.T)  # numpy sees the symmetry: half the work, by its own BLAS
+        return J.dot(J.T)  # type: ignore[no-any-return]  # numpy sees the symmetry: half the work, by its own BLAS
     K = np.zeros((J.shape[0], J.shape[0]))
     for block in column_blocks(J):
         B = J[:, block] * d[block]
