@@ -44,7 +44,7 @@ def column_blocks(J: Array) -> Iterator[slice]:
 def gram(J: Array, d: Array) -> Array:
     """J D^2 J^T, D = diag(d) (d empty: the identity)."""
     if d.size == 0:
-        return J @ J.T  # numpy sees the symmetry: half the work, by its own BLAS
+        return J.dot(J.T)  # type: ignore[no-any-return]  # numpy sees the symmetry: half the work, by its own BLAS
     K = np.zeros((J.shape[0], J.shape[0]))
     for block in column_blocks(J):
         B = J[:, block] * d[block]
@@ -245,7 +245,7 @@ def diagonal_range(L: Array) -> tuple[float, float]:
 def potrf(K: Array) -> tuple[Array, int]:
     """The lower Cholesky factor of K, which may be overwritten, and 0 if K is positive definite."""
     if K.shape[0] < _SMALL:
-        return lapack.dpotrf(K.T if K.flags.c_contiguous else K, lower=1, clean=0, overwrite_a=1)
+        return lapack.dpotrf(K.T, 1, 0, 1)  # lower; the rest is not cleaned; K is overwritten
     try:
         return np.asfortranarray(np.linalg.cholesky(K)), 0  # as LAPACK's triangular solvers want it
     except np.linalg.LinAlgError:
@@ -254,7 +254,7 @@ def potrf(K: Array) -> tuple[Array, int]:
 
 def potrs(L: Array, x: Array) -> Array:
     """K^{-1} x from the Cholesky factor."""
-    return lapack.dpotrs(L, x, lower=1)[0]  # type: ignore[no-any-return]
+    return lapack.dpotrs(L, x, 1)[0]  # type: ignore[no-any-return]
 
 
 def geqrf(A: Array) -> tuple[Array, Array]:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 from plsolve.linalg import HUGE, Array, norm
-from plsolve.problem import BestAttached, Problem
+from plsolve.problem import Problem
 from plsolve.stopping import OUT_OF_RANGE, RUNNING, Ended, Status
 
 #: What `advance` returns when the chunk is over, but not the run; when a step failed.
@@ -144,15 +144,14 @@ def run(
     observe is called with every state whose residual is known; a status other than RUNNING stops the run. Whatever is
     raised on the way carries the best point that F was evaluated at as ``best``. native runs it in compiled code.
     """
-    best: State = Start(problem.w0, problem.r0)
-    with BestAttached(problem):
+    best: State | None = None
+    try:
         try:
             s = best = init(problem)
             stop = observe(s)
             if native is None:
-                attempt = kept(step)
                 limits = (enough, max_iter, problem.deadline)
-                _, best, status, _ = advance(problem, attempt, measure, s, best, stop, *limits, observe)
+                _, best, status, _ = advance(problem, kept(step), measure, s, best, stop, *limits, observe)
             else:
                 best, status = native(s, best, stop, enough, max_iter)
             if status == FAILURE:
@@ -160,8 +159,12 @@ def run(
             return best, Status.MAX_TIME if status == CHUNK else status
         except Ended as end:
             problem.note = str(end)
+            best = Start(problem.w0, problem.r0) if best is None else best
             observe(best)
             return best, end.status
+    except BaseException as error:
+        problem.attach_best(error)
+        raise
 
 
 def kept(step: Callable[[Problem, Any], Any]) -> Callable[[Problem, Any], Any]:
