@@ -27,7 +27,8 @@ from plsolve.problem import Problem
 from plsolve.stopping import RUNNING, Status
 from plsolve.tangent import Inverse, Tangent, only
 
-FIRST_RADIUS = 0.25  # of ||gn||
+PROBE = 0.5  # of ||gn||: where F is first asked how far gn leads
+FIRST_RADIUS = 0.25  # of ||gn||, where not all the way
 ENOUGH = 1e-4  # gain of a step that is accepted
 OVERSHOT = 0.3  # below this gain a first accepted step is tried once more, shorter
 SHRINKS = 0.5  # a chord step must be shorter than this much of the last
@@ -36,8 +37,6 @@ LOST = 1e-6  # of ||r|| left by a kernel solve: the Cholesky factor has lost its
 WORTH = 0.99  # of the reduction kept when a step is cut to the box: it need not be made up for
 RAY = 0.3  # of ||gn||: a shorter step does not lead along gn
 TURNS = 5  # conjugate gradients on the way to gn
-RIGHT = 0.9  # above this gain a first step inside the ray is tried once more, LONGER times as long
-LONGER = 4.0
 CRAWL = 1e-3  # of ||r||: a step inside the ray that takes less away leads nowhere
 PATIENCE = 25  # with so many such steps in a row
 CHORDS = 10  # Broyden pairs kept
@@ -111,7 +110,7 @@ def step(problem: Problem, s: State) -> State:
         return ending(problem, s, model, flat=math.isfinite(model.potential))
     if s.crawl == PATIENCE:
         return ending(problem, s, model, flat=False)
-    radius = s.radius if s.radius > 0.0 else FIRST_RADIUS * model.length
+    radius = s.radius if s.radius > 0.0 else first_radius(problem, s.w, s.r, model)
     best = search(problem, s.w, s.r, model, radius)
     if best.gain <= 0.0:
         return ending(problem, s, model, flat=False)
@@ -195,6 +194,12 @@ def refined(H: Inverse, r: Array) -> tuple[Array, Array]:
     return gn, left
 
 
+def first_radius(problem: Problem, w: Array, r: Array, model: Newton) -> float:
+    """All of gn where that is within its natural radius, else the length of a cautious step."""
+    probe = attempt(problem, w, r, model, path(problem, w, r, model, PROBE * model.length))
+    return model.length if probe.reach >= model.length else FIRST_RADIUS * model.length
+
+
 def search(problem: Problem, w: Array, r: Array, model: Newton, radius: float) -> Trial:
     """The best of a few trial points on the path, with gain 0 if none reduces the loss."""
     shortest = 1e-16 * model.T.norm(w)
@@ -265,7 +270,7 @@ def attempt(problem: Problem, w: Array, r: Array, model: Newton, step: Step) -> 
         curve = fell + 2.0 * slope  # minus the curvature of the parabola
         least = slope / curve if curve < 0.0 else math.inf
     if inside(model, step.length):
-        reach, least = step.length * (LONGER if gain > RIGHT else min(least, 1.0)), math.inf
+        reach, least = step.length * min(least, 1.0), math.inf
     else:
         reach = step.length * step.length / (2.0 * max(model.H.length(new - r - step.Jp), 1e-300))
     return Trial(w, new, size, step.length, step.full, gain, reach, least)
