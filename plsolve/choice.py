@@ -244,6 +244,11 @@ def forecast(problem: Problem, s: Any, history: History, enough: float) -> tuple
     return (float(left) if left < 1 << 40 else math.inf), kappa
 
 
+def is_first_order(s: Any) -> bool:
+    """Whether the state is one of gd's or sgd's."""
+    return isinstance(s, (gradient_descent.State, momentum.State, sgd.State))
+
+
 def mean_step(s: Any) -> float:
     """eta with which the residual falls by (1 - eta lambda_i) a step on average; 0 where steps vary."""
     if isinstance(s, gradient_descent.State):

@@ -58,8 +58,10 @@ class Record:
     ----------
     every : bool
         Whether it wants to see every state as it comes.
-    nit : list of int
-        Iteration numbers.
+    watchers : list of callables
+        Called with the state and this record whenever a state is seen: all of them, or the last of many at once.
+    nit, loss : list of int, list of float
+        Iteration numbers and losses.
     path : list of points
         The first and the last of them, w and r each.
     bend : float
@@ -79,8 +81,9 @@ class Record:
         self._whole = callback is not None and "intermediate_result" in inspect.signature(callback).parameters
         self._near, self._enough = near, 0.5 * enough * enough
         self.every = callback is not None or near is not None
+        self.watchers: list[Callable[[State, Record], None]] = []
         self.nit: list[int] = []
-        self._loss: list[float] = []
+        self.loss: list[float] = []
         self._step: list[float] = []
         self._pl: list[float] = []
         self.path: list[Point] = []
@@ -93,9 +96,11 @@ class Record:
             return RUNNING
         self.nit.append(s.nit)
         size = norm(s.r)
-        self._loss.append(0.5 * size * size)
+        self.loss.append(0.5 * size * size)
         self._step.append(s.step)
         self._pl.append(math.nan)
+        for watch in self.watchers:
+            watch(s, self)
         if self._near is not None and self._near(s.w, s.r, self.path, self.bend):
             return Status.DISTANCE
         if len(self.path) > _KEPT:
@@ -107,9 +112,9 @@ class Record:
             if self._whole:
                 state = OptimizeResult()
                 fun = self._problem.plain_residual(s.w, s.r).copy()
-                left = observed_iterations(self.nit, self._loss, self._enough)
+                left = observed_iterations(self.nit, self.loss, self._enough)
                 state.update(
-                    x=s.w.copy(), fun=fun, cost=self._loss[-1], nit=s.nit, nfev=self._problem.nfev, forecast=left
+                    x=s.w.copy(), fun=fun, cost=self.loss[-1], nit=s.nit, nfev=self._problem.nfev, forecast=left
                 )
                 self._callback(intermediate_result=state)
             else:
@@ -128,13 +133,15 @@ class Record:
             self.bend = max(self.bend, bend)
             if nit != self.nit[-1]:
                 self.nit.append(int(nit))
-                self._loss.append(loss)
+                self.loss.append(loss)
                 self._step.append(step)
                 self._pl.append(math.nan)
         if s.checked:
             if len(self.path) > _KEPT:
                 del self.path[1]
             self.path.append((s.w, s.r))
+            for watch in self.watchers:
+                watch(s, self)
         return RUNNING
 
     def _learn(self, s: State) -> None:
@@ -144,4 +151,4 @@ class Record:
         self.bend = max(self.bend, s.bend)
 
     def history(self) -> History:
-        return History(np.array(self.nit), np.array(self._loss), np.array(self._step), np.array(self._pl))
+        return History(np.array(self.nit), np.array(self.loss), np.array(self._step), np.array(self._pl))

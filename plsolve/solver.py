@@ -14,6 +14,7 @@ from plsolve.choice import METHODS, OPTIONS, choose, forecast
 from plsolve.linalg import norm
 from plsolve.methods import nearest
 from plsolve.problem import BestAttached, Problem
+from plsolve.progress import LOG, watching
 from plsolve.record import Record
 from plsolve.result import Evidence, Result
 from plsolve.stopping import AT_ROUNDING_LEVEL, MESSAGES, RUNNING, Status
@@ -37,6 +38,7 @@ def solve(
     beta: Any = None,
     certify: bool = True,
     callback: Callable[..., Any] | None = None,
+    progress: bool = False,
     rng: Any = None,
     compiled: bool | None = None,
     options: Mapping[str, Any] | None = None,
@@ -84,6 +86,8 @@ def solve(
     callback : callable, optional
         ``callback(intermediate_result)`` (by that name; x, fun, cost, nit and forecast, the number of iterations left
         at the present pace) or ``callback(w)``, after every iteration (SGD: every epoch); StopIteration stops.
+    progress : bool
+        Show a bar with loss, PL ratio and, by the forecast of theory 4.3, the time to go; needs the extra 'progress'.
     rng : int, numpy.random.Generator, ..., optional
         Seeds SGD's batches.
     compiled : bool, optional
@@ -128,6 +132,8 @@ def solve(
 
     The theory numbers refer to plsolve/theory/README.md.
 
+    The logger 'plsolve' tells how a run begins and ends (INFO) and its iterations (DEBUG); it is silent by default.
+
     Examples
     --------
     >>> import numpy as np
@@ -153,24 +159,30 @@ def solve(
     problem.deadline = deadline
     limit = limit if max_iter is None else max_iter
     native = engine(problem, compiled, step)
-    native_run = None if native is None else native.run(step, record)
-    s, status = loop.run(problem, partial(init, limit), step, record, loop.residual_norm, enough, limit, native_run)
-    if status == RUNNING:
-        status = Status.RESIDUAL if norm(s.r) <= problem.target else Status.EPSILON
-    status, left, message = Status(status), 0.0 if status > 0 else math.nan, MESSAGES[Status(status)]
-    if status == Status.RESIDUAL and norm(s.r) > problem.target:
-        message = AT_ROUNDING_LEVEL
-    if status > 0 and options.get("nearest"):
-        start = partial(nearest.init, w=s.w, r=s.r, nit=s.nit)
-        native_run = None if native is None else native.run(nearest.step, record)
-        s, ended = loop.run(problem, start, nearest.step, record, loop.distance, -1.0, limit, native_run)
-        if ended != Status.RESIDUAL:
-            message += f" The solution nearest to w0 was not reached ({Status(ended).name}): x is the nearest found."
+    with watching(problem, reason, enough, limit, progress) as record.watchers:
+        native_run = None if native is None else native.run(step, record)
+        s, status = loop.run(problem, partial(init, limit), step, record, loop.residual_norm, enough, limit, native_run)
+        if status == RUNNING:
+            status = Status.RESIDUAL if norm(s.r) <= problem.target else Status.EPSILON
+        status, left, message = Status(status), 0.0 if status > 0 else math.nan, MESSAGES[Status(status)]
+        if status == Status.RESIDUAL and norm(s.r) > problem.target:
+            message = AT_ROUNDING_LEVEL
+        if status > 0 and options.get("nearest"):
+            start = partial(nearest.init, w=s.w, r=s.r, nit=s.nit)
+            native_run = None if native is None else native.run(nearest.step, record)
+            s, ended = loop.run(problem, start, nearest.step, record, loop.distance, -1.0, limit, native_run)
+            if ended != Status.RESIDUAL:
+                message += (
+                    f" The solution nearest to w0 was not reached ({Status(ended).name}): x is the nearest found."
+                )
     message += problem.note
     problem.deadline = math.inf  # what is computed on access takes the time it takes
     if status in (Status.MAX_ITER, Status.MAX_TIME) and method != "gauss-newton" and s.nit > 0:
         left, kappa = forecast(problem, s, record.history(), enough)
         message += " " + forecast_message(left, kappa)
+    LOG.info(
+        "%s %d iterations, %d F, %d J, loss %.3g", message, s.nit, problem.nfev, problem.njev, 0.5 * norm(s.r) ** 2
+    )
     result = Result(
         {
             "x": s.w.copy(),
