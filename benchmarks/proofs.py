@@ -85,6 +85,8 @@ class OneForecast:
         from plsolve.testing import prescribed_spectrum
 
         if not hasattr(self, "p"):
+            self.p = prescribed_spectrum(5, 50, 1e4)
+            self.time_one_iteration_with_forecast(n)  # imports what the first needs
             self.p = prescribed_spectrum(n, 10 * n, 1e4)
 
     def time_one_iteration_with_forecast(self, n: int) -> None:
