@@ -57,7 +57,12 @@ def measured(form: str, n: int, m: int) -> dict[str, float]:
     sol, peak = with_peak(lambda: run(s))
     best = seconds(lambda: run(s), 1)
     best = min(best, seconds(lambda: run(s), 3)) if best < AGAIN else best
-    return {"m": float(s[2].size), "seconds": best / sol.njev if sol.success else math.nan, "peak": float(peak)}
+    return {
+        "n": float(n),
+        "m": float(s[2].size),
+        "seconds": best / sol.njev if sol.success else math.nan,
+        "peak": float(peak),
+    }
 
 
 def all_sizes() -> dict[tuple[str, int, int], dict[str, float]]:
@@ -78,7 +83,6 @@ def slope(xs: Any, ys: Any) -> float:
 class Sizes:
     version = "1"
     timeout = 300
-    rounds, repeat, warmup_time = 1, (1, 5, 2.0), 0.0
 
     @within(900)
     def setup_cache(self) -> dict[tuple[str, int, int], dict[str, float]]:
@@ -91,37 +95,61 @@ class InUnknowns(Sizes):
     params: ClassVar = [FORMS, UNKNOWNS]
     param_names: ClassVar = ["J", "m"]
 
-    def shape(self, size: int) -> tuple[int, int]:
-        return EQUATIONS, size
-
-    def setup(self, found: Any, form: str, size: int) -> None:
-        if not hasattr(self, "s"):  # it is called again before every timed call
-            run(system(form, 5, 200))  # imports what the first solve needs
-            self.s = system(form, *self.shape(size))
-            self.found = found[form, *self.shape(size)]
-
-    def time_solve(self, found: Any, form: str, size: int) -> None:
-        run(self.s)
-
-    def peakmem_solve(self, found: Any, form: str, size: int) -> None:
-        run(self.s)
+    def cell(self, found: Any, form: str, size: int) -> dict[str, float]:
+        if (form, EQUATIONS, size) not in found:
+            raise NotImplementedError
+        return found[form, EQUATIONS, size]
 
     @counted_in("seconds")
     def track_seconds_per_linearisation(self, found: Any, form: str, size: int) -> float:
-        return float(self.found["seconds"])
+        return self.cell(found, form, size)["seconds"]
 
     @counted_in("bytes")
     def track_allocated(self, found: Any, form: str, size: int) -> float:
-        return float(self.found["peak"])
+        return self.cell(found, form, size)["peak"]
 
     @counted_in("ratio")
     def track_allocated_over_jacobian_and_kernel(self, found: Any, form: str, size: int) -> float:
-        n, m = self.shape(size)[0], self.found["m"]
-        return float(self.found["peak"]) / (8.0 * (n * m + n * n))
+        cell = self.cell(found, form, size)
+        return cell["peak"] / (8.0 * cell["n"] * (cell["m"] + cell["n"]))
 
 
 class InEquations(InUnknowns):
     """Ten unknowns an equation."""
+
+    params: ClassVar = [FORMS, SIZES]
+    param_names: ClassVar = ["J", "n"]
+
+    def cell(self, found: Any, form: str, size: int) -> dict[str, float]:
+        return found[form, size, RATIO * size]
+
+
+class SolveInUnknowns:
+    """Whole solves of 100 equations."""
+
+    version = "1"
+    timeout = 300
+    rounds, repeat, warmup_time = 1, (1, 5, 2.0), 0.0
+    params: ClassVar = [FORMS, UNKNOWNS]
+    param_names: ClassVar = ["J", "m"]
+
+    def shape(self, size: int) -> tuple[int, int]:
+        return EQUATIONS, size
+
+    def setup(self, form: str, size: int) -> None:
+        if not hasattr(self, "s"):  # it is called again before every timed call
+            run(system(form, 5, 200))  # imports what the first solve needs
+            self.s = system(form, *self.shape(size))
+
+    def time_solve(self, form: str, size: int) -> None:
+        run(self.s)
+
+    def peakmem_solve(self, form: str, size: int) -> None:
+        run(self.s)
+
+
+class SolveInEquations(SolveInUnknowns):
+    """Whole solves with ten unknowns an equation."""
 
     params: ClassVar = [FORMS, SIZES]
     param_names: ClassVar = ["J", "n"]

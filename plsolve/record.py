@@ -36,12 +36,17 @@ class History(NamedTuple):
     pl : ndarray (k,)
         The PL ratio 1/2 ||g||^2 / L = r^T K r / r^T r, between lambda_min(K) and lambda_max(K): the PL* constant along
         the path. NaN where the method did not need the gradient: in SGD, and mostly at the last point.
+    bound : ndarray (k,)
+        What L was guaranteed not to exceed: for gd L_0 times the product of 1 - eta PL (its steps make L fall by
+        eta ||g||^2 / 2, theory 1.1), for its momenta (1 - eta mu)^t L_0 (6.3). NaN for the other methods and step
+        sizes, and with bounds or ``x_scale``.
     """
 
     nit: npt.NDArray[np.int64]
     loss: Array
     step: Array
     pl: Array
+    bound: Array
 
 
 class Nearness(Protocol):
@@ -151,4 +156,5 @@ class Record:
         self.bend = max(self.bend, s.bend)
 
     def history(self) -> History:
-        return History(np.array(self.nit), np.array(self.loss), np.array(self._step), np.array(self._pl))
+        nit, loss, step, pl = map(np.array, (self.nit, self.loss, self._step, self._pl))
+        return History(nit, loss, step, pl, np.full(loss.size, math.nan))

@@ -10,7 +10,7 @@ from typing import Any
 from plsolve import loop
 from plsolve.certificate import Nearness
 from plsolve.checks import as_beta, check_limits, check_options, generator
-from plsolve.choice import METHODS, OPTIONS, choose, forecast
+from plsolve.choice import METHODS, OPTIONS, choose, forecast, guaranteed
 from plsolve.linalg import norm
 from plsolve.methods import nearest
 from plsolve.problem import BestAttached, Problem
@@ -199,7 +199,7 @@ def solve(
             "method_reason": reason,
             "compiled": native is not None,
             "forecast": left,
-            "history": record.history(),
+            "history": guaranteed(problem, s, record.history()),
         },
         problem,
         Evidence(betas, record.path, record.bend) if certify else None,
