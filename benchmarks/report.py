@@ -8,6 +8,7 @@ Rewrites what stands between `<!-- report: NAME -->` and `<!-- /report -->` in R
 import argparse
 import ast
 import itertools
+import json
 import math
 import platform
 import re
@@ -16,7 +17,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 
 ROOT = Path(__file__).parents[1]
@@ -39,20 +39,20 @@ Values = dict[tuple[Any, ...], float]
 
 
 class Newest:
-    """The newest results: benchmark -> {parameters: number}, NaN where a cell was left out."""
+    """The newest results of the whole suite: benchmark -> {parameters: number}, NaN where a cell was left out."""
 
     def __init__(self, folder: Path) -> None:
         from asv.results import Results
 
         files = [p for p in folder.glob("*/*.json") if p.name != "machine.json"]
-        if not files:
-            raise SystemExit(f"There are no results in {folder}: asv run -E existing --set-commit-hash HEAD")
-        path = max(files, key=lambda p: p.stat().st_mtime)
-        self.results = Results.load(str(path), machine_name=path.parent.name)
+        suite = json.loads((folder / "benchmarks.json").read_text()).keys() - {"version"} if files else set()
+        for path in sorted(files, key=lambda p: p.stat().st_mtime, reverse=True):
+            self.results = Results.load(str(path), machine_name=path.parent.name)
+            if suite <= set(self.results.get_all_result_keys()):
+                return
+        raise SystemExit(f"No results of the whole suite in {folder}: asv run -E existing --set-commit-hash HEAD")
 
     def __getitem__(self, name: str) -> Values:
-        if name not in self.results.get_all_result_keys():
-            raise SystemExit(f"The newest results lack {name}: asv run -E existing --set-commit-hash HEAD")
         params = [[parsed(p) for p in axis] for axis in self.results.get_result_params(name)]
         values = self.results.get_result_value(name, self.results.get_result_params(name))
         if any(value is None for value in values):
@@ -324,6 +324,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description=__doc__.splitlines()[0])
     parser.add_argument("--results", type=Path, default=ROOT / ".asv" / "results", help="asv's results_dir")
     new = Newest(parser.parse_args().results)
+    import matplotlib as mpl  # asv imports this module too, where it need not be there
+
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
