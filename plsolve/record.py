@@ -65,6 +65,10 @@ class Record:
         Whether it wants to see every state as it comes.
     watchers : list of callables
         Called with the state and this record whenever a state is seen: all of them, or the last of many at once.
+    guarantee : callable
+        From the history to its ``bound``.
+    last : int
+        The last iteration's number.
     nit, loss : list of int, list of float
         Iteration numbers and losses.
     path : list of points
@@ -87,26 +91,32 @@ class Record:
         self._near, self._enough = near, 0.5 * enough * enough
         self.every = callback is not None or near is not None
         self.watchers: list[Callable[[State, Record], None]] = []
-        self.nit: list[int] = []
-        self.loss: list[float] = []
+        self.guarantee: Callable[[History], History] | None = None
+        self.last = -1
+        self._nit: list[int] = []
+        self._loss: list[float] = []
         self._step: list[float] = []
         self._pl: list[float] = []
+        self._logs: list[Array] = []  # of compiled code, to be read
         self.path: list[Point] = []
-        self.bend = 0.0
+        self._bend = 0.0
 
     def __call__(self, s: State) -> int:
         """A status that ends the run, or RUNNING."""
+        if self._logs:
+            self._read()
         self._learn(s)
-        if self.nit and s.nit == self.nit[-1]:
+        if s.nit == self.last:
             return RUNNING
-        self.nit.append(s.nit)
+        self.last = s.nit
+        self._nit.append(s.nit)
         size = norm(s.r)
-        self.loss.append(0.5 * size * size)
+        self._loss.append(0.5 * size * size)
         self._step.append(s.step)
         self._pl.append(math.nan)
         for watch in self.watchers:
             watch(s, self)
-        if self._near is not None and self._near(s.w, s.r, self.path, self.bend):
+        if self._near is not None and self._near(s.w, s.r, self.path, self._bend):
             return Status.DISTANCE
         if len(self.path) > _KEPT:
             del self.path[1]  # the start stays
@@ -117,9 +127,9 @@ class Record:
             if self._whole:
                 state = OptimizeResult()
                 fun = self._problem.plain_residual(s.w, s.r).copy()
-                left = observed_iterations(self.nit, self.loss, self._enough)
+                left = observed_iterations(self._nit, self._loss, self._enough)
                 state.update(
-                    x=s.w.copy(), fun=fun, cost=self.loss[-1], nit=s.nit, nfev=self._problem.nfev, forecast=left
+                    x=s.w.copy(), fun=fun, cost=self._loss[-1], nit=s.nit, nfev=self._problem.nfev, forecast=left
                 )
                 self._callback(intermediate_result=state)
             else:
@@ -132,15 +142,8 @@ class Record:
         """The same for many states at once, s the last of them, and maybe unchecked; log: see `loop.ROW`."""
         if self.every:
             return self(s) if s.checked else RUNNING
-        for nit, loss, step, pl, bend in log.tolist():
-            if pl >= 0.0:
-                self._pl[-1] = pl
-            self.bend = max(self.bend, bend)
-            if nit != self.nit[-1]:
-                self.nit.append(int(nit))
-                self.loss.append(loss)
-                self._step.append(step)
-                self._pl.append(math.nan)
+        self._logs.append(log.copy())
+        self.last = int(log.item(-1, 0))
         if s.checked:
             if len(self.path) > _KEPT:
                 del self.path[1]
@@ -149,12 +152,43 @@ class Record:
                 watch(s, self)
         return RUNNING
 
+    def _read(self) -> None:
+        """Take up what compiled code has noted."""
+        for log in self._logs:
+            for nit, loss, step, pl, bend in log.tolist():
+                if pl >= 0.0:
+                    self._pl[-1] = pl
+                self._bend = max(self._bend, bend)
+                if nit != self._nit[-1]:
+                    self._nit.append(int(nit))
+                    self._loss.append(loss)
+                    self._step.append(step)
+                    self._pl.append(math.nan)
+        self._logs.clear()
+
     def _learn(self, s: State) -> None:
         """What the state tells about the point before, or about this one if the run ends here."""
         if self._pl and s.pl >= 0.0:
             self._pl[-1] = s.pl
-        self.bend = max(self.bend, s.bend)
+        self._bend = max(self._bend, s.bend)
+
+    @property
+    def nit(self) -> list[int]:
+        self._read()
+        return self._nit
+
+    @property
+    def loss(self) -> list[float]:
+        self._read()
+        return self._loss
+
+    @property
+    def bend(self) -> float:
+        self._read()
+        return self._bend
 
     def history(self) -> History:
-        nit, loss, step, pl = map(np.array, (self.nit, self.loss, self._step, self._pl))
-        return History(nit, loss, step, pl, np.full(loss.size, math.nan))
+        self._read()
+        nit, loss, step, pl = map(np.array, (self._nit, self._loss, self._step, self._pl))
+        history = History(nit, loss, step, pl, np.full(loss.size, math.nan))
+        return history if self.guarantee is None else self.guarantee(history)

@@ -11,13 +11,15 @@ from plsolve import loop
 from plsolve.certificate import Nearness
 from plsolve.checks import as_beta, check_limits, check_options, generator
 from plsolve.choice import METHODS, OPTIONS, choose, forecast, guaranteed
-from plsolve.linalg import norm
+from plsolve.linalg import Array, norm
 from plsolve.methods import nearest
-from plsolve.problem import BestAttached, Problem
+from plsolve.problem import Problem
 from plsolve.progress import LOG, watching
 from plsolve.record import Record
-from plsolve.result import Evidence, Result
+from plsolve.result import Result
 from plsolve.stopping import AT_ROUNDING_LEVEL, MESSAGES, RUNNING, Status
+
+NEAREST_MISSED = " The solution nearest to w0 was not reached ({}): x is the nearest found."
 
 
 def solve(
@@ -150,39 +152,32 @@ def solve(
     betas = as_beta(beta, problem.n)
     enough = max(problem.target, math.sqrt(2.0 * eps))
     record = Record(callback, problem, Nearness(problem, betas, xtol) if xtol > 0.0 else None, enough)
-    if loop.in_range(problem.r0):
-        with BestAttached(problem):
-            method, reason = choose(problem, method)
-            init, step, limit = METHODS[method](problem, options, 0.0 if betas is None else max(norm(betas), 1e-300))
-    else:
-        reason, init, step, limit = "none: F is out of range.", loop.out_of_range, loop.out_of_range, 0
+    method, reason, init, step, limit = prepared(problem, method, options, betas)
     problem.deadline = deadline
     limit = limit if max_iter is None else max_iter
     native = engine(problem, compiled, step)
     with watching(problem, reason, enough, limit, progress) as record.watchers:
         native_run = None if native is None else native.run(step, record)
         s, status = loop.run(problem, partial(init, limit), step, record, loop.residual_norm, enough, limit, native_run)
+        size = norm(s.r)
         if status == RUNNING:
-            status = Status.RESIDUAL if norm(s.r) <= problem.target else Status.EPSILON
-        status, left, message = Status(status), 0.0 if status > 0 else math.nan, MESSAGES[Status(status)]
-        if status == Status.RESIDUAL and norm(s.r) > problem.target:
+            status = Status.RESIDUAL if size <= problem.target else Status.EPSILON
+        status = Status(status)
+        left, message = 0.0 if status > 0 else math.nan, MESSAGES[status]
+        if status == Status.RESIDUAL and size > problem.target:
             message = AT_ROUNDING_LEVEL
         if status > 0 and options.get("nearest"):
             start = partial(nearest.init, w=s.w, r=s.r, nit=s.nit)
             native_run = None if native is None else native.run(nearest.step, record)
             s, ended = loop.run(problem, start, nearest.step, record, loop.distance, -1.0, limit, native_run)
             if ended != Status.RESIDUAL:
-                message += (
-                    f" The solution nearest to w0 was not reached ({Status(ended).name}): x is the nearest found."
-                )
+                message += NEAREST_MISSED.format(Status(ended).name)
+    record.guarantee = partial(guaranteed, problem, s)
     message += problem.note
     problem.deadline = math.inf  # what is computed on access takes the time it takes
     if status in (Status.MAX_ITER, Status.MAX_TIME) and method != "gauss-newton" and s.nit > 0:
         left, kappa = forecast(problem, s, record.history(), enough)
         message += " " + forecast_message(left, kappa)
-    LOG.info(
-        "%s %d iterations, %d F, %d J, loss %.3g", message, s.nit, problem.nfev, problem.njev, 0.5 * norm(s.r) ** 2
-    )
     result = Result(
         {
             "x": s.w.copy(),
@@ -191,7 +186,7 @@ def solve(
             "message": message,
             "fun": s.r,
             "cost": 0.5 * norm(s.r) * norm(s.r),
-            "nit": record.nit[-1],
+            "nit": record.last,
             "nfev": problem.nfev,
             "njev": problem.njev,
             "nfev_jac": problem.nfev_jac,
@@ -199,14 +194,35 @@ def solve(
             "method_reason": reason,
             "compiled": native is not None,
             "forecast": left,
-            "history": guaranteed(problem, s, record.history()),
         },
         problem,
-        Evidence(betas, record.path, record.bend) if certify else None,
+        record,
+        betas,
     )
+    if not certify:
+        result["certificate"] = None
+        record.path.clear()
     if status == Status.STATIONARY and certify and betas is not None:
         result.add_absence()
+    LOG.info(
+        "%s %d iterations, %d F, %d J, loss %.3g", message, record.last, problem.nfev, problem.njev, result["cost"]
+    )
     return result
+
+
+def prepared(
+    problem: Problem, method: str, options: Mapping[str, Any], betas: Array | None
+) -> tuple[str, str, Any, Any, int]:
+    """The method that is to run and why: its name, the reason, its init and step, and its limit of iterations."""
+    if not loop.in_range(problem.r0):
+        return method, "none: F is out of range.", loop.out_of_range, loop.out_of_range, 0
+    try:
+        method, reason = choose(problem, method)
+        beta = 0.0 if betas is None else max(norm(betas), 1e-300)
+        return method, reason, *METHODS[method](problem, options, beta)
+    except BaseException as error:
+        problem.attach_best(error)
+        raise
 
 
 def engine(problem: Problem, wanted: bool | None, step: Any) -> Any:
