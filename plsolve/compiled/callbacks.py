@@ -231,8 +231,13 @@ class Arguments(NamedTuple):
     kept: tuple[Any, ...]
 
 
+_NO_ARGUMENTS = Arguments((), np.zeros(1, np.int64), ())
+
+
 def arguments(args: tuple[Any, ...]) -> Arguments:
     """The table of arguments, arrays or numbers."""
+    if not args:
+        return _NO_ARGUMENTS
     kinds: list[Any] = []
     words: list[int] = []
     kept: list[Any] = []
@@ -281,9 +286,25 @@ def arguments_of_each(args: tuple[Any, ...], each: tuple[Any, ...], k: int) -> t
     return tables, tuple(kept)
 
 
-def address(found: Any) -> int:
-    """Where a callback is; None: 0."""
-    return 0 if found is None else found.address
+class Callbacks(NamedTuple):
+    """The callbacks of F, of jac, and of both for some rows, with their addresses: 0 where there is none."""
+
+    found: tuple[Any, ...]  # they own the code
+    addresses: tuple[int, ...]
+
+
+@lru_cache(maxsize=256)
+def callbacks(
+    F: Any, jac: Any, kinds: tuple[Any, ...], full: tuple[bool, bool], batches: tuple[bool, bool]
+) -> Callbacks:
+    """full: whether F and jac must be given all rows; batches: whether they are to be called with some."""
+    found = (
+        callback(F, kinds, matrix=False, rows=full[0]),
+        None if jac is None else callback(jac, kinds, matrix=True, rows=full[1]),
+        callback(F, kinds, matrix=False, rows=True) if batches[0] else None,
+        callback(jac, kinds, matrix=True, rows=True) if batches[1] and jac is not None else None,
+    )
+    return Callbacks(found, tuple(0 if f is None else f.address for f in found))
 
 
 def callback(function: Any, kinds: tuple[Any, ...], *, matrix: bool, rows: bool) -> Any:

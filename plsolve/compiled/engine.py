@@ -11,18 +11,19 @@ from typing import Any, get_type_hints
 import numpy as np
 
 from plsolve import loop
-from plsolve.compiled.callbacks import NotCompilableError, address, arguments, arguments_of_each, callback, interface
+from plsolve.compiled.callbacks import NotCompilableError, arguments, arguments_of_each, callbacks, interface
 from plsolve.compiled.system import (
     FAILED_DIFFERENCES,
     FAILED_F,
     FAILED_F_ROWS,
     FAILED_JAC,
+    FLAGS,
+    INDICES,
     LATE,
     NUMBERS,
     PLACES,
     REALS,
     VECTORS,
-    WORDS,
     members,
     problem_at,
     put,
@@ -30,7 +31,7 @@ from plsolve.compiled.system import (
     words_of,
 )
 from plsolve.compiled.units import compiled
-from plsolve.compiled.vectors import address_of, end_memory, poke, start_memory
+from plsolve.compiled.vectors import MEMORY_WORDS, address_of, end_memory, poke, start_memory
 from plsolve.linalg import Array
 from plsolve.loop import Native
 from plsolve.methods import nearest, sgd, tall
@@ -52,82 +53,103 @@ def state_of(step: Any) -> Any:
 
 @cache
 def entry(step: Any) -> Any:
-    """The compiled loop of a method: `loop.advance` on a frame and two states, which it replaces by the last ones."""
+    """The compiled loop of a method: `loop.advance` on a frame and two states, which it replaces by the last ones.
+
+    It gives the status, the number of states in the log, and whether the best state is the last one.
+    """
     State, measure = state_of(step), loop.distance if step is nearest.step else loop.residual_norm
     advance, second, known = loop.advance, 8 * words_of(State), 8 * KNOWN
 
     def run(
-        frame: Any, states: Any, log: Any, stop: int, enough: float, max_iter: int, until: float, block: int
+        frame: Any, states: Any, log: Any, stop: int, enough: float, max_iter: int, until: float, block: int, same: bool
     ) -> Any:
         where, there = address_of(frame), address_of(states)
         start_memory(where, block)
         problem = problem_at(where)
-        s, best = read(State, where, there), read(State, where, there + second)
+        s = read(State, where, there)
+        best = s if same else read(State, where, there + second)
         if problem.known_J != 0:
             poke(where + known, s.w.data)
         s, best, status, rows = advance(problem, step, measure, s, best, stop, enough, max_iter, until, log)
         put(s, there)
         put(best, there + second)
+        same = s.w.data == best.w.data
         end_memory(where)
-        return status, rows
+        return status, rows, same
 
     return compiled(run, step.__module__.rpartition(".")[2])
 
 
 class Layout:
-    """How the states of a method are written as words."""
+    """How the states of a method are written as words: scalars and the places of vectors, then the vectors' numbers."""
 
     def __init__(self, State: Any) -> None:
-        self.kinds = [kind for _, kind in members(State)]
+        names = members(State)
+        self.vectors = [name for name, kind in names if kind is np.ndarray]
         letters = {np.ndarray: "qq", float: "d", int: "q", bool: "q"}
-        self.format = struct.Struct("".join(letters[kind] for kind in self.kinds))
-        self._flat = eval(f"lambda s: ({', '.join(name for name, _ in members(State))},)")
+        self.format = struct.Struct("".join(letters[kind] for _, kind in names))
+        places = iter(range(len(self.vectors)))
+        written = [
+            f"a[{next(places)}], {n}.size" if k is np.ndarray else f"int({n})" if k is bool else n for n, k in names
+        ]
+        self.flat = eval(f"lambda s, a: ({', '.join(written)})")
+        self.parts = eval(f"lambda s: ({', '.join(self.vectors)},)")
         self._scope: dict[str, Any] = {}
-        self._made = eval(f"lambda t: {self._source(State, iter(range(len(self.kinds))))}", self._scope)
+        self._made = eval(f"lambda t, x: {self._source(State, [0, 0])}", self._scope)
 
-    def _source(self, State: Any, places: Any) -> str:
+    def _source(self, State: Any, places: list[int]) -> str:
+        """The constructor of a state from its words t and its vectors x."""
         name = f"State{len(self._scope)}"
         self._scope[name] = State
         parts = []
         for kind in get_type_hints(State).values():
             if hasattr(kind, "_fields"):
                 parts.append(self._source(kind, places))
+            elif kind in (int, float, bool):
+                parts.append(f"bool(t[{places[0]}])" if kind is bool else f"t[{places[0]}]")
+                places[0] += 1
             else:
-                parts.append(f"bool(t[{next(places)}])" if kind is bool else f"t[{next(places)}]")
+                parts.append(f"x[{places[1]}]")
+                places[0] += 2
+                places[1] += 1
         return f"{name}({', '.join(parts)})"
-
-    def memory(self, *states: Any) -> Any:
-        """The words of these states, one after the other, followed by the numbers of their vectors."""
-        numbers = [x.size for s in states for x in self._flat(s) if isinstance(x, np.ndarray)]
-        area: Any = np.empty(len(states) * (self.format.size // 8) + sum(numbers), np.int64)
-        base, place, floats = area.__array_interface__["data"][0], area.size - sum(numbers), area.view(np.float64)
-        for k, s in enumerate(states):
-            words: list[Any] = []
-            for value, kind in zip(self._flat(s), self.kinds, strict=True):
-                if kind is np.ndarray:
-                    words += (base + 8 * place, value.size)
-                    floats[place : place + value.size] = value
-                    place += value.size
-                else:
-                    words.append(int(value) if kind is bool else value)
-            self.format.pack_into(area, k * self.format.size, *words)
-        return area
-
-    def state(self, area: Any, k: int) -> Any:
-        """The k-th state in such memory, a copy."""
-        base, floats = area.__array_interface__["data"][0], area.view(np.float64)
-        words = iter(self.format.unpack_from(area, k * self.format.size))
-        values = []
-        for word, kind in zip(words, self.kinds, strict=False):
-            if kind is np.ndarray:
-                place = (word - base) // 8
-                values.append(floats[place : place + next(words)].copy())
-            else:
-                values.append(word)
-        return self._made(values)
 
 
 layout_of = cache(Layout)
+
+
+class States:
+    """Memory for the last state and for the best one, which compiled code reads and writes."""
+
+    def __init__(self, s: Any, best: Any) -> None:
+        self._layout = layout = layout_of(type(s))  # type: ignore[arg-type]
+        vectors = layout.parts(s)
+        head, size, self._cuts = 2 * layout.format.size // 8, 0, [0]
+        for x in vectors:
+            size += x.size
+            self._cuts.append(size)
+        self._numbers = np.empty(head + 2 * size)
+        base = self._numbers.__array_interface__["data"][0]
+        self.words = self._numbers.view(np.int64)
+        self._starts = head, head + size
+        for k, state in enumerate((s, best)):
+            start = self._starts[k]
+            places = [base + 8 * (start + cut) for cut in self._cuts]
+            layout.format.pack_into(self.words, k * layout.format.size, *layout.flat(state, places))  # type: ignore[arg-type]
+            if k == 0 or best is not s:
+                np.concatenate(layout.parts(state), out=self._numbers[start : start + size])
+
+    def state(self, k: int) -> Any:
+        """A copy of the last state (0) or of the best one (1)."""
+        layout, cuts, start = self._layout, self._cuts, self._starts[k]
+        numbers = self._numbers[start : start + cuts[-1]].copy()
+        vectors = [numbers[cuts[i] : cuts[i + 1]] for i in range(len(cuts) - 1)]
+        return layout._made(layout.format.unpack_from(self.words, k * layout.format.size), vectors)  # type: ignore[arg-type]
+
+
+FRAME = struct.Struct(
+    f"{8 * MEMORY_WORDS}x{len(NUMBERS + FLAGS)}q{len(REALS)}d{2 * len(VECTORS + INDICES)}q"
+)  # the words of a frame
 
 
 class Engine:
@@ -146,78 +168,68 @@ class Engine:
             raise NotCompilableError(f"`jac={jac!r}` is for interpreted functions")
         self._problem = problem
         self._args = arguments(args)  # keeps them alive
-        kinds = self._args.kinds
         self._batches = step is sgd.step
-        exact, full_F, full_jac = callable(jac), "F" in all_rows, "jac" in all_rows
-        self._callbacks = (  # kept, since they own the code at their addresses
-            callback(F, kinds, matrix=False, rows=full_F),
-            callback(jac, kinds, matrix=True, rows=full_jac) if exact else None,
-            callback(F, kinds, matrix=False, rows=True) if rows_F and self._batches else None,
-            callback(jac, kinds, matrix=True, rows=True) if rows_jac and self._batches else None,
-        )
+        full, batches = ("F" in all_rows, "jac" in all_rows), (rows_F and self._batches, rows_jac and self._batches)
+        self._callbacks = callbacks(F, jac if callable(jac) else None, self._args.kinds, full, batches)
         self._everything = np.arange(problem.n) if all_rows else _NO_ROWS
         self._failed_rows = np.zeros(problem.n, np.int64) if self._batches or all_rows else _NO_ROWS
-        differences = (not exact, jac == "3-point", jac is None)
-        self._frame = self._build(differences)
+        self._frame = self._build((not callable(jac), jac == "3-point", jac is None))
 
     def _build(self, differences: tuple[bool, bool, bool]) -> Any:
-        """The frame with its vectors behind it: what compiled code sees of the problem."""
+        """The frame, and the numbers of its vectors: what compiled code sees of the problem."""
         p = self._problem
         scale, largest = p.column_norms()
-        vectors = (p.w0, p.y, p.r0, p.lower, p.upper, scale, largest, p.w0, p.best)
-        frame: Any = np.zeros(WORDS + sum(x.size for x in vectors), np.int64)
-        base, floats, place = frame.__array_interface__["data"][0], frame.view(np.float64), WORDS
-        rng = interface(p.rng) if self._batches else _NO_GENERATOR
-        flags = (p.bounded, *differences, p.single)
-        words = [*map(address, self._callbacks), p.n, p.m, 0, 0, 0, 0, *rng, 0, 0, 0, 0, *flags]
-        start = PLACES[NUMBERS[0]]
-        frame[start : start + len(words)] = words
-        start = PLACES[REALS[0]]
-        floats[start : start + len(REALS)] = p.size_y, p.target, p.least, p.deadline
-        words = []
+        vectors = (p.w0, p.y, p.r0, p.lower, p.upper, scale, largest, p.w0, p.best, self._args.table.view(np.float64))
+        self._numbers = np.concatenate(vectors)
+        place = self._numbers.__array_interface__["data"][0]
+        words: list[int] = []
         for x in vectors:
-            words += (base + 8 * place, x.size)
-            floats[place : place + x.size] = x
-            place += x.size
-        for indices in (self._args.table, self._failed_rows, self._everything):
-            words += (indices.__array_interface__["data"][0], indices.size)
-        start = PLACES[VECTORS[0]]
-        frame[start : start + len(words)] = words
-        return frame
+            words += (place, x.size)
+            place += 8 * x.size
+        for indices in (self._failed_rows, self._everything):
+            words += (indices.__array_interface__["data"][0], indices.size) if indices.size else (0, 0)
+        rng = interface(p.rng) if self._batches else _NO_GENERATOR
+        numbers = (*self._callbacks.addresses, p.n, p.m, 0, 0, 0, 0, *rng, 0, 0, 0, 0)
+        reals = (p.size_y, p.target, p.least, p.deadline)
+        packed = FRAME.pack(*numbers, p.bounded, *differences, p.single, *reals, *words)
+        return np.frombuffer(bytearray(packed), np.int64)
 
     def _vector(self, name: str) -> Array:
-        """A vector of the frame."""
+        """The vector of the frame, a copy."""
         place, size = self._frame[PLACES[name] : PLACES[name] + 2].tolist()
-        start = (place - self._frame.__array_interface__["data"][0]) // 8
-        return self._frame.view(np.float64)[start : start + size]  # type: ignore[no-any-return]
+        start = (place - self._numbers.__array_interface__["data"][0]) // 8
+        return self._numbers[start : start + size].copy()
 
     def run(self, step: Any, record: Record) -> Native:
         """The compiled run of a method: it makes many steps at a time, but no longer than for 0.1 s.
 
         So Ctrl-C and the limit of time are heeded.
         """
-        steps, problem, frame, layout = entry(step), self._problem, self._frame, layout_of(state_of(step))
+        steps, problem, frame = entry(step), self._problem, self._frame
         block = max(problem.n, problem.m)
 
         def run(s: Any, best: Any, stop: int, enough: float, max_iter: int) -> tuple[Any, int]:
             J = problem.known(s.w)  # kept alive
-            frame[KNOWN + 1] = 0 if J is None else J.__array_interface__["data"][0]
+            known = 0 if J is None else J.__array_interface__["data"][0]
             frame[NFEV : NFEV + 4] = problem.nfev, problem.njev, problem.nfev_jac, 0
-            states = layout.memory(s, best)
+            states, same = States(s, best), s is best
             log = np.empty((1 if record.every else min(CHUNK, max_iter + 1), loop.ROW))
             status, rows, stop = loop.CHUNK, 1, int(stop)
             while status == loop.CHUNK and (rows or not problem.late()):
-                until = min(problem.deadline, loop.clock() + 0.1)
-                status, rows = steps(frame, states, log, stop, enough, max_iter, until, block)
+                until = loop.clock() + 0.1
+                limits = (stop, enough, max_iter, until if until < problem.deadline else problem.deadline)
+                frame[KNOWN + 1] = known
+                status, rows, same = steps(frame, states.words, log, *limits, block, same)
+                known = 0
                 problem.nfev, problem.njev, problem.nfev_jac, failure = frame[NFEV : NFEV + 4].tolist()
-                frame[KNOWN] = frame[KNOWN + 1] = 0
                 if rows:
-                    problem.best = self._vector("best")
-                    s = layout.state(states, 0)
+                    if record.every or failure:
+                        problem.best = self._vector("best")
+                    s = states.state(0)
                     stop = int(record.extend(s, log[:rows]))
-            best = layout.state(states, 1)
-            problem.best = self._vector("best").copy()
+            best = s if same else states.state(1)
             if failure:
+                problem.best = self._vector("best")
                 problem.repeat = partial(self._repeat, failure)  # type: ignore[method-assign]
             return best, status
 
@@ -239,13 +251,13 @@ class Engine:
 
         def work(starts: Array, which: Any, stop: Any, *results: Any) -> None:
             assert kept is not None  # the tables point to it
-            batch(frame[:WORDS].copy(), starts, Y, tables, scale, norms.size > 0, *limits, which, stop, *results)
+            batch(frame.copy(), starts, Y, tables, scale, norms.size > 0, *limits, which, stop, *results)
 
         return work
 
     def _repeat(self, failed: int) -> None:
         """Call the function that failed from Python, for its exception."""
-        p, w, rows = self._problem, self._vector("failed_w").copy(), self._failed_rows
+        p, w, rows = self._problem, self._vector("failed_w"), self._failed_rows
         if failed == LATE:
             raise Ended(Status.MAX_TIME)
         if failed in (FAILED_F, FAILED_DIFFERENCES):
