@@ -244,6 +244,25 @@ def forecast(problem: Problem, s: Any, history: History, enough: float) -> tuple
     return (float(left) if left < 1 << 40 else math.inf), kappa
 
 
+def guaranteed(problem: Problem, s: Any, history: History) -> History:
+    """The history with what was guaranteed of the loss, s the last state."""
+    nit, loss, step, pl, bound = history
+    if problem.bounded or problem.scale.size or nit.size < 2:
+        return history
+    if isinstance(s, gradient_descent.State) and s.rule == gradient_descent.THEOREM:
+        gradient = np.sqrt(2.0 * loss[:-1] * pl[:-1])
+        falls = 1.0 - pl[:-1] * np.divide(step[1:], gradient, out=np.zeros(gradient.size), where=gradient > 0.0)
+        bound = loss[0] * np.append(1.0, np.cumprod(np.maximum(falls, 0.0)))
+    elif isinstance(s, momentum.State) and loss[0] > 0.0:
+        bound = loss[0] * (s.ceiling / loss[0]) ** (nit / nit[-1])
+    return history._replace(bound=bound)
+
+
+def is_first_order(s: Any) -> bool:
+    """Whether the state is one of gd's or sgd's."""
+    return isinstance(s, (gradient_descent.State, momentum.State, sgd.State))
+
+
 def mean_step(s: Any) -> float:
     """eta with which the residual falls by (1 - eta lambda_i) a step on average; 0 where steps vary."""
     if isinstance(s, gradient_descent.State):

@@ -113,22 +113,25 @@ class Result(OptimizeResult):
             self["message"] += f" No solution within {certificate.radius:.3g} of x (theory 3.5)."
 
     def plot(self, what: str = "run", ax: Any = None) -> Any:
-        """Draw the run, or the landscape around it; returns the matplotlib Axes.
+        """Draw the run, the spectrum of the kernel, or the landscape; returns the matplotlib Axes.
 
         Parameters
         ----------
-        what : {'run', 'landscape'}
-            'run': the loss against iterations, with the PL ratio where the method knows it. 'landscape': the loss in
+        what : {'run', 'spectrum', 'landscape'}
+            'run': the loss against iterations with what was guaranteed of it, and below the step sizes and the PL
+            ratio, where the method knows them. 'spectrum': the eigenvalues of K at x. 'landscape': the loss in
             the plane through w0, x and a tangent to the solution set, with the region where PL* holds; and the loss on
             the straight line from w0 to x, with the smallest eigenvalue of its Hessian near x. That takes up to some
             hundred evaluations of F and jac, and is not to be had of a Result that was copied or unpickled.
         ax : matplotlib Axes, optional
-            Where to draw; the line from w0 to x is drawn in new figures only.
+            Where to draw; the step sizes, and the line from w0 to x, are drawn in new figures only.
         """
         if what == "run":
             return plotting.run(self["history"], f"{self['method']}: {self['status'].name}", ax)
+        if what == "spectrum":
+            return self["kernel"].plot(ax)
         if what != "landscape":
-            raise ValueError(f"`what` must be 'run' or 'landscape', got {what!r}.")
+            raise ValueError(f"`what` must be 'run', 'spectrum' or 'landscape', got {what!r}.")
         if self._problem is None:
             raise ValueError("The landscape needs F and jac, which a copied or unpickled Result does not have.")
         plotting.pyplot()  # before the work, if it is not there

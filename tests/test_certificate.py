@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import plsolve
-from benchmarks import certificates as hunt
+from benchmarks.checks import certificates as hunt
 from plsolve import Certificate, Status, certify, solve, testing
 
 

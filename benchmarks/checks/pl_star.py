@@ -1,6 +1,6 @@
 """Does plsolve do what its theory states? Rates, growth with kappa, forecasts, and the price of a certificate.
 
-    python -m benchmarks.pl_star [PART ...] [--quick]
+    python -m benchmarks.checks.pl_star [PART ...] [--quick]
 
 PART: gd, momentum, sgd, growth, forecast, price (all without one). Systems with known constants
 (`plsolve.testing.prescribed_spectrum`), each statement with the number of plsolve/theory/README.md. Exit code 1 if any

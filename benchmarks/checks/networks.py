@@ -1,6 +1,6 @@
 """Wide networks and large kernels: what issue 6 says plsolve must reach.
 
-    python -m benchmarks.networks [NAME ...] [--quick]
+    python -m benchmarks.checks.networks [NAME ...] [--quick]
 
 Every case runs in a process of its own, so that its peak memory is its own; torch's L-BFGS, where torch is installed,
 in another. --quick shrinks the cases (a smoke test: its verdicts mean nothing). Exit code 1 if any limit is missed.
@@ -113,7 +113,7 @@ def torch_race(name: str, quick: bool) -> tuple[float, float]:
     if find_spec("torch") is None:
         print("  torch is not installed: no race")
         return np.inf, np.inf
-    command = [sys.executable, "-m", "benchmarks.networks", "--torch", name, *(["--quick"] if quick else [])]
+    command = [sys.executable, "-m", "benchmarks.checks.networks", "--torch", name, *(["--quick"] if quick else [])]
     out = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
     print(f"  torch L-BFGS: {float(out[0]):.1f} s, relative residual {float(out[1]):.1e}, {out[2]} evaluations")
     return float(out[0]), float(out[1])
@@ -337,7 +337,7 @@ def run(name: str, quick: bool) -> bool:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.networks", description=__doc__.split("\n", 1)[0])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.checks.networks", description=__doc__.split("\n", 1)[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(CASES))
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--torch", action="store_true", help=argparse.SUPPRESS)
@@ -351,7 +351,7 @@ def main() -> int:
         return 0 if run(names[0], arguments.quick) else 1
     each = partial(subprocess.run, check=False)
     flags = ["--quick"] if arguments.quick else []
-    return max(each([sys.executable, "-m", "benchmarks.networks", name, *flags]).returncode for name in names)
+    return max(each([sys.executable, "-m", "benchmarks.checks.networks", name, *flags]).returncode for name in names)
 
 
 if __name__ == "__main__":
