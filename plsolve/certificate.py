@@ -25,6 +25,7 @@ LARGE = 1_000_000  # entries of J beyond which one product with it is enough to 
 STEPS = 4  # of that iteration, one Jacobian each
 BEND = 1e-4  # length of a probe, relative to the size of w
 CLEARLY = 1.0 + 1e-6  # times beta: what is seen beyond is no rounding, even where J cancels
+NEAR = 1e-4  # share of sigma_min(J) by which J may differ from where it was taken last
 DOWN = 1.0 - 1e-12  # covers the rounding of a few scalar operations, as enclosure.UP does
 
 
@@ -78,20 +79,35 @@ def certify(
     problem = Problem(F, jac, w, y, args, bounds, 1.0, 0.0, np.random.default_rng(0))
     beta = as_beta(beta, problem.n)
     T = problem.linearise(problem.w0, problem.r0, True)
-    return certificate(problem, T, problem.w0, problem.r0, beta, (), 0.0)
+    return certificate(problem, Local(problem, T, (problem.w0, problem.r0)), beta, (), 0.0)
 
 
-def certificate(
-    problem: Problem, T: Tangent, w: Array, r: Array, beta: Array | None, path: Sequence[Point], bend: float
+def certificate_of_run(
+    problem: Problem, jac: Callable[[], Any], point: Point, beta: Array | None, path: Sequence[Point], bend: float
 ) -> Certificate:
-    """What `certify` returns, at w with residual r and tangent T.
+    """The certificate at the last point of a run; jac() is J there, and not asked for where it can be done without.
+
+    With a given beta J at x is as good as known where the last linearisation was near (theory 3.9), and the factor of
+    its kernel is at hand.
+    """
+    if beta is not None and problem.latest is not None:
+        w, T = problem.latest
+        base = [(u, r) for u, r in path if u is w]
+        if base and (kernel := enclosure.kept_kernel(T)) is not None:
+            at = Local(problem, tangent(T.J, np.zeros(0)), base[0], point, kernel)
+            if at.change(theory.equations_beta(beta.tolist())) <= NEAR and at.newton(beta)[0] <= 0.5:
+                return certificate(problem, at, beta, path, bend)
+    return certificate(problem, Local(problem, tangent(jac(), np.zeros(0)), point), beta, path, bend)
+
+
+def certificate(problem: Problem, at: Local, beta: Array | None, path: Sequence[Point], bend: float) -> Certificate:
+    """What `certify` returns, from the numbers at a point.
 
     beta has one entry, or one per equation; path: points of the run (empty: probes are made); bend: the largest
     2||r+ - r - J dw||/||dw||^2 of a step of the run, less rounding.
     """
-    at = Local(problem, T, w, r)
     seen, rows_bend = at.curvature(path or at.probes())
-    if beta is not None and r.size * w.size <= SEARCHED and not problem.differenced:
+    if beta is not None and problem.n * problem.m <= SEARCHED and not problem.differenced:
         found, rows_found = at.search()
         seen, rows_bend = max(seen, found), np.maximum(rows_bend, rows_found)
     seen = max(seen, bend)
@@ -99,14 +115,14 @@ def certificate(
     betas = np.array([SAFETY * seen]) if beta is None else beta
     whole = theory.equations_beta(betas.tolist())
     contradicted = not estimated and (seen > whole * CLEARLY or bool((rows_bend > betas * CLEARLY).any()))
-    h, name = at.newton_h(whole, betas)
+    h, length, name = at.newton(betas)
     exists = h <= 0.5
     if exists:
-        radius = theory.newton_radius(h, at.newton) * enclosure.UP
+        radius = theory.newton_radius(h, length) * enclosure.UP
     else:
-        radius, name = 0.0 if estimated else at.absence(whole, betas), "3.5"
+        radius, name = 0.0 if estimated else at.absence(betas), "3.5"
     absent = not exists and radius > 0.0
-    reason = doubt(problem, w, radius, estimated, contradicted) if exists or absent else UNPROVED
+    reason = doubt(problem, at.x, radius, estimated, contradicted) if exists or absent else UNPROVED
     if contradicted:
         warnings.warn(
             f"`beta` = {whole:.3g} is contradicted by F, which bends more: no certificate with it is rigorous.",
@@ -125,8 +141,8 @@ def certificate(
         beta=whole,
         theorem=name,
         estimated=estimated,
-        gd_radius=theory.descent_ball(whole, at.size, at.sigma, at.frobenius)[0] * enclosure.UP,
-        paper_radius=theory.paper_ball(at.norm_J, norm(r), at.mu),
+        gd_radius=at.descent_radius(whole),
+        paper_radius=theory.paper_ball(at.norm_J, norm(at.r), at.mu),
         reason=reason,
     )
 
@@ -150,59 +166,88 @@ class Nearness:
             or norm(r) > min(enough * self._lipschitz, 0.5 * self._failed)
         ):
             return False
-        at = Local(problem, tangent(problem.linearise(w, r, True).J, np.zeros(0)), w, r)
+        at = Local(problem, tangent(problem.linearise(w, r, True).J, np.zeros(0)), (w, r))
         seen, _ = at.curvature(path or at.probes())
-        betas = np.array([SAFETY * max(seen, bend)]) if self._beta is None else self._beta
-        h, _ = at.newton_h(max(theory.equations_beta(betas.tolist()), seen, bend), betas)
+        seen = max(seen, bend)
+        betas = np.array([SAFETY * seen]) if self._beta is None else self._beta
+        if theory.equations_beta(betas.tolist()) < seen:  # contradicted
+            betas = np.array([seen])
+        h, length, _ = at.newton(betas)
         self._lipschitz, self._failed = at.frobenius, norm(r)
-        radius = theory.newton_radius(h, at.newton) if h <= 0.5 else theory.INFINITE
+        radius = theory.newton_radius(h, length)
         return radius <= enough and inside(problem, w, radius)
 
 
 class Local:
-    """Rounding-safe numbers at one point.
+    """Rounding-safe numbers at a point x, from J there or at a point nearby (theory 3.9).
 
     Attributes
     ----------
+    x, r : ndarray
+        The point and its residual.
     noise : ndarray (n,)
-        By how much r may be wrong.
-    size : float
-        ||r|| from above.
+        By how much the residual at the point of J may be wrong.
     norm_J, frobenius : float
-        ||J||, and an upper bound.
-    mu, sigma : float
-        lambda_min(K) estimated, sigma_min(J) from below; 0 where n > m, or K is singular to rounding.
-    newton : float
-        ||J^+ r|| from above; inf where sigma is 0.
+        ||J|| where J is, and an upper bound.
+    mu : float
+        lambda_min(K) there, estimated; 0 where n > m, or K is singular to rounding.
+    away : float
+        Distance of x from there.
     """
 
-    def __init__(self, problem: Problem, T: Tangent, w: Array, r: Array) -> None:
-        self._problem, self._T, self._w, self._r = problem, T, w, r
+    def __init__(
+        self,
+        problem: Problem,
+        T: Tangent,
+        base: Point,
+        point: Point | None = None,
+        kernel: enclosure.Kernel | None = None,
+    ) -> None:
+        self._problem, self._T, (self._w, self._r) = problem, T, base
+        self.x, self.r = base if point is None else point
+        self.away = norm(self.x - self._w) * enclosure.UP
         n, m = T.shape
-        kernel = enclosure.kernel(T)
+        self._kernel = kernel = enclosure.kernel(T) if kernel is None else kernel
         self._rows = enclosure.row_norms(T, kernel)
-        self.noise = enclosure.noise(T, w, problem.magnitudes(r), self._rows)
-        self.size = (norm(r) + norm(self.noise)) * enclosure.UP
-        self._kernel, self.norm_J = kernel, enclosure.top(kernel, self._rows)
+        self.noise = enclosure.noise(T, self._w, problem.magnitudes(self._r), self._rows)
+        self.norm_J = enclosure.top(kernel, self._rows)
         self.frobenius = enclosure.norm_bound(kernel, self._rows, tight=False)
         self._inverse = enclosure.inverse(T, kernel) if kernel is not None and n <= m else None
-        self.mu, self.sigma, self.newton = 0.0, 0.0, theory.INFINITE
-        if self._inverse is not None:
-            self.mu, self.sigma = enclosure.sigma_min(self._inverse)
-            self.newton = enclosure.newton_length(self._inverse, r, self.noise)
+        self.mu, self._sigma = (0.0, 0.0) if self._inverse is None else enclosure.sigma_min(self._inverse)
 
-    def newton_h(self, whole: float, betas: Array) -> tuple[float, str]:
-        """h of theory 3.1, or of 3.2 where that is smaller, with its number."""
-        h = theory.newton_h(whole, self.newton, self.sigma) * enclosure.UP
-        if self._inverse is None or betas.size == 1:
-            return h, "3.1"
-        by_equation = enclosure.omega(self._inverse, betas) * self.newton * enclosure.UP
-        return (by_equation, "3.2") if by_equation < h else (h, "3.1")
+    def _noise_at_x(self, betas: Array) -> Array:
+        if self.away == 0.0:
+            return self.noise
+        terms = (self._rows + betas * self.away) * norm(self.x)
+        return enclosure.MODEL * enclosure.UP * (self._problem.magnitudes(self.r) + terms)
 
-    def absence(self, whole: float, betas: Array) -> float:
-        """No solution within this distance: all equations together, and each for itself (theory 3.5)."""
+    def newton(self, betas: Array) -> tuple[float, float, str]:
+        """h of theory 3.1 at x, or of 3.2 where that is smaller, an upper bound on ||J^+ r|| there, and the number."""
+        if self._inverse is None or self._sigma == 0.0:
+            return theory.INFINITE, theory.INFINITE, "3.1"
+        omega, name = theory.equations_beta(betas.tolist()) / self._sigma, "3.1"
+        if betas.size > 1 and (by_equation := enclosure.omega(self._inverse, betas)) < omega:
+            omega, name = by_equation, "3.2"
+        length = enclosure.newton_length(self._inverse, self.r, self._noise_at_x(betas), self._sigma)
+        h, length = theory.moved_newton(omega * enclosure.UP, length, self.away)
+        return h * enclosure.UP, length * enclosure.UP, name
+
+    def change(self, beta: float) -> float:
+        """By how much J at x may differ from J here, as a share of sigma_min(J)."""
+        return beta * self.away / self._sigma if self._sigma > 0.0 else theory.INFINITE
+
+    def descent_radius(self, beta: float) -> float:
+        """R of theory 3.4 at x."""
+        moved = beta * self.away
+        size = (norm(self.r) + norm(self._noise_at_x(np.array([beta])))) * enclosure.UP
+        sigma, lipschitz = self._sigma - moved, (self.frobenius + moved) * enclosure.UP
+        return theory.descent_ball(beta, size, max(sigma * DOWN, 0.0), lipschitz)[0] * enclosure.UP
+
+    def absence(self, betas: Array) -> float:
+        """No solution within this distance of the point of J: all equations together, each for itself (theory 3.5)."""
         rest = np.abs(self._r) - self.noise
         lipschitz = enclosure.norm_bound(self._kernel, self._rows, tight=True)
+        whole = theory.equations_beta(betas.tolist())
         radius = theory.absence_radius(norm(np.maximum(rest, 0.0)), lipschitz, whole)
         for i in np.flatnonzero(rest > 0.0):
             alone = theory.absence_radius(float(rest[i]), float(self._rows[i]), float(betas[i % betas.size]))
@@ -232,7 +277,7 @@ class Local:
     def search(self) -> tuple[float, Array]:
         """||J(u) - J(w)||/||u - w||, and the same of each row, less rounding, where power iteration finds it large."""
         w, problem = self._w, self._problem
-        J, length = self._T.toarray(), self._probe_length()
+        J, length = self._T.toarray().copy(), self._probe_length()  # jac may fill one array again and again
         whole, rows = 0.0, np.zeros(self._r.size)
         v = np.random.default_rng(1).standard_normal(w.size)
         z = np.random.default_rng(2).standard_normal(self._r.size)
@@ -255,7 +300,9 @@ class Local:
 
     def _probe_length(self) -> float:
         scale = norm(self._w) or norm(self._problem.magnitudes(self._r)) / (self.norm_J or 1.0) or 1.0
-        return max(2.0 * self.newton, BEND * scale) if math.isfinite(self.newton) else BEND * scale
+        if self._inverse is None or self._sigma == 0.0:
+            return BEND * scale
+        return max(2.0 * enclosure.newton_length(self._inverse, self._r, self.noise, self._sigma), BEND * scale)
 
     def probes(self) -> list[Point]:
         """Points along the Newton step and in random directions (seed fixed), to look for curvature."""

@@ -62,15 +62,24 @@ def kernel(T: Tangent) -> Kernel | None:
     return Kernel(K, terms)
 
 
+def kept_kernel(T: Tangent) -> Kernel | None:
+    """The kernel from the factor that the run has left; None if it has not."""
+    if T.factor is None or T.shape[0] > MOST_ROWS:
+        return None
+    L, (n, m) = np.tril(T.factor), T.shape
+    return Kernel(L @ L.T, m + 2 * n + 8)  # what the factorisation and this product add is at most n u |L||L^T| each
+
+
 def inverse(T: Tangent, kernel: Kernel) -> Inverse | None:
     """A bound on the inverse of the true kernel of n <= m equations; None where K is singular to rounding."""
     diagonal = kernel.K.diagonal()
     if not (diagonal.min() > 1e-200 and diagonal.max() < 1e200):
         return None
     d = np.exp2(-np.round(0.5 * np.log2(diagonal)))
-    A = kernel.K * d * d[:, None]
+    A = kernel.K * d
+    A *= d[:, None]
     n, trace = d.size, float(np.trace(A))
-    L, info = lapack.dpotrf(A, lower=1, clean=1, overwrite_a=1)
+    L, info = lapack.dpotrf(A.T if A.flags.c_contiguous else A, lower=1, clean=1, overwrite_a=1)
     found = triangular_inverse(L) if info == 0 else None
     if found is not None:
         X, size, spread = found
@@ -108,9 +117,10 @@ def triangular_inverse(L: Array) -> tuple[Array, float, float] | None:
 
 
 def assembled(L: Array, X: Array, d: Array, growth: float) -> Inverse:
-    columns = np.sqrt(np.einsum("ij,ij->j", X, X)) * d * UP
-    G = lapack.dlauum(X, lower=1, overwrite_c=1)[0] * d * d[:, None]
-    return Inverse(L, d, G, columns, growth * UP)
+    G = lapack.dlauum(X, lower=1, overwrite_c=1)[0]
+    G *= d
+    G *= d[:, None]
+    return Inverse(L, d, G, np.sqrt(G.diagonal()) * (1.0 + (d.size + 8) * UNIT) * UP, growth * UP)
 
 
 def largest(A: Array, error: float) -> tuple[float, float]:
@@ -141,11 +151,10 @@ def sigma_min(inv: Inverse) -> tuple[float, float]:
     return 1.0 / estimate, 1.0 / (inv.growth * math.sqrt(bound) * UP)
 
 
-def newton_length(inv: Inverse, r: Array, noise: Array) -> float:
-    """An upper bound on ||J^+ r|| for all r within noise (n,) of the given one."""
+def newton_length(inv: Inverse, r: Array, noise: Array, sigma: float) -> float:
+    """An upper bound on ||J^+ r|| for all r within noise (n,) of the given one; sigma <= sigma_min(J)."""
     z = lapack.dtrtrs(inv.L, inv.d * r, lower=1)[0]
-    bound = math.sqrt(float(np.trace(inv.G)))
-    return inv.growth * UP * (norm(z) + min(float(inv.columns @ noise), bound * norm(noise)))
+    return UP * (inv.growth * norm(z) + min(inv.growth * float(inv.columns @ noise), norm(noise) / sigma))
 
 
 def omega(inv: Inverse, betas: Array) -> float:
@@ -166,7 +175,7 @@ def newton_step(inv: Inverse, T: Tangent, r: Array) -> Array:
 def row_norms(T: Tangent, kernel: Kernel | None) -> Array:
     """Norms of the rows of J from above (n,); inf where J is an operator that is too large to be looked at."""
     J, (n, m) = T.J, T.shape
-    up = 1.0 + (m + 24) * UNIT
+    up = 1.0 + ((m if kernel is None else max(m, kernel.terms)) + 24) * UNIT
     if kernel is not None and n <= m:
         return np.sqrt(kernel.K.diagonal()) * up
     if isinstance(J, np.ndarray):

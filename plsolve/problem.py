@@ -294,6 +294,11 @@ class Problem:
         """The point of the last linearisation where that equals w, so that it need not be made again."""
         return self._last[0] if self._last is not None and np.array_equal(self._last[0], w) else w
 
+    @property
+    def latest(self) -> tuple[Array, Tangent] | None:
+        """The point of the last linearisation, and the tangent there."""
+        return None if self._last is None else (self._last[0], self._last[2])
+
     def known(self, w: Array) -> Array | None:
         """J at w, in C order, where the last linearisation was there, and differences not central ones."""
         last = self._last

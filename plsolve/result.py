@@ -11,7 +11,7 @@ from scipy.optimize import OptimizeResult
 from scipy.sparse.linalg import LinearOperator
 
 from plsolve import plotting
-from plsolve.certificate import certificate
+from plsolve.certificate import certificate_of_run
 from plsolve.kernel import TangentKernel
 from plsolve.landscape import landscape
 from plsolve.linalg import Array
@@ -57,10 +57,12 @@ class Result(OptimizeResult):
         K = J J^T at x with its spectrum.
     certificate : Certificate or None
         Whether a solution near x is proved, see `plsolve.certify`; beta, where it was not given, is estimated from the
-        points of the run. None with ``certify=False``, or where F or jac raised (the message says so).
+        points of the run. With beta it needs no Jacobian at x where the last one was near (theory 3.9). None with
+        ``certify=False``, or where F or jac raised (the message says so).
     nit, nfev, njev, nfev_jac : int
         Iterations; calls of F; Jacobians evaluated at a point; calls of F for differences. An access to ``jac``,
-        ``grad``, ``optimality``, ``kernel`` or ``certificate`` adds the Jacobian at x to the counters, once.
+        ``grad``, ``optimality``, ``kernel`` or ``certificate`` adds the Jacobian at x to the counters, once, and
+        ``certificate`` what it takes to put a given beta to the test.
     method, method_reason : str
         The method that ran, and why it was chosen.
     forecast : float
@@ -105,8 +107,7 @@ class Result(OptimizeResult):
         if self._evidence is None:
             return None
         try:
-            T = tangent(self["jac"], np.zeros(0))
-            return certificate(problem, T, self.x, self.fun, *self._evidence)
+            return certificate_of_run(problem, lambda: self["jac"], (self.x, self.fun), *self._evidence)
         except Exception as error:  # noqa: BLE001 - the run's result must not be lost to it
             self["message"] += f" No certificate: {type(error).__name__}: {error}"
             return None

@@ -307,6 +307,7 @@ class Tangent:
         self.J, self.scale = J, scale
         self.shape: tuple[int, int] = J.shape
         self.solver = LinearSolver() if solver is None else solver
+        self.factor: Array | None = None  # L, L L^T = J J^T, where the kernel was factored as a whole
 
     def apply(self, v: Array) -> Array:
         """J v."""
@@ -371,7 +372,10 @@ class DenseTangent(Tangent):
     def inverse(self, free: Mask, orthogonal: bool) -> Inverse:
         if self.solver.kind == "cg":
             return by_products(self, free, orthogonal)
-        return dense_inverse(self, free, orthogonal or self.solver.kind == "qr")
+        H = dense_inverse(self, free, orthogonal or self.solver.kind == "qr")
+        if H.K.sound and not (free.size or self.scale.size):
+            self.factor = H.K.L
+        return H
 
 
 def dense_inverse(T: DenseTangent, free: Mask, by_reflections: bool) -> DenseInverse:

@@ -307,12 +307,41 @@ def test_certificate_of_every_method_and_its_price(method):
     before = sol.njev
     assert sol.certificate.exists
     assert sol.certificate.rigorous
-    assert before < sol.njev <= before + 5  # four to put beta to the test
+    at_x = method != "gauss-newton"  # which keeps the factor of the last kernel: theory 3.9
+    assert sol.njev == before + 4 + at_x  # four to put beta to the test
     before = sol.njev
     assert sol.jac is not None
-    assert sol.njev == before
+    assert sol.njev == before + (not at_x)
     twin = pickle.loads(pickle.dumps(sol))
     assert twin.certificate == sol.certificate
+
+
+@pytest.mark.parametrize("p", KNOWN, ids=lambda p: p.name)
+@pytest.mark.parametrize("tol", [1e-4, 1e-8, 1e-10, 0.0])
+def test_the_certificate_of_a_run_is_that_at_x(p, tol):
+    """Whether it comes from J at x or from the last linearisation (theory 3.9)."""
+    for beta in (p.beta, p.beta_rows):
+        sol = solve(p.F, p.jac, p.w0, p.y, beta=beta, tol=tol, method="gauss-newton")
+        c, at_x = sol.certificate, certify(p.F, p.jac, sol.x, p.y, beta=beta)
+        assert (c.exists, c.rigorous, c.theorem) == (at_x.exists, at_x.rigorous, at_x.theorem)
+        np.testing.assert_allclose([c.mu, c.lipschitz], [at_x.mu, at_x.lipschitz], rtol=3e-4)
+        if c.exists:  # |J||w| in the rounding of F is taken from row norms
+            rounding = 1e-13 * c.lipschitz * np.linalg.norm(sol.x) / math.sqrt(c.mu) + 1e-13
+            np.testing.assert_allclose(c.radius, at_x.radius, rtol=1e-3, atol=rounding)
+
+
+def test_the_certificate_needs_no_jacobian_where_the_last_was_near():
+    rng = np.random.default_rng(0)  # more than 100 000 entries: beta is not put to the test
+    p = testing.first_layer_tanh(rng.standard_normal((60, 10)), np.linspace(-1.0, 1.0, 60), 200)
+    sol = solve(p.F, p.jac, p.w0, p.y, beta=p.beta, method="gauss-newton")
+    before = sol.njev, sol.nfev
+    assert sol.certificate.exists
+    assert sol.certificate.rigorous
+    assert (sol.njev, sol.nfev) == before
+    far = solve(p.F, p.jac, p.w0, p.y, beta=1e6 * p.beta, method="gauss-newton")
+    before = far.njev
+    assert far.certificate.h > 0
+    assert far.njev == before + 1
 
 
 @pytest.mark.parametrize("form", ["csr", "operator", "gram"])

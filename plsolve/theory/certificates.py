@@ -27,6 +27,15 @@ def newton_radius(h: float, e: float) -> float:
     return 2.0 * e / (1.0 + math.sqrt(1.0 - 2.0 * h)) if h <= 0.5 else INFINITE
 
 
+def moved_newton(omega: float, e: float, away: float) -> tuple[float, float]:
+    """h and ||J^+ r|| from above at a point x, from J at another one this far away: e = ||J^+ r(x)|| there (3.9).
+
+    omega = beta/sigma_min(J), or of 3.2, at the other point.
+    """
+    left = 1.0 - omega * away
+    return (omega * e / (left * left), e / left) if left > 0.0 else (INFINITE, INFINITE)
+
+
 def newton_bounds(beta: float, e: float, s: float, steps: int) -> list[float]:
     """||w* - w_k|| <= t* - t_k for Gauss-Newton's k = 0, ..., steps, by the majorant beta t^2/2 - s t + s e (3.1)."""
     h = newton_h(beta, e, s)
@@ -131,7 +140,7 @@ class Certificate:
     margin : float
         1/(2h): the factor by which beta may be larger and the conclusion still hold.
     mu, lipschitz : float
-        lambda_min(K) and ||J|| at the point.
+        lambda_min(K) and ||J|| at the point; in a `Result`, with a given beta, to 1e-4 of sigma_min(J) (3.9).
     beta : float
         The Lipschitz constant of J that was used; per equation: the root of the sum of their squares.
     theorem : str
