@@ -32,7 +32,6 @@ from plsolve.stopping import JACOBIAN_NOT_FINITE, Ended, Status
 from plsolve.tangent import LinearSolver, Tangent, tangent
 
 Indices = npt.NDArray[np.int64]
-SINGLE = float(np.finfo(np.float32).eps)
 
 
 class BestAttached:
@@ -134,6 +133,7 @@ class Problem:
         self.linear_solver = LinearSolver()
         self._pair: tuple[Array, Any] | None = None
         self.precision = 2 * UNIT  # of what F returns
+        self.narrow = False  # F or jac has returned less than double precision
         self._full_F, self._full_jac, self._rows_F, self._rows_jac = self._rows_protocol(y is None)
         self.nfev += 1
         self.best = self.w0
@@ -192,7 +192,8 @@ class Problem:
             self.precision = 2 * UNIT
             return f
         value = as_float(f, "F(w)")
-        self.precision = SINGLE if getattr(f, "dtype", None) == np.float32 else 2 * UNIT
+        self.precision = precision(f)
+        self.narrow |= self.precision > 2 * UNIT
         if value.ndim == 0:
             value = value.reshape(1)
         if value.ndim != 1 or value.size == 0:
@@ -353,14 +354,20 @@ class Problem:
         """Whether both F and jac can evaluate some equations alone."""
         return self._rows_F and (self._rows_jac or self._jac is True)
 
+    def _matrix(self, J: Any) -> Any:
+        """What jac returned for all equations."""
+        matrix = as_matrix(J, self.n, self.m)
+        self.narrow |= precision(J) > 2 * UNIT
+        return matrix
+
     def _jacobian(self, w: Array, r: Array, precise: bool) -> Any:
         if callable(self._jac):
-            return as_matrix(self._jac(given(self._jac_reads, w), *self._args, **self._full_jac), self.n, self.m)
+            return self._matrix(self._jac(given(self._jac_reads, w), *self._args, **self._full_jac))
         if self._jac is True:
             if self._pair is None or self._pair[0] is not w:
                 self.residual(w)
             assert self._pair is not None
-            return as_matrix(self._pair[1], self.n, self.m)
+            return self._matrix(self._pair[1])
         central = self._jac == "3-point" or (self._jac is None and precise)
         build = partial(self._differences, w=w, r=r, central=central)
         return build(self) if self._mapped is None else differences.ahead(self, build, self._mapped, r)
@@ -442,6 +449,16 @@ class Problem:
     def rounding_level(self, w: Array, r: Array, T: Tangent) -> float:
         """The size of ||r|| that rounding in F alone can make: 4 u (||F|| + ||y|| + || |J| |w| ||)."""
         return 4 * UNIT * (norm(r + self.y) + self.size_y + T.magnitude(w))
+
+
+def precision(value: Any) -> float:
+    """The relative spacing of the floats that F or jac returned, at least that of float64."""
+    kind = getattr(value, "dtype", None)
+    if kind is None and not isinstance(value, LinearOperator):
+        kind = np.asarray(value).dtype
+    if kind is None or kind is FLOAT64 or np.dtype(kind).kind != "f":
+        return 2 * UNIT
+    return max(float(np.finfo(kind).eps), 2 * UNIT)
 
 
 def _called(F: Callable[..., Any], args: tuple[Any, ...], keywords: dict[str, Any], w: Array) -> Any:

@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_array
 
 import plsolve
 from benchmarks import certificates as hunt
@@ -220,6 +221,78 @@ def test_a_step_that_contradicts_beta_is_remembered(method):
     assert not c.rigorous
 
 
+NARROW = {
+    "F": lambda p, kind: (lambda w: p.F(w).astype(kind), p.jac),
+    "F as a list": lambda p, kind: (lambda w: list(p.F(w).astype(kind)), p.jac),
+    "jac": lambda p, kind: (p.F, lambda w: p.jac(w).astype(kind)),
+    "sparse": lambda p, kind: (p.F, lambda w: csr_array(p.jac(w).astype(np.float32))),
+    "pair": lambda p, kind: (lambda w: (p.F(w), p.jac(w).astype(kind)), True),
+}
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float16])
+@pytest.mark.parametrize("what", NARROW)
+@pytest.mark.filterwarnings("ignore:.*contradicted")
+def test_less_than_double_precision_is_never_rigorous(kind, what):
+    p = testing.tanh_system(4, 9)
+    w = near(p, 1e-3)
+    F, jac = NARROW[what](p, kind)
+    c = certify(F, jac, w, p.y, beta=p.beta)
+    assert not c.rigorous
+    assert "double precision" in c.reason or "contradicts" in c.reason
+    assert not solve(F, jac, w, p.y, beta=p.beta, max_iter=20).certificate.rigorous
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
+@pytest.mark.parametrize("error", [1e-1, 1e-3, 1e-5])
+@pytest.mark.parametrize("entry", [(0, 0), (2, 5)])
+def test_a_wrong_jacobian_is_found_out(error, scale, entry):
+    """One entry of J wrong: F reveals it, and no certificate is rigorous, that of a run neither."""
+    p = testing.tanh_system(4, 9)
+
+    def F(w):
+        return scale * p.F(w)
+
+    def jac(w):
+        J = p.jac(w)
+        J[entry] += error
+        return scale * J
+
+    for w in (near(p, 1e-3), near(p, 1e-8), p.w0):
+        with pytest.warns(RuntimeWarning, match="jac"):
+            assert not certify(F, jac, w, scale * p.y, beta=scale * p.beta).rigorous
+    sol = solve(F, jac, near(p, 1e-3), scale * p.y, beta=scale * p.beta, max_iter=20)
+    with pytest.warns(RuntimeWarning, match="jac"):
+        assert not sol.certificate.rigorous
+
+
+def test_cancellation_in_the_jacobian_is_no_contradiction():
+    """The rows of jac that vanish at a solution are wrong by more than 8u of themselves."""
+    for seed in range(100):
+        s = hunt.random_system(np.random.default_rng(seed))
+        certify(s.F, s.jac, s.center, s.y, beta=s.beta)  # a warning would be an error
+
+
+def test_a_jacobian_that_is_written_to_again_and_again():
+    p, J = testing.quadratic(5, 12, curvature=0.3), np.zeros((5, 12))
+
+    def jac(w):
+        J[:] = p.jac(w)
+        return J
+
+    w = near(p, 1e-3)
+    assert certify(p.F, jac, w, p.y, beta=p.beta) == certify(p.F, p.jac, w, p.y, beta=p.beta)
+    with pytest.warns(RuntimeWarning, match="contradicted"):
+        certify(p.F, jac, w, p.y, beta=p.beta / 3)
+
+
+@pytest.mark.parametrize("size", [1e4, 1e8])
+def test_curvature_that_rounding_hides_is_not_taken_for_zero(size):
+    """Between the points of the run F looks linear, since y is so large; and there is no solution."""
+    sol = solve(lambda w: w**2 + 1e-9 + size, lambda w: np.diag(2 * w), [2e-5], np.array([size]), tol=0.0, max_iter=20)
+    assert sol.certificate.h > 0.05
+
+
 def test_bounds():
     p = testing.tanh_system(4, 9)
     w = near(p, 1e-4)
@@ -337,7 +410,8 @@ def test_the_certificate_needs_no_jacobian_where_the_last_was_near():
     before = sol.njev, sol.nfev
     assert sol.certificate.exists
     assert sol.certificate.rigorous
-    assert (sol.njev, sol.nfev) == before
+    assert sol.njev == before[0]
+    assert sol.nfev <= before[1] + 3
     far = solve(p.F, p.jac, p.w0, p.y, beta=1e6 * p.beta, method="gauss-newton")
     before = far.njev
     assert far.certificate.h > 0
