@@ -16,7 +16,7 @@ from plsolve.problem import Problem
 from plsolve.record import Point
 from plsolve.tangent import Tangent, tangent
 from plsolve.theory import certificates as theory
-from plsolve.theory.certificates import ESTIMATED, UNPROVED, Certificate
+from plsolve.theory.certificates import ESTIMATED, TOO_LARGE, UNPROVED, Certificate
 
 SAFETY = 10.0  # times the largest curvature seen: the estimate of beta
 PROBES = 2  # random directions in which curvature is looked for
@@ -124,7 +124,9 @@ def certificate(problem: Problem, at: Local, beta: Array | None, path: Sequence[
     else:
         radius, name = 0.0 if estimated else at.absence(betas), "3.5"
     absent = not exists and radius > 0.0
-    reason = doubt(problem, at.x, radius, estimated, contradicted) if exists or absent else UNPROVED
+    reason = UNPROVED if problem.n <= enclosure.MOST_ROWS else TOO_LARGE
+    if exists or absent:
+        reason = doubt(problem, at.x, radius, estimated, contradicted)
     if contradicted:
         warnings.warn(
             f"`beta` = {whole:.3g} is contradicted by F, or `jac` is wrong: no certificate is rigorous.",
@@ -163,7 +165,7 @@ class Nearness:
     def __call__(self, w: Array, r: Array, path: Sequence[Point], bend: float) -> bool:
         problem, enough = self._problem, self._xtol * max(1.0, norm(w))
         if (
-            problem.n > problem.m
+            problem.n > min(problem.m, enclosure.MOST_ROWS)
             or norm(r) <= problem.target
             or norm(r) > min(enough * self._lipschitz, 0.5 * self._failed)
         ):
@@ -213,10 +215,13 @@ class Local:
         self._rows = enclosure.row_norms(T, kernel)
         self._coarse = problem.precision / (2.0 * UNIT)
         self.noise = self._coarse * enclosure.noise(T, self._w, problem.magnitudes(self._r), self._rows)
-        self.norm_J = enclosure.top(kernel, self._rows)
         self.frobenius = enclosure.norm_bound(kernel, self._rows, tight=False)
         self._inverse = enclosure.inverse(T, kernel) if kernel is not None and n <= m else None
         self.mu, self._sigma = (0.0, 0.0) if self._inverse is None else enclosure.sigma_min(self._inverse)
+        if kernel is None:
+            self.mu, self.norm_J = enclosure.ends(T)
+        else:
+            self.norm_J = enclosure.top(kernel, self._rows)
 
     def _noise_at_x(self, betas: Array) -> Array:
         if self.away == 0.0:

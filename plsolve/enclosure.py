@@ -22,7 +22,7 @@ from plsolve.tangent import Tangent, is_sparse
 
 MODEL = 8.0 * UNIT  # relative error of an entry of J, and of the terms of F
 UP = 1.0 + 1e-12  # covers the rounding of a few scalar operations
-MOST_ROWS = 4096  # beyond, no n x n inverse is made
+MOST_ROWS = 8192  # beyond, no n x n inverse is made: as in the solver, and as much memory (512 MiB) once more
 _MANY = 4_000_000  # entries of J whose absolute values are no longer looked at
 LOSS = 0.1  # theta beyond which the kernel has lost too many digits: QR of J^T instead
 
@@ -194,10 +194,17 @@ def norm_bound(kernel: Kernel | None, rows: Array, *, tight: bool) -> float:
     return min(frobenius, math.sqrt(max(bound, 0.0)) * UP)
 
 
-def top(kernel: Kernel | None, rows: Array) -> float:
+def ends(T: Tangent) -> tuple[float, float]:
+    """(lambda_min(K), ||J||) where K is too large to be formed, by Lanczos: estimates from inside."""
+    start = np.random.default_rng(0).standard_normal((T.shape[0],))
+    values = np.maximum(lanczos(lambda v: T.apply(T.adjoint(v)), start, 60)[0], 0.0)
+    return float(values[0]) if T.shape[0] <= T.shape[1] else 0.0, math.sqrt(float(values[-1]))
+
+
+def top(kernel: Kernel, rows: Array) -> float:
     """||J||, an estimate."""
     frobenius = norm(rows)
-    if kernel is None or not 0.0 < frobenius < 1e150:
+    if not 0.0 < frobenius < 1e150:
         return frobenius
     n = kernel.K.shape[0]
     start = np.random.default_rng(0).standard_normal((n,))

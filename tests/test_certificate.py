@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
-from scipy.sparse import csr_array
+from scipy.sparse import csr_array, diags_array
 
 import plsolve
 from benchmarks import certificates as hunt
@@ -452,6 +452,21 @@ def test_xtol_does_not_believe_a_small_residual():
         sol = solve(lambda w: w**2 + 1e-8, lambda w: np.diag(2 * w), [1e-3], xtol=1e-2, tol=0.0, beta=beta)
         assert sol.status != Status.DISTANCE
         assert not sol.success
+
+
+def test_too_many_equations_for_a_bound_on_the_inverse():
+    n = 8200
+    D = diags_array(np.linspace(1.0, 3.0, n)).tocsr()
+    c = certify(lambda w: D @ w, lambda w: D, np.ones(n), np.zeros(n), beta=0.0)
+    assert not c.exists
+    assert c.absent
+    assert c.rigorous
+    assert [c.mu, c.lipschitz] == pytest.approx([1.0, 3.0], rel=0.05)
+    c = certify(lambda w: D @ w, lambda w: D, np.zeros(n), np.zeros(n), beta=0.0)
+    assert not any([c.exists, c.absent, c.rigorous])
+    assert "too many equations" in str(c)
+    sol = solve(lambda w: D @ w, lambda w: D, np.ones(n), np.zeros(n), xtol=1e-3, beta=0.0)
+    assert sol.status == Status.RESIDUAL
 
 
 def test_xtol_refused():

@@ -182,8 +182,11 @@ class Certificate:
             )
         if self.absent:
             return f"No solution of F(w)=y lies within {self.radius:.2g} of x (theory {self.theorem}; {about})."
+        if self.reason == TOO_LARGE:
+            return f"No solution of F(w)=y is proved near x: {TOO_LARGE}."
         return f"No solution of F(w)=y is proved near x (h = {self.h:.2g} is not below 1/2; {about})."
 
 
 #: Reasons that the text already gives.
 ESTIMATED, UNPROVED = "beta is estimated", "nothing is proved"
+TOO_LARGE = "there are too many equations for a bound on K^-1"
