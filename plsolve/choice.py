@@ -188,10 +188,7 @@ def constants(problem: Problem, options: Mapping[str, Any], beta: float) -> Cons
     """The given constants in the metric of the step, where a unit step is as long as x_scale."""
     high = float(problem.scale.max()) if problem.scale.size else 1.0
     low = float(problem.scale.min()) if problem.scale.size else 1.0
-    lipschitz, mu = positive(options, "lipschitz"), positive(options, "mu")
-    if lipschitz > 0.0 and mu > lipschitz * lipschitz * (1.0 + 1e-9):
-        raise ValueError(f"`options`: 'mu' = {mu:.3g} cannot exceed the square of 'lipschitz', {lipschitz**2:.3g}.")
-    return Constants(lipschitz * high, beta * high * high, mu * low * low)
+    return Constants(positive(options, "lipschitz") * high, beta * high * high, positive(options, "mu") * low * low)
 
 
 def positive(options: Mapping[str, Any], name: str) -> float:

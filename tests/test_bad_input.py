@@ -147,12 +147,6 @@ CASES = {
     "sgd step_size negative": ("step_size", {"method": "sgd", "options": {"step_size": -1.0}}),
     "gd step_size bool": ("step_size", {"method": "gd", "options": {"step_size": True}}),
     "sgd step_size bool": ("step_size", {"method": "sgd", "options": {"step_size": np.True_}}),
-    "gd mu beyond lipschitz": ("mu", {"method": "gd", "options": {"mu": 4.1, "lipschitz": 2.0}}),
-    "sgd mu beyond lipschitz": ("mu", {"method": "sgd", "options": {"mu": 4.1, "lipschitz": 2.0}}),
-    "momentum mu beyond lipschitz": (
-        "mu",
-        {"method": "gd", "options": {"mu": 4.1, "lipschitz": 2.0, "momentum": "nesterov"}},
-    ),
     "sgd batch_size bool": ("batch_size", {"method": "sgd", "options": {"batch_size": True}}),
     "sgd batch_size zero": ("batch_size", {"method": "sgd", "options": {"batch_size": 0}}),
     "sgd batch_size negative": ("batch_size", {"method": "sgd", "options": {"batch_size": -2}}),
