@@ -217,7 +217,7 @@ class Local:
         self.noise = self._coarse * enclosure.noise(T, self._w, problem.magnitudes(self._r), self._rows)
         self.frobenius = enclosure.norm_bound(kernel, self._rows, tight=False)
         self._inverse = enclosure.inverse(T, kernel) if kernel is not None and n <= m else None
-        self.mu, self._sigma = (0.0, 0.0) if self._inverse is None else enclosure.sigma_min(self._inverse)
+        self.mu, self._sigma = (0.0, 0.0) if self._inverse is None else (self._inverse.mu, self._inverse.sigma)
         if kernel is None:
             self.mu, self.norm_J = enclosure.ends(T)
         else:
@@ -231,12 +231,12 @@ class Local:
 
     def newton(self, betas: Array) -> tuple[float, float, str]:
         """h of theory 3.1 at x, or of 3.2 where that is smaller, an upper bound on ||J^+ r|| there, and the number."""
-        if self._inverse is None or self._sigma == 0.0:
+        if self._inverse is None:
             return theory.INFINITE, theory.INFINITE, "3.1"
         omega, name = theory.equations_beta(betas.tolist()) / self._sigma, "3.1"
         if betas.size > 1 and (by_equation := enclosure.omega(self._inverse, betas)) < omega:
             omega, name = by_equation, "3.2"
-        length = enclosure.newton_length(self._inverse, self.r, self._noise_at_x(betas), self._sigma)
+        length = enclosure.newton_length(self._inverse, self.r, self._noise_at_x(betas))
         h, length = theory.moved_newton(omega * enclosure.UP, length, self.away)
         return h * enclosure.UP, length * enclosure.UP, name
 
@@ -271,7 +271,7 @@ class Local:
         if self._large and away:
             away = [min(away, key=lambda point: norm(point[0] - self._w))]
         if betas is None:
-            seen, rows, hidden = self.curvature([*away, *self.probes()])
+            seen, rows, hidden = self.curvature(away if self._large and away else [*away, *self.probes()])
             return max(seen, hidden), rows
         seen, rows, _ = self.curvature(away or self.probes())
         tested, rows_tested, _ = self.curvature(*self.tests(betas))
@@ -329,9 +329,9 @@ class Local:
         return norm(self._w) or norm(self._problem.magnitudes(self._r)) / (self.norm_J or 1.0) or 1.0
 
     def _probe_length(self) -> float:
-        if self._inverse is None or self._sigma == 0.0:
+        if self._inverse is None:
             return BEND * self._scale()
-        return max(2.0 * enclosure.newton_length(self._inverse, self._r, self.noise, self._sigma), BEND * self._scale())
+        return max(2.0 * enclosure.newton_length(self._inverse, self._r, self.noise), BEND * self._scale())
 
     def tests(self, betas: Array) -> tuple[list[Point], Array]:
         """Points in random directions (seed fixed) where an error in J shows best, and what is not held against it.
