@@ -114,9 +114,20 @@ def shift(A: Array, value: float, weights: Array, error: float, slacks: tuple[fl
     for slack in slacks:
         c, B = value * (1.0 - slack), A.copy()
         B[np.diag_indices(weights.size)] -= c * weights + error
-        if slack < 1.0 and potrf(B)[1] == 0:
+        if slack < 1.0 and definite(B):
             return c
     return 0.0
+
+
+def definite(B: Array) -> bool:
+    """Whether Cholesky's factorisation of a symmetric matrix, which is overwritten, completes."""
+    if B.shape[0] < 128:  # on one thread: scipy's is quicker to call (see linalg)
+        return bool(lapack.dpotrf(B.T, lower=1, clean=0, overwrite_a=1)[1] == 0)
+    try:
+        np.linalg.cholesky(B)
+    except np.linalg.LinAlgError:
+        return False
+    return True
 
 
 def top_value(apply: Callable[[Array], Array], n: int) -> float:
