@@ -39,7 +39,10 @@ def as_float(value: Any, name: str) -> Array:
 
 def as_vector(value: Any, name: str, size: int | None = None) -> Array:
     """A new finite float64 vector; scalars are vectors of one entry."""
-    array = np.atleast_1d(as_float(value, name)).astype(np.float64)
+    if type(value) is np.ndarray and value.dtype is FLOAT64 and value.ndim == 1 and value.size:
+        array = value.copy()  # the quick way
+    else:
+        array = np.atleast_1d(as_float(value, name)).astype(np.float64)
     if array.ndim != 1 or array.size == 0:
         raise ValueError(f"`{name}` must be a vector with at least one entry, got shape {array.shape}.")
     if size is not None and array.size != size:
@@ -159,8 +162,12 @@ def check_operator(J: Any) -> None:
 
 def takes_rows(function: Any, n_args: int) -> tuple[bool, bool]:
     """Whether the function has a parameter ``rows`` that args do not fill, and whether that must be given."""
-    code = getattr(function, "__code__", None)
-    if code is not None and "rows" not in code.co_varnames and not hasattr(function, "__wrapped__"):
+    if not callable(function):
+        return False, False
+    inner = getattr(function, "__wrapped__", function)  # numba functions wrap plain ones
+    code = getattr(inner, "__code__", None)
+    told = hasattr(inner, "__wrapped__") or hasattr(function, "__signature__")
+    if code is not None and "rows" not in code.co_varnames and not told:
         return False, False  # the quick way: inspect.signature costs 16 us
     try:
         parameters = list(inspect.signature(function).parameters.values())
@@ -183,6 +190,8 @@ def check_options(method: Any, options: Any, methods: Mapping[str, Sequence[str]
         raise ValueError(f"`method` must be one of {', '.join(methods)}, got {method!r}.")
     if not isinstance(options, Mapping):
         raise TypeError(f"`options` must be a dict, got {type(options).__name__}.")
+    if not options:
+        return options
     known = methods[method]
     for key in options:
         if key not in known:
@@ -211,8 +220,10 @@ def is_real(value: Any) -> bool:
 
 def check_limits(tol: Any, xtol: Any, eps: Any, max_iter: Any, max_time: Any) -> tuple[int | None, float]:
     """max_iter and the moment at which max_time has passed."""
-    limits = {"tol": tol, "xtol": xtol, "eps": eps, "max_time": 0.0 if max_time is None else max_time}
-    for name, value in limits.items():
+    limits = (("tol", tol), ("xtol", xtol), ("eps", eps), ("max_time", 0.0 if max_time is None else max_time))
+    for name, value in limits:
+        if type(value) is float and 0.0 <= value < math.inf:
+            continue  # the quick way
         if not is_real(value):
             raise TypeError(f"`{name}` must be a number, got {type(value).__name__}.")
         if not value >= 0.0 or (value == math.inf and name != "max_time"):

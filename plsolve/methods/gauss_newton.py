@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from plsolve.linalg import HUGE, Array, Mask, norm
+from plsolve.linalg import HUGE, Array, Mask, all_free, norm
 from plsolve.methods.ending import FLAT, at_rounding_level, bend, verdict
 from plsolve.problem import Problem
 from plsolve.stopping import RUNNING, Status
@@ -146,10 +146,10 @@ def reduction(r: Array, Jp: Array) -> float:
 def free_unknowns(problem: Problem, T: Tangent, w: Array, r: Array) -> Mask:
     """The unknowns that are not held at a bound by the gradient; empty: all."""
     if not problem.bounded:
-        return np.empty(0, np.bool_)
+        return all_free(w)
     g = T.adjoint(r)
     held = ((w <= problem.lower) & (g >= 0.0)) | ((w >= problem.upper) & (g <= 0.0))
-    return ~held if held.any() else np.empty(0, np.bool_)
+    return ~held if held.any() else all_free(w)
 
 
 def newton(T: Tangent, r: Array, free: Mask, orthogonal: bool) -> Newton:
@@ -309,10 +309,9 @@ def within_bounds(problem: Problem, model: Newton, w: Array, r: Array, p: Array,
     cut = (t < problem.lower) | (t > problem.upper)
     if not cut.any():
         return p
-    T, free = model.T, model.free if model.free.size else np.ones(w.size, np.bool_)
+    T, free = model.T, model.free & ~cut if model.free.size else ~cut
     p = problem.project(t) - w
     for _ in range(10):
-        free = free & ~cut
         if not free.any():
             break
         H = T.inverse(free, model.H.orthogonal)
@@ -327,6 +326,7 @@ def within_bounds(problem: Problem, model: Newton, w: Array, r: Array, p: Array,
         uncut, p = p, problem.project(t) - w
         if not cut.any() or reduction(r, T.apply(p)) >= WORTH * reduction(r, T.apply(uncut)):
             break
+        free = free & ~cut
     sd = only(model.free, -T.raised(T.adjoint(r)))
     t_sd = radius / max(T.norm(sd), 1e-300)
     best = reduction(r, T.apply(p))

@@ -7,7 +7,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from plsolve.linalg import Array, Cholesky, Mask, Orthogonal, cholesky, gram, magnitude, norm, orthogonal, weighted
+from plsolve.linalg import (
+    Array,
+    Cholesky,
+    Mask,
+    Orthogonal,
+    cholesky,
+    gram,
+    magnitude,
+    norm,
+    nothing,
+    orthogonal,
+    weighted,
+)
 from plsolve.tangent.base import Inverse, Tangent, count, only, spread
 from plsolve.tangent.products import by_products
 
@@ -72,12 +84,12 @@ class DenseTangent(Tangent):
 def dense_inverse(T: DenseTangent, free: Mask, by_reflections: bool) -> DenseInverse:
     """Cholesky of the n x n kernel, or Householder reflections where asked for or n > m."""
     n, m = T.J.shape
-    none, empty = np.empty((0, 0)).T, np.empty(0)
+    none, empty = nothing(T.J)
     dual = n <= count(free, m)
     if dual and not by_reflections:
         K = cholesky(gram(T.J, T.weights(free)))
         Q = Orthogonal(none, empty, none, False, none, empty, none)
         return DenseInverse(T, free, K, Q, True, False, K.sound, True)
     A = weighted(T.J, T.scale, free)
-    Q = orthogonal(np.asfortranarray(A.T if dual else A))
+    Q = orthogonal(np.asfortranarray(A.T) if dual else np.asfortranarray(A))
     return DenseInverse(T, free, Cholesky(none, False), Q, dual, True, True, True)
