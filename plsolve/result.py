@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from decimal import ROUND_FLOOR
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from plsolve.problem import Problem
 from plsolve.record import Record
 from plsolve.stopping import Ended
 from plsolve.tangent import tangent
-from plsolve.theory.certificates import Certificate
+from plsolve.theory.certificates import Certificate, rounded
 
 
 class Result(OptimizeResult):
@@ -112,7 +113,7 @@ class Result(OptimizeResult):
         """Say in the message that there is no solution near x, where that is proved."""
         certificate = self["certificate"]
         if certificate is not None and certificate.absent and certificate.rigorous:
-            self["message"] += f" No solution within {certificate.radius:.3g} of x (theory 3.5)."
+            self["message"] += f" No solution within {rounded(certificate.radius, ROUND_FLOOR)} of x (theory 3.5)."
 
     def plot(self, what: str = "run", ax: Any = None) -> Any:
         """Draw the run, or the landscape around it; returns the matplotlib Axes.

@@ -346,6 +346,17 @@ def test_it_reads_as_a_sentence():
     assert "inf" not in str(certify(lambda w: [w @ w], lambda w: 2 * w[None], [0.1, 0.1], [1.0]))
 
 
+@pytest.mark.parametrize("radius", [0.1, 0.12345, 0.99999, 9.9999e-9, 1.0 / 3.0, 3.149e-9, 1e300, 1e-300])
+def test_the_sentence_never_says_more_than_is_proved(radius):
+    proved = certify(lambda w: [w @ w], lambda w: 2 * w[None], [0.6, 0.81], [1.0], beta=2.0)
+    fields = {**vars(proved), "radius": radius}
+    said = [str(Certificate(**{**fields, "exists": exists, "absent": not exists})) for exists in (True, False)]
+    exists, absent = (float(text.split("within ")[1].split()[0]) for text in said)
+    assert absent <= radius <= exists
+    assert exists <= 1.1 * radius
+    assert absent >= radius / 1.1
+
+
 # In the Result -------------------------------------------------------------------------------------------------------
 
 

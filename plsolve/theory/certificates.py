@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context
 
 INFINITE = float("inf")
 
@@ -119,6 +120,11 @@ def alpha_radius(e: float, gamma: float) -> float:
     return 2.0 * e / (1.0 + alpha + math.sqrt(max((1.0 + alpha) ** 2 - 8.0 * alpha, 0.0)))
 
 
+def rounded(radius: float, rounding: str) -> str:
+    """Two digits of a radius, rounded so that what is said of it stays true."""
+    return f"{float(Context(2, rounding).create_decimal_from_float(radius)):.2g}"
+
+
 @dataclass(frozen=True)
 class Certificate:
     """What is known about solutions of F(w) = y near one point.
@@ -176,12 +182,14 @@ class Certificate:
             about += f", not rigorous: {self.reason}"
         if self.exists:
             name = "Newton-Kantorovich" + (" per equation" if self.theorem == "3.2" else "")
+            radius = rounded(self.radius, ROUND_CEILING)
             return (
-                f"A solution of F(w)=y lies within {self.radius:.2g} of x ({name}, h = {self.h:.2g}; {about}, "
+                f"A solution of F(w)=y lies within {radius} of x ({name}, h = {self.h:.2g}; {about}, "
                 f"safety margin {self.margin:.2g})."
             )
         if self.absent:
-            return f"No solution of F(w)=y lies within {self.radius:.2g} of x (theory {self.theorem}; {about})."
+            radius = rounded(self.radius, ROUND_FLOOR)
+            return f"No solution of F(w)=y lies within {radius} of x (theory {self.theorem}; {about})."
         if self.reason == TOO_LARGE:
             return f"No solution of F(w)=y is proved near x: {TOO_LARGE}."
         return f"No solution of F(w)=y is proved near x (h = {self.h:.2g} is not below 1/2; {about})."
