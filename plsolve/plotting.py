@@ -124,5 +124,6 @@ def line(land: Landscape, ax: Any) -> None:
     ax.set(xlabel="t", ylabel="loss", title="loss at w₀ + t (x - w₀)")
     ax.annotate(
         f"{falls}\nHessian at t = 0.9: λ_min = {land.curvature:.2g}\n= {land.flattest:.1g} λ_max: {shape}",
-        (0.04, 0.05), xycoords="axes fraction", fontsize=9, bbox={"facecolor": "white", "edgecolor": "none", "pad": 2.0},
+        (0.04, 0.05), xycoords="axes fraction", fontsize=9,
+        bbox={"facecolor": "white", "edgecolor": "none"},
     )  # fmt: skip
