@@ -23,7 +23,7 @@ from plsolve.tangent import Tangent, is_sparse
 
 MODEL = 8.0 * UNIT  # relative error of an entry of J, and of the terms of F
 UP = 1.0 + 1e-12  # covers the rounding of a few scalar operations
-MOST_ROWS = 8192  # beyond, no n x n inverse is made: as in the solver, and as much memory (512 MiB) once more
+MOST_ROWS = 8192  # as in the solver; beyond, no n x n matrix is made (512 MiB, and five of them are needed at a time)
 _MANY = 4_000_000  # entries of J whose absolute values are no longer looked at
 LOSS = 0.1  # of lambda_min that rounding may be: beyond, the kernel has lost too many digits; QR of J^T instead
 ALIKE = 4  # powers of 2 by which the sizes of the equations may differ and need no scaling
