@@ -6,6 +6,7 @@ import inspect
 import math
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -71,17 +72,20 @@ def as_bounds(bounds: Any, w0: Array) -> tuple[Array, Array]:
     sides = []
     for side, name in ((lower, "lower"), (upper, "upper")):
         side = as_float(side, f"bounds: {name}")
-        if side.shape not in ((), (1,), w0.shape) or np.isnan(side).any():
-            raise ValueError(f"`bounds`: {name} must be a number or {w0.shape} numbers without NaN, got {side!r}.")
-        sides.append(np.array(np.broadcast_to(side, w0.shape)))
+        if side.shape not in ((), (1,), w0.shape):
+            raise ValueError(f"`bounds`: {name} must be a number or {w0.shape} numbers, got {side!r}.")
+        sides.append(np.full(w0.shape, side))
     lower, upper = sides
+    if np.count_nonzero((lower <= w0) & (w0 <= upper)) == w0.size:
+        return lower, upper
+    for side, name in ((lower, "lower"), (upper, "upper")):
+        if np.isnan(side).any():
+            raise ValueError(f"`bounds`: {name} must be without NaN, got {side!r}.")
     if (bad := np.flatnonzero(lower > upper)).size:
         i = bad[0]
         raise ValueError(f"`bounds` are inverted at index {i}: lower {lower[i]} > upper {upper[i]}.")
-    if (bad := np.flatnonzero((w0 < lower) | (w0 > upper))).size:
-        i = bad[0]
-        raise ValueError(f"`w0` is infeasible: w0[{i}] = {w0[i]} lies outside `bounds` [{lower[i]}, {upper[i]}].")
-    return lower, upper
+    i = np.flatnonzero((w0 < lower) | (w0 > upper))[0]
+    raise ValueError(f"`w0` is infeasible: w0[{i}] = {w0[i]} lies outside `bounds` [{lower[i]}, {upper[i]}].")
 
 
 def as_matrix(J: Any, rows: int | None, m: int) -> Any:
@@ -164,8 +168,9 @@ def takes_rows(function: Any, n_args: int) -> tuple[bool, bool]:
     """Whether the function has a parameter ``rows`` that args do not fill, and whether that must be given."""
     if not callable(function):
         return False, False
-    inner = getattr(function, "__wrapped__", function)  # numba functions wrap plain ones
-    code = getattr(inner, "__code__", None)
+    inner = function.func if isinstance(function, partial) else function
+    inner = getattr(inner, "__wrapped__", inner)  # numba functions wrap plain ones
+    code = getattr(inner, "__code__", None) or getattr(type(inner).__call__, "__code__", None)
     told = hasattr(inner, "__wrapped__") or hasattr(function, "__signature__")
     if code is not None and "rows" not in code.co_varnames and not told:
         return False, False  # the quick way: inspect.signature costs 16 us

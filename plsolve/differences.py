@@ -56,7 +56,7 @@ def column(problem: Any, w: Array, j: int, h: float, r: Array, central: bool) ->
     below = number(w, j) - number(problem.lower, j) if problem.bounded else math.inf
     above = number(problem.upper, j) - number(w, j) if problem.bounded else math.inf
     if max(below, above) <= 0.0:  # lower == upper: the unknown never moves
-        return np.full_like(r, np.inf), np.zeros_like(r)
+        return np.full_like(r, np.inf), np.full_like(r, 0.0)
     side = above if h <= above or above >= below else -below
     if central and h <= min(above, below):
         a, fa = moved(problem, w, j, h, r)

@@ -163,9 +163,9 @@ class Problem:
         scale = as_float(x_scale, "x_scale")
         if scale.shape not in ((), (1,), (self.m,)):
             raise ValueError(f"`x_scale` must be a number or have shape ({self.m},), got {scale.shape}.")
-        if not (np.isfinite(scale).all() and (scale > 0).all()):
+        if np.count_nonzero((scale > 0.0) & (scale < math.inf)) < scale.size:
             raise ValueError(f"`x_scale` must be positive and finite, got {x_scale!r}.")
-        return EMPTY if (scale == 1.0).all() else np.array(np.broadcast_to(scale, (self.m,)))
+        return EMPTY if (scale == 1.0).all() else np.full(self.m, scale)
 
     @cached_property
     def rng(self) -> np.random.Generator:

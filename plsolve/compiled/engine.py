@@ -28,10 +28,9 @@ from plsolve.compiled.system import (
     problem_at,
     put,
     read,
-    words_of,
 )
 from plsolve.compiled.units import compiled
-from plsolve.compiled.vectors import MEMORY_WORDS, address_of, end_memory, poke, start_memory
+from plsolve.compiled.vectors import MEMORY_WORDS, address_of, end_memory, peek, poke, start_memory
 from plsolve.linalg import Array
 from plsolve.loop import Native
 from plsolve.methods import nearest, sgd, tall
@@ -40,7 +39,8 @@ from plsolve.record import Record
 from plsolve.stopping import Ended, Status
 
 CHUNK = 1024  # states that are looked at together
-NFEV, KNOWN = PLACES["nfev"], PLACES["known_w"]  # nfev, njev, nfev_jac and what failed are neighbours
+NFEV = PLACES["nfev"]  # nfev, njev, nfev_jac and what failed are neighbours
+KNOWN, ORIGIN, N, M = (PLACES[name] for name in ("known_w", "numbers", "n", "m"))
 _NONE = np.zeros(0)
 _NO_ROWS = np.zeros(0, np.int64)
 _NO_GENERATOR = [0] * 6
@@ -58,21 +58,29 @@ def entry(step: Any) -> Any:
     It gives the status, the number of states in the log, and whether the best state is the last one.
     """
     State, measure = state_of(step), loop.distance if step is nearest.step else loop.residual_norm
-    advance, second, known = loop.advance, 8 * words_of(State), 8 * KNOWN
+    advance, size, known, origin = loop.advance, 8 * len(members(State)), 8 * KNOWN, 8 * ORIGIN
 
     def run(
-        frame: Any, states: Any, log: Any, stop: int, enough: float, max_iter: int, until: float, block: int, same: bool
+        frame: Any,
+        numbers: Any,
+        states: Any,
+        log: Any,
+        stop: int,
+        enough: float,
+        max_iter: int,
+        until: float,
+        same: bool,
     ) -> Any:
-        where, there = address_of(frame), address_of(states)
-        start_memory(where, block)
+        where, words = address_of(frame), address_of(states)
+        start_memory(where, max(peek(where + 8 * N), peek(where + 8 * M)))
+        poke(where + origin, address_of(numbers))
         problem = problem_at(where)
-        s = read(State, where, there)
-        best = s if same else read(State, where, there + second)
+        s = read(State, where, words, words + 2 * size)
+        best = s if same else read(State, where, words + size, words + size + 4 * states.size)  # the second half
         if problem.known_J != 0:
             poke(where + known, s.w.data)
         s, best, status, rows = advance(problem, step, measure, s, best, stop, enough, max_iter, until, log)
-        put(s, there)
-        put(best, there + second)
+        put(best, words + size, put(s, words, words + 2 * size))
         same = s.w.data == best.w.data
         end_memory(where)
         return status, rows, same
@@ -81,21 +89,16 @@ def entry(step: Any) -> Any:
 
 
 class Layout:
-    """How the states of a method are written as words: scalars and the places of vectors, then the vectors' numbers."""
+    """How the states of a method are written: words for scalars and the sizes of vectors, and the vectors' numbers."""
 
     def __init__(self, State: Any) -> None:
         names = members(State)
-        self.vectors = [name for name, kind in names if kind is np.ndarray]
-        letters = {np.ndarray: "qq", float: "d", int: "q", bool: "q"}
-        self.format = struct.Struct("".join(letters[kind] for _, kind in names))
-        places = iter(range(len(self.vectors)))
-        written = [
-            f"a[{next(places)}], {n}.size" if k is np.ndarray else f"int({n})" if k is bool else n for n, k in names
-        ]
-        self.flat = eval(f"lambda s, a: ({', '.join(written)})")
-        self.parts = eval(f"lambda s: ({', '.join(self.vectors)},)")
+        self.format = struct.Struct("".join("d" if kind is float else "q" for _, kind in names))
+        written = [f"{n}.size" if k is np.ndarray else f"int({n})" if k is bool else n for n, k in names]
+        self.flat = eval(f"lambda s: ({', '.join(written)})")
+        self.vectors = eval(f"lambda s: ({', '.join(name for name, kind in names if kind is np.ndarray)},)")
         self._scope: dict[str, Any] = {}
-        self._made = eval(f"lambda t, x: {self._source(State, [0, 0])}", self._scope)
+        self.made = eval(f"lambda t, x: {self._source(State, [0, 0])}", self._scope)
 
     def _source(self, State: Any, places: list[int]) -> str:
         """The constructor of a state from its words t and its vectors x."""
@@ -105,13 +108,13 @@ class Layout:
         for kind in get_type_hints(State).values():
             if hasattr(kind, "_fields"):
                 parts.append(self._source(kind, places))
-            elif kind in (int, float, bool):
+                continue
+            if kind in (int, float, bool):
                 parts.append(f"bool(t[{places[0]}])" if kind is bool else f"t[{places[0]}]")
-                places[0] += 1
             else:
                 parts.append(f"x[{places[1]}]")
-                places[0] += 2
                 places[1] += 1
+            places[0] += 1
         return f"{name}({', '.join(parts)})"
 
 
@@ -123,28 +126,23 @@ class States:
 
     def __init__(self, s: Any, best: Any) -> None:
         self._layout = layout = layout_of(type(s))  # type: ignore[arg-type]
-        vectors = layout.parts(s)
-        head, size, self._cuts = 2 * layout.format.size // 8, 0, [0]
-        for x in vectors:
-            size += x.size
-            self._cuts.append(size)
-        self._numbers = np.empty(head + 2 * size)
-        base = self._numbers.__array_interface__["data"][0]
-        self.words = self._numbers.view(np.int64)
-        self._starts = head, head + size
-        for k, state in enumerate((s, best)):
+        vectors = layout.vectors(s)
+        self._sizes = [x.size for x in vectors]
+        words, size = layout.format.size // 8, sum(self._sizes)
+        self._starts = 2 * words, 2 * words + size
+        self.numbers = np.empty(2 * (words + size))
+        for k, state in enumerate((s,) if best is s else (s, best)):
+            layout.format.pack_into(self.numbers, 8 * k * words, *layout.flat(state))  # type: ignore[arg-type]
             start = self._starts[k]
-            places = [base + 8 * (start + cut) for cut in self._cuts]
-            layout.format.pack_into(self.words, k * layout.format.size, *layout.flat(state, places))  # type: ignore[arg-type]
-            if k == 0 or best is not s:
-                np.concatenate(layout.parts(state), out=self._numbers[start : start + size])
+            np.concatenate(layout.vectors(state), out=self.numbers[start : start + size])
 
     def state(self, k: int) -> Any:
         """A copy of the last state (0) or of the best one (1)."""
-        layout, cuts, start = self._layout, self._cuts, self._starts[k]
-        numbers = self._numbers[start : start + cuts[-1]].copy()
-        vectors = [numbers[cuts[i] : cuts[i + 1]] for i in range(len(cuts) - 1)]
-        return layout._made(layout.format.unpack_from(self.words, k * layout.format.size), vectors)  # type: ignore[arg-type]
+        layout, start, vectors = self._layout, self._starts[k], []
+        for size in self._sizes:
+            vectors.append(self.numbers[start : start + size].copy())
+            start += size
+        return layout.made(layout.format.unpack_from(self.numbers, k * layout.format.size), vectors)  # type: ignore[arg-type]
 
 
 FRAME = struct.Struct(
@@ -181,15 +179,15 @@ class Engine:
         scale, largest = p.column_norms()
         vectors = (p.w0, p.y, p.r0, p.lower, p.upper, scale, largest, p.w0, p.best, self._args.table.view(np.float64))
         self._numbers = np.concatenate(vectors)
-        place = self._numbers.__array_interface__["data"][0]
         words: list[int] = []
+        place = 0  # from where the numbers begin
         for x in vectors:
             words += (place, x.size)
             place += 8 * x.size
         for indices in (self._failed_rows, self._everything):
             words += (indices.__array_interface__["data"][0], indices.size) if indices.size else (0, 0)
         rng = interface(p.rng) if self._batches else _NO_GENERATOR
-        numbers = (*self._callbacks.addresses, p.n, p.m, 0, 0, 0, 0, *rng, 0, 0, 0, 0)
+        numbers = (*self._callbacks.addresses, p.n, p.m, 0, 0, 0, 0, *rng, 0, 0, 0, 0, 0)
         reals = (p.size_y, p.target, p.least, p.deadline)
         packed = FRAME.pack(*numbers, p.bounded, *differences, p.single, *reals, *words)
         return np.frombuffer(bytearray(packed), np.int64)
@@ -197,16 +195,14 @@ class Engine:
     def _vector(self, name: str) -> Array:
         """The vector of the frame, a copy."""
         place, size = self._frame[PLACES[name] : PLACES[name] + 2].tolist()
-        start = (place - self._numbers.__array_interface__["data"][0]) // 8
-        return self._numbers[start : start + size].copy()
+        return self._numbers[place // 8 : place // 8 + size].copy()
 
     def run(self, step: Any, record: Record) -> Native:
         """The compiled run of a method: it makes many steps at a time, but no longer than for 0.1 s.
 
         So Ctrl-C and the limit of time are heeded.
         """
-        steps, problem, frame = entry(step), self._problem, self._frame
-        block = max(problem.n, problem.m)
+        steps, problem, frame, numbers = entry(step), self._problem, self._frame, self._numbers
 
         def run(s: Any, best: Any, stop: int, enough: float, max_iter: int) -> tuple[Any, int]:
             J = problem.known(s.w)  # kept alive
@@ -219,7 +215,7 @@ class Engine:
                 until = loop.clock() + 0.1
                 limits = (stop, enough, max_iter, until if until < problem.deadline else problem.deadline)
                 frame[KNOWN + 1] = known
-                status, rows, same = steps(frame, states.words, log, *limits, block, same)
+                status, rows, same = steps(frame, numbers, states.numbers, log, *limits, same)
                 known = 0
                 problem.nfev, problem.njev, problem.nfev_jac, failure = frame[NFEV : NFEV + 4].tolist()
                 if rows:
@@ -245,12 +241,15 @@ class Engine:
         """
         from plsolve.compiled.whole import batch  # compiled when it is needed
 
-        p, frame = self._problem, self._frame
+        p = self._problem
         tables, kept = arguments_of_each(args, each, len(Y))
+        frame, start = self._frame.copy(), PLACES[VECTORS[0]]
+        frame[start : start + 2 * len(VECTORS) : 2] += self._numbers.ctypes.data
         scale, norms = p.column_norms()
+        alive = self, kept  # the frame and the tables point to them
 
         def work(starts: Array, which: Any, stop: Any, *results: Any) -> None:
-            assert kept is not None  # the tables point to it
+            assert alive
             batch(frame.copy(), starts, Y, tables, scale, norms.size > 0, *limits, which, stop, *results)
 
         return work

@@ -112,6 +112,7 @@ NUMBERS = (
     "known_J",
     "handed",  # where a callback puts a Jacobian: its owner, and its numbers
     "handed_data",
+    "numbers",  # where the run's vectors are counted from
 )
 FLAGS = (
     "bounded",
@@ -152,13 +153,19 @@ def reader(name: str) -> Any:
     if name in REALS:
         return lambda self: as_number(peek(frame_of(self) + place))
     if name in VECTORS:
-        return lambda self: vector(peek(frame_of(self) + place), peek(frame_of(self) + place + 8), frame_of(self))
+        return lambda self: placed(frame_of(self), place)
     return lambda self: carray(pointer(peek(frame_of(self) + place)), (peek(frame_of(self) + place + 8),), np.int64)
 
 
+@register_jitable
+def placed(frame: int, place: int) -> Any:
+    """The vector whose place and size are in these words of the frame."""
+    return vector(peek(frame + ORIGIN) + peek(frame + place), peek(frame + place + 8), frame)
+
+
 SINGLE, DOUBLE = float(np.finfo(np.float32).eps), float(np.finfo(np.float64).eps)
-NFEV, NJEV, NFEV_JAC, FAILURE, LEAST, HANDED, ARGS, KNOWN = (
-    8 * PLACES[k] for k in ("nfev", "njev", "nfev_jac", "failure", "least", "handed", "args", "known_w")
+NFEV, NJEV, NFEV_JAC, FAILURE, LEAST, HANDED, ARGS, KNOWN, ORIGIN = (
+    8 * PLACES[k] for k in ("nfev", "njev", "nfev_jac", "failure", "least", "handed", "args", "known_w", "numbers")
 )
 GENERATOR, LARGEST = PLACES["state_address"], 8 * PLACES["largest"]
 
@@ -204,7 +211,7 @@ def values(problem: Any, what: int, address: int, w: Any, rows: Any, size: int) 
     """F(w), or some of its rows; NaN after a failure."""
     frame = frame_of(problem)
     f = new(frame, size)
-    if problem.failure != 0 or call(address, w.copy().data, w.size, peek(frame + ARGS), rows, f.data, size) != OK:
+    if problem.failure != 0 or call(address, w.copy().data, w.size, placed(frame, ARGS).data, rows, f.data, size) != OK:
         fail(problem, what, w, rows)
         for i in range(size):
             store(f, i, np.nan)
@@ -216,7 +223,7 @@ def entries(problem: Any, what: int, address: int, w: Any, rows: Any, size: int)
     """J(w), or some of its rows; NaN after a failure."""
     frame = frame_of(problem)
     there = frame + HANDED
-    if problem.failure != 0 or call(address, w.copy().data, w.size, peek(frame + ARGS), rows, there, size) != OK:
+    if problem.failure != 0 or call(address, w.copy().data, w.size, placed(frame, ARGS).data, rows, there, size) != OK:
         fail(problem, what, w, rows)
         J = new_matrix(frame, size, w.size)
         for i in range(size * w.size):
@@ -337,27 +344,25 @@ def members(State: Any, prefix: str = "s") -> list[tuple[str, type]]:
     return found
 
 
-def words_of(State: Any) -> int:
-    return sum(2 if kind is np.ndarray else 1 for _, kind in members(State))
+def read(State: Any, frame: int, words: int, numbers: int) -> Any:
+    """The state of these words and of the numbers of its vectors: addresses of both."""
 
 
-def read(State: Any, frame: int, a: int) -> Any:
-    """The state of the words at the address a, and of the vectors that these name."""
-
-
-def put(s: Any, a: int) -> None:
-    """Write a state to the words at the address a, its vectors to the places that these name."""
+def put(s: Any, words: int, numbers: int) -> int:
+    """Write a state there; where its numbers end."""
+    raise NotImplementedError
 
 
 @overload(read, strict=False)
-def _read(State: Any, frame: Any, a: Any) -> Any:
+def _read(State: Any, frame: Any, words: Any, numbers: Any) -> Any:
     scope: dict[str, Any] = {"peek": peek, "as_number": as_number, "vector": vector}
+    lines: list[str] = []
 
     def source(shape: Any, place: int) -> tuple[str, int]:
         parts, name = [], f"Made{len(scope)}"
         scope[name] = shape
         for kind in get_type_hints(shape).values():
-            word = f"peek(a + {8 * place})"
+            word = f"peek(words + {8 * place})"
             if hasattr(kind, "_fields"):
                 part, place = source(kind, place)
                 parts.append(part)
@@ -369,36 +374,37 @@ def _read(State: Any, frame: Any, a: Any) -> Any:
             elif kind is int:
                 parts.append(word)
             else:
-                place += 1
-                parts.append(f"vector({word}, peek(a + {8 * place}), frame).copy()")
+                lines.append(f"x{place} = vector(numbers, {word}, frame).copy()\n    numbers += 8 * {word}")
+                parts.append(f"x{place}")
             place += 1
         return f"{name}({', '.join(parts)})", place
 
-    return eval(f"lambda State, frame, a: {source(State.instance_class, 0)[0]}", scope)
+    made = source(State.instance_class, 0)[0]
+    exec("\n    ".join(["def made(State, frame, words, numbers):", *lines, f"return {made}"]), scope)
+    return scope["made"]
 
 
 @overload(put, strict=False)
-def _put(s: Any, a: Any) -> Any:
-    lines, place = [], 0
-    for name, kind in members(s.instance_class):
+def _put(s: Any, words: Any, numbers: Any) -> Any:
+    lines = []
+    for place, (name, kind) in enumerate(members(s.instance_class)):
+        word = f"words + {8 * place}"
         if kind is np.ndarray:
-            lines.append(f"copy({name}, peek(a + {8 * place}))")
-            place += 1
+            lines.append(f"poke({word}, {name}.size)\n    numbers = copied({name}, numbers)")
         else:
-            word = f"as_bits({name})" if kind is float else f"int({name})"
-            lines.append(f"poke(a + {8 * place}, {word})")
-        place += 1
-    scope: dict[str, Any] = {"peek": peek, "poke": poke, "as_bits": as_bits, "copy": copy}
-    exec("def put(s, a):\n    " + "\n    ".join(lines), scope)
+            lines.append(f"poke({word}, {f'as_bits({name})' if kind is float else f'int({name})'})")
+    scope: dict[str, Any] = {"peek": peek, "poke": poke, "as_bits": as_bits, "copied": copied}
+    exec("\n    ".join(["def put(s, words, numbers):", *lines, "return numbers"]), scope)
     return scope["put"]
 
 
 @register_jitable
-def copy(x: Any, place: int) -> None:
-    if x.data != place:
-        z = vector(place, x.size, x.frame)
-        for i in range(x.size):
-            store(z, i, load(x, i))
+def copied(x: Any, place: int) -> int:
+    """Copy a vector to this address; where it ends there."""
+    z = vector(place, x.size, x.frame)
+    for i in range(x.size):
+        store(z, i, load(x, i))
+    return place + 8 * x.size
 
 
 # -- sharing -----------------------------------------------------------------------------------------------------------
@@ -507,7 +513,7 @@ def functions_of(module: Any) -> list[Any]:
 
 
 # What every iteration runs becomes part of the step: handing a model on takes longer than its use.
-HOT = {getattr(gauss_newton, name) for name in ("newton", "refined", "search", "path", "attempt", "next_radius")}
+HOT = {getattr(gauss_newton, name) for name in ("newton", "refined", "search", "path", "attempt", "next_radius", "inside")}
 inlined = register_jitable(forceinline=True)
 
 for small in (
