@@ -106,6 +106,7 @@ class Tangent:
         self.J, self.scale = J, scale
         self.shape: tuple[int, int] = J.shape
         self.solver = LinearSolver() if solver is None else solver
+        self.factor: Array | None = None  # L, L L^T = J J^T, where the kernel was factored as a whole
 
     def apply(self, v: Array) -> Array:
         """J v."""

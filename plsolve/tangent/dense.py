@@ -75,7 +75,10 @@ class DenseTangent(Tangent):
     def inverse(self, free: Mask, orthogonal: bool) -> Inverse:
         if self.solver.kind == "cg":
             return by_products(self, free, orthogonal)
-        return dense_inverse(self, free, orthogonal or self.solver.kind == "qr")
+        H = dense_inverse(self, free, orthogonal or self.solver.kind == "qr")
+        if H.K.sound and not (free.size or self.scale.size):
+            self.factor = H.K.L
+        return H
 
 
 def dense_inverse(T: DenseTangent, free: Mask, by_reflections: bool) -> DenseInverse:
