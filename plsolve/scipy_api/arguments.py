@@ -108,13 +108,16 @@ def check_sparsity(method: str, jac: Any, jac_sparsity: Any, tr_solver: str | No
         raise ValueError("tr_solver='exact' is incompatible with `jac_sparsity`.")
 
 
+def check_shape(shape: tuple[int, int], J: Any) -> None:
+    if J.shape != shape:
+        raise ValueError(f"The return value of `jac` has wrong shape: expected {shape}, actual {J.shape}.")
+
+
 def check_jacobian(
     size: Callable[[], tuple[int, int]], method: str, tr_solver: str | None, x_scale: Any, J: Any
 ) -> None:
     """The first Jacobian's shape and kind."""
-    shape = size()
-    if J.shape != shape:
-        raise ValueError(f"The return value of `jac` has wrong shape: expected {shape}, actual {J.shape}.")
+    check_shape(size(), J)
     if isinstance(J, np.ndarray):
         return
     if method == "lm":

@@ -278,22 +278,14 @@ def tangent_at(problem: Problem, s: loop.State, precise: bool) -> Tangent:
         return tangent(np.full((problem.n, problem.m), np.nan), np.empty(0))
 
 
-def nearest_to_start(res: Result) -> Result:
+def nearest_to_start(problem: Problem, s: loop.State) -> loop.State:
     """From a solution of a system with more unknowns than equations to the one nearest to the start."""
-    problem: Problem = res._problem
-    T = problem.linearise(res.x, res.fun, True)
-    level = problem.rounding_level(res.x, res.fun, T)
-    if norm(res.fun) > 1e4 * level:
-        return res
+    level = problem.rounding_level(s.w, s.r, problem.linearise(problem.remembered(s.w), s.r, True))
+    if norm(s.r) > 1e4 * level:
+        return s
     problem.target = level
-    start = partial(nearest.init, w=res.x, r=res.fun, nit=res.nit)
-    s, _ = loop.run(problem, start, nearest.step, lambda s: RUNNING, loop.distance, -1.0, res.nit + 1000)
-    res.pop("kernel", None)
-    T = problem.linearise(s.w, s.r, True)
-    g = T.adjoint(s.r)
-    res.update(x=s.w.copy(), fun=s.r, cost=0.5 * float(s.r.dot(s.r)), jac=T.J, grad=g, nit=s.nit)
-    res.update(optimality=float(np.abs(g).max()), nfev=problem.nfev, njev=problem.njev, nfev_jac=problem.nfev_jac)
-    return res
+    start = partial(nearest.init, w=s.w, r=s.r, nit=s.nit)
+    return loop.run(problem, start, nearest.step, lambda s: RUNNING, loop.distance, -1.0, s.nit + 1000)[0]
 
 
 def active(problem: Problem, w: Array) -> Any:
