@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import cached_property, partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -48,14 +48,6 @@ class BestAttached:
         if error is not None:
             with suppress(Exception):  # an exception may refuse attributes
                 error.best = self._problem.best.copy()  # type: ignore[attr-defined]
-
-
-class Linearisation(NamedTuple):
-    """A tangent, the point that it belongs to, and whether its J is not from one-sided differences."""
-
-    w: Array
-    precise: bool
-    T: Tangent
 
 
 def given(reads_only: bool, w: Array) -> Array:
@@ -137,7 +129,7 @@ class Problem:
         self._plain: list[tuple[Array, Array]] = []
         self._least_plain = math.inf
         self._diff_step, self._mapped = diff_step, mapped
-        self._last: Linearisation | None = None
+        self._last: tuple[Array, bool, Tangent] | None = None
         self._rng = rng
         self.linear_solver = LinearSolver()
         self._pair: tuple[Array, Any] | None = None
@@ -295,13 +287,8 @@ class Problem:
         if self._jac_scale and not (self._auto_scale and (self.n < self.m or not isinstance(J, np.ndarray))):
             self._update_scale(J)
         T = tangent(J, self.scale, self.linear_solver)
-        self._last = Linearisation(w, precise or not self.differenced, T)
+        self._last = w, precise, T
         return T
-
-    @property
-    def latest(self) -> Linearisation | None:
-        """The last linearisation."""
-        return self._last
 
     def remembered(self, w: Array) -> Array:
         """The point of the last linearisation where that equals w, so that it need not be made again."""

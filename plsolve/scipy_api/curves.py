@@ -12,7 +12,9 @@ from scipy.linalg import LinAlgError, cholesky, qr, svd
 from scipy.optimize import Bounds, OptimizeWarning
 
 from plsolve import loop
-from plsolve.linalg import Array, norm
+from plsolve.linalg import Array, norm, trcon
+from plsolve.methods import tall
+from plsolve.methods.quadratic import NOWHERE, upper
 from plsolve.problem import Problem
 from plsolve.scipy_api.arguments import EPS, Call, Data, JacobianCall, as_sides, as_start, check_shape
 from plsolve.scipy_api.fitting import Tolerances, least_squares, minimise, nearest_to_start, tangent_at
@@ -22,7 +24,8 @@ NOT_FOUND = "Optimal parameters not found: "
 TOLERANCES = {"ftol": 1.49012e-8, "xtol": 1.49012e-8, "gtol": 0.0}
 #: The arguments of scipy's `leastsq` with their defaults; the last two say nothing to this library.
 LEASTSQ = {**TOLERANCES, "maxfev": 0, "epsfcn": None, "diag": None, "col_deriv": False, "factor": 100}
-LATEST = 1e-5  # of ||r|| that the last step may have changed: the J before it makes the covariance, as in MINPACK
+LATEST = 1e-5  # of ||r|| that the last step may have changed, for the J before it to make the covariance
+WELL = 1e-3  # reciprocal condition number for which one-sided differences do as well
 NOISE = 1e-9  # relative error of differences: smaller singular values of J are none
 
 
@@ -83,12 +86,12 @@ def curve_fit(
         raise ValueError("'args' is not a supported keyword argument.")
     data = Data(f, xdata, ydata, as_transform(sigma, ydata.size), jac)
     if method == "lm":
-        fit = by_leastsq(data, start, kwargs)
+        fit = by_leastsq(data, start, kwargs, full_output)
     else:
         if "max_nfev" not in kwargs:
             kwargs["max_nfev"] = kwargs.pop("maxfev", None)
         fit = by_least_squares(data, start, bounds=bounds, method=method, **kwargs)
-    space = determined(fit.J, 0.0 if callable(jac) else NOISE)
+    space = determined(fit.A, 0.0 if callable(jac) else NOISE)
     pcov = covariance(space, fit, absolute_sigma)
     if np.isinf(pcov).all():
         warnings.warn(NO_COVARIANCE, category=OptimizeWarning, stacklevel=2)
@@ -177,14 +180,15 @@ class Fit(NamedTuple):
     x: Array
     fun: Array
     cost: float
+    A: Array  # makes the covariance (A^T A)^+: J, or R of J = Q R
     J: Array
     nfev: int
     message: str
     ier: int
 
 
-def by_leastsq(data: Data, start: Any, kwargs: dict[str, Any]) -> Fit:
-    """The fit with the arguments of scipy's `leastsq`, and with its J: that before the last step, where that was short."""
+def by_leastsq(data: Data, start: Any, kwargs: dict[str, Any], full: bool) -> Fit:
+    """The fit with the arguments of scipy's `leastsq`; full: with J at x in any case."""
     for name in kwargs:
         if name not in LEASTSQ:
             raise TypeError(f"leastsq() got an unexpected keyword argument '{name}'")
@@ -208,13 +212,20 @@ def by_leastsq(data: Data, start: Any, kwargs: dict[str, Any]) -> Fit:
         raise RuntimeError(f"{NOT_FOUND}Number of calls to function has reached maxfev = {limit}.")
     if problem.n < problem.m:
         s = nearest_to_start(problem, s)
-    before = problem.latest
-    if before is not None and before.precise and norm(before.T.apply(s.w - before.w)) <= LATEST * norm(s.r):
-        T = before.T
-    else:
-        T = tangent_at(problem, s, True)
+    A = last_triangle(s)
+    J = tangent_at(problem, s, True).toarray() if full or not A.size else A
     nfev, cost = problem.nfev + problem.nfev_jac, 0.5 * float(s.r.dot(s.r))
-    return Fit(s.w, s.r, cost, T.toarray(), nfev, *leastsq_message(status, tolerances))
+    return Fit(s.w, s.r, cost, A if A.size else J, J, nfev, *leastsq_message(status, tolerances))
+
+
+def last_triangle(s: loop.State) -> Array:
+    """R of the J = Q R that the last step was made with, as in MINPACK; empty where a better J is needed."""
+    if not isinstance(s, tall.State) or not s.memory.s.size:
+        return NOWHERE
+    last = s.memory
+    R = upper(last.R) / last.d
+    good = norm(R.dot(last.s)) <= LATEST * norm(s.r) and (last.precise or trcon(last.R) > WELL)
+    return R if good else NOWHERE
 
 
 def leastsq_message(status: int, tolerances: Tolerances) -> tuple[str, int]:
@@ -242,7 +253,7 @@ def by_least_squares(data: Data, start: Any, **kwargs: Any) -> Fit:
         s = nearest_to_start(problem, loop.Start(x, fun, nit=res.nit))
         x, fun, J = s.w, s.r, problem.linearise(s.w, s.r, True).J
     J = J if isinstance(J, np.ndarray) else J.toarray()
-    return Fit(x, fun, res.cost, J, problem.nfev, res.message, res.status)
+    return Fit(x, fun, res.cost, J, J, problem.nfev, res.message, res.status)
 
 
 class Space(NamedTuple):
@@ -270,7 +281,7 @@ def determined(J: Array, noise: float) -> Space:
 
 def covariance(space: Space, fit: Fit, absolute: bool) -> Array:
     """(J^T J)^+ in the units of the parameters, inf where these are not determined."""
-    m, n = fit.J.shape
+    m, n = fit.fun.size, fit.x.size
     if not absolute and (space.rank < n or m <= n):
         return np.full((n, n), np.inf)
     V = space.V[:, : space.rank]
