@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.linalg import lapack
 
-from plsolve.linalg import HUGE, Array, norm
+from plsolve.linalg import HUGE, Array, norm, trcon, trtrs
 from plsolve.methods.ending import FLAT, at_rounding_level, bend, verdict
 from plsolve.methods.quadratic import NONE, NOWHERE, Least, Quadratic
 from plsolve.problem import Problem
@@ -41,6 +41,7 @@ WIDER = 2.0  # growth of the reach by a step that was not along the ray
 FAR = 0.5  # of the step that its correction may be long
 HOPE = 0.5  # gain that the correction must promise
 NOISY = 1e-6  # of ||r||^2: a step that takes less away asks for better differences
+WELL = 1e-4  # reciprocal condition number for which Cholesky of J^T J will do
 LAST = 1e-9  # of an unknown: a shorter last step is not taken
 
 
@@ -139,19 +140,30 @@ def learnt(memory: Memory, g: Array) -> Array:
 
 
 def modelled(problem: Problem, T: Tangent, s: State, S: Array, g: Array) -> Quadratic:
-    J = T.toarray()
-    n, m = J.shape
-    A = np.empty((n, m + 1), order="F")
-    A[:, :m] = J
-    A[:, m] = s.r
-    A = lapack.dgeqrf(A, overwrite_a=1)[0]
-    d = T.scale if T.scale.size else np.ones(m)
-    R, c = A[:m, :m] * d, A[:m, m]  # scaled only now that it is m x m
+    """R from the normal equations where it keeps its digits there, else by reflections."""
+    J, d = T.toarray(), T.scale if T.scale.size else np.ones(s.w.size)
+    G = J.T.dot(J) * (d[:, None] * d)
+    R, failed = lapack.dpotrf(G.T, 0, 0, 1)
+    if failed or not trcon(R) > WELL:
+        R, c = reflected(J, s.r)
+        R = R * d  # scaled only now that it is m x m
+    else:
+        c = trtrs(R, d * g, True)
     if not problem.bounded:
         return Quadratic(d, R, c, S, NOWHERE, NOWHERE, NONE)
     low, high = (problem.lower - s.w) / d, (problem.upper - s.w) / d
     held = ((low >= 0.0) & (g >= 0.0)) | ((high <= 0.0) & (g <= 0.0))
     return Quadratic(d, R, c, S, low, high, ~held if held.any() else NONE)
+
+
+def reflected(J: Array, r: Array) -> tuple[Array, Array]:
+    """R and Q^T r by Householder reflections, J = Q R."""
+    n, m = J.shape
+    A = np.empty((n, m + 1), order="F")
+    A[:, :m] = J
+    A[:, m] = r
+    A = lapack.dgeqrf(A, overwrite_a=1)[0]
+    return A[:m, :m], A[:m, m]
 
 
 # -- the step ---------------------------------------------------------------------------------------------------------

@@ -56,24 +56,18 @@ class Tolerances(NamedTuple):
         """scipy's status 2, 3 or 4 if the step was small enough, else RUNNING."""
         if after.nit == before.nit:
             return RUNNING
-        converging = (
-            after.step < before.step
-            and getattr(before, "full", False)
-            and getattr(after, "full", False)
-            and getattr(after, "precise", False)
-        )
-        shrinks = after.step / before.step if converging else 1.0
-        left = min(shrinks / (1.0 - shrinks), 1.0) if shrinks < 1.0 else 1.0  # of the step: how far it is still to go
-        loss = float(after.r.dot(after.r))
-        flat = False
-        enough = NEAR * self.ftol**2 * loss
-        if left * left * abs(float(before.r.dot(before.r)) - loss) <= 2.0 * enough + 1e-12 * loss:  # a quick look first
+        left = 1.0  # of the step: how far it is still to go
+        if after.step < before.step and getattr(before, "full", False) and after.full and after.precise:  # type: ignore[attr-defined]
+            left = min(after.step / (before.step - after.step), 1.0)
+        change, size, last, loss = after.w - before.w, norm(after.w), norm(before.r), norm(after.r)
+        last, loss = last * last, loss * loss
+        flat = still = False
+        if self.ftol > 0.0 and left * left * abs(last - loss) <= 1e-12 * loss:  # a quick look first
             fall = left * left * float((before.r - after.r).dot(before.r + after.r))
-            flat = self.ftol > 0.0 and abs(fall) <= enough
-        change, size, share = after.w - before.w, norm(after.w), NEAR * self.xtol
-        still = self.xtol > 0.0 and left * norm(change) <= 2.0 * share * size
-        if still:
-            still = bool((left * np.abs(change) <= share * (np.abs(after.w) + self.xtol * size)).all())
+            flat = abs(fall) <= NEAR * self.ftol**2 * loss
+        if self.xtol > 0.0 and left * norm(change) <= 2.0 * NEAR * self.xtol * size:
+            limit = NEAR * self.xtol * (np.abs(after.w) + self.xtol * size)
+            still = bool((left * np.abs(change) <= limit).all())
         if not (flat or still):
             return RUNNING
         return 4 if flat and still else 2 if flat else 3
