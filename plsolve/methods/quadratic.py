@@ -14,13 +14,13 @@ from typing import NamedTuple
 import numpy as np
 from scipy.linalg import blas, lapack
 
-from plsolve.linalg import Array, Mask, diagonal_range, norm, trcon, trtrs
+from plsolve.linalg import Array, Mask, diagonal_range, norm, trtrs
 from plsolve.tangent import Tangent
 
 RANK = 1e-15  # of the largest singular value: smaller ones are zero
 REGULAR = 1e-11  # reciprocal condition number beyond which R need not be taken apart
 SOUND = 1e-2  # least by largest pivot beyond which a Cholesky factor is good enough
-NONE, NOWHERE = np.empty(0, np.bool_), np.empty(0)
+ALL, NOWHERE = np.empty(0, np.bool_), np.empty(0)
 
 
 class Spectrum(NamedTuple):
@@ -47,22 +47,32 @@ class Quadratic:
     d, c : ndarray (m,)
         The scale, and Q^T r.
     R, S : ndarray (m, m)
-        Below the diagonal of R anything may stand.
+        Below the diagonal of R anything may stand; ``regular`` says that it can be divided by.
     low, high : ndarray
         How far every q may go; empty: without bounds.
     free : ndarray
         Marks the unknowns that are not held at a bound; empty: all.
     newton : ndarray (m,)
-        Where the model without S is least; empty where R cannot be divided by.
+        Where the model without S is least; empty where R is not regular, or unknowns are held.
     length : float
         Its norm; then inf.
     """
 
-    def __init__(self, d: Array, R: Array, c: Array, S: Array, low: Array, high: Array, free: Mask) -> None:
+    def __init__(
+        self,
+        d: Array,
+        R: Array,
+        c: Array,
+        S: Array,
+        regular: bool,
+        low: Array = NOWHERE,
+        high: Array = NOWHERE,
+        free: Mask = ALL,
+    ) -> None:
         self.d, self.R, self.c, self.S = d, R, c, S
         self.low, self.high, self.free = low, high, free
         self.newton, self.length = NOWHERE, math.inf
-        if not free.size and trcon(R) > REGULAR:
+        if regular and not free.size:
             self.newton = trtrs(R, -c, False)
             self.length = norm(self.newton)
 

@@ -18,11 +18,11 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from scipy.linalg import lapack
+from scipy.linalg import blas, lapack
 
 from plsolve.linalg import HUGE, Array, norm, trcon, trtrs
 from plsolve.methods.ending import FLAT, at_rounding_level, bend, verdict
-from plsolve.methods.quadratic import NONE, NOWHERE, Least, Quadratic
+from plsolve.methods.quadratic import ALL, NOWHERE, REGULAR, Least, Quadratic
 from plsolve.problem import Problem
 from plsolve.stopping import RUNNING, Status
 from plsolve.tangent import Tangent
@@ -135,25 +135,24 @@ def learnt(memory: Memory, g: Array) -> Array:
         size = abs(told / sSs)
         S, Ss, sSs = size * S, size * Ss, size * sSs
     v = part - Ss - (0.5 * (told - sSs) / ys) * y
-    half = v[:, None] * (y / ys)
-    return S + half + half.T  # type: ignore[no-any-return]
+    return blas.dger(1.0 / ys, y, v, a=blas.dger(1.0 / ys, v, y, a=S), overwrite_a=1)
 
 
 def modelled(problem: Problem, T: Tangent, s: State, S: Array, g: Array) -> Quadratic:
-    """R from the normal equations where it keeps its digits there, else by reflections."""
+    """R by Cholesky of J^T J where it keeps its digits there, else by reflections; scaled when it is m x m."""
     J, d = T.toarray(), T.scale if T.scale.size else np.ones(s.w.size)
-    G = J.T.dot(J) * (d[:, None] * d)
-    R, failed = lapack.dpotrf(G.T, 0, 0, 1)
-    if failed or not trcon(R) > WELL:
+    R, failed = lapack.dpotrf(J.T.dot(J).T, 0, 0, 1)
+    c, R = trtrs(R, g, True), R * d
+    condition = trcon(R)  # its reciprocal
+    if failed or not condition > WELL:
         R, c = reflected(J, s.r)
-        R = R * d  # scaled only now that it is m x m
-    else:
-        c = trtrs(R, d * g, True)
+        R = R * d
+        condition = trcon(R)
     if not problem.bounded:
-        return Quadratic(d, R, c, S, NOWHERE, NOWHERE, NONE)
+        return Quadratic(d, R, c, S, condition > REGULAR)
     low, high = (problem.lower - s.w) / d, (problem.upper - s.w) / d
     held = ((low >= 0.0) & (g >= 0.0)) | ((high <= 0.0) & (g <= 0.0))
-    return Quadratic(d, R, c, S, low, high, ~held if held.any() else NONE)
+    return Quadratic(d, R, c, S, condition > REGULAR, low, high, ~held if held.any() else ALL)
 
 
 def reflected(J: Array, r: Array) -> tuple[Array, Array]:
