@@ -48,8 +48,10 @@ class Quadratic:
         The scale, and Q^T r.
     R, S : ndarray (m, m)
         Below the diagonal of R anything may stand; ``regular`` says that it can be divided by.
+    below, above : ndarray
+        How far every p may go; empty: without bounds.
     low, high : ndarray
-        How far every q may go; empty: without bounds.
+        The same for q.
     free : ndarray
         Marks the unknowns that are not held at a bound; empty: all.
     newton : ndarray (m,)
@@ -65,16 +67,24 @@ class Quadratic:
         c: Array,
         S: Array,
         regular: bool,
-        low: Array = NOWHERE,
-        high: Array = NOWHERE,
+        below: Array = NOWHERE,
+        above: Array = NOWHERE,
         free: Mask = ALL,
     ) -> None:
         self.d, self.R, self.c, self.S = d, R, c, S
-        self.low, self.high, self.free = low, high, free
+        self.below, self.above, self.free = below, above, free
+        self.low, self.high = (below / d, above / d) if below.size else (below, above)
         self.newton, self.length = NOWHERE, math.inf
         if regular and not free.size:
             self.newton = trtrs(R, -c, False)
             self.length = norm(self.newton)
+
+    def step(self, q: Array) -> Array:
+        """p, where q is at its limit exactly what leads to the bound."""
+        p = self.d * q
+        if not self.low.size:
+            return p
+        return np.where(q == self.low, self.below, np.where(q == self.high, self.above, p))
 
     @cached_property
     def triangle(self) -> Array:

@@ -150,9 +150,9 @@ def modelled(problem: Problem, T: Tangent, s: State, S: Array, g: Array) -> Quad
         condition = trcon(R)
     if not problem.bounded:
         return Quadratic(d, R, c, S, condition > REGULAR)
-    low, high = (problem.lower - s.w) / d, (problem.upper - s.w) / d
-    held = ((low >= 0.0) & (g >= 0.0)) | ((high <= 0.0) & (g <= 0.0))
-    return Quadratic(d, R, c, S, condition > REGULAR, low, high, ~held if held.any() else ALL)
+    below, above = problem.lower - s.w, problem.upper - s.w
+    held = ((below >= 0.0) & (g >= 0.0)) | ((above <= 0.0) & (g <= 0.0))
+    return Quadratic(d, R, c, S, condition > REGULAR, below, above, ~held if held.any() else ALL)
 
 
 def reflected(J: Array, r: Array) -> tuple[Array, Array]:
@@ -183,7 +183,7 @@ def search(problem: Problem, s: State, T: Tangent, model: Quadratic, size: float
             q, full, t = Least(gn, True, 0.0) if reach >= N else Least((reach / N) * gn, False, 0.0)
         else:
             q, full, t = model.least(curved, radius)
-        p = model.d * q
+        p = model.step(q)
         plain, P = (most, N) if q is gn else (model.foretold(q), norm(q))
         bent = plain - float(p.dot(model.S.dot(p)))
         predicted = bent if curved and not ray else plain
@@ -244,7 +244,7 @@ def corrected(
     q = new.q + a
     if model.low.size:
         q = np.minimum(np.maximum(q, model.low), model.high)
-    again = attempt(problem, s, q, model.d * q, new.length, predicted, False)
+    again = attempt(problem, s, q, model.step(q), new.length, predicted, False)
     return again if again.gain > new.gain else new
 
 
@@ -293,7 +293,7 @@ def ending(problem: Problem, s: State, T: Tangent, model: Quadratic, flat: bool)
     else:
         status = int(Status.STATIONARY)
         q, full, _ = model.least(memory.curved, math.inf)
-        wt = problem.move(w, model.d * q)  # too short to be judged by the loss, it mends the last digits of w
+        wt = problem.move(w, model.step(q))  # too short to be judged by the loss, it mends the last digits of w
         if full and not problem.spent and (np.abs(wt - w) > LAST * np.abs(w)).any():
             rt = problem.residual(wt)
             if norm(rt) <= norm(r):

@@ -231,13 +231,13 @@ def last_triangle(s: loop.State) -> Array:
 def leastsq_message(status: int, tolerances: Tolerances) -> tuple[str, int]:
     """MINPACK's message and integer for one of scipy's statuses."""
     sums = f"Both actual and predicted relative reductions in the sum of squares\n  are at most {tolerances.ftol:f}"
-    xtol = f"he relative error between two consecutive iterates is at \n  most {tolerances.xtol:f}"
+    iterates = "he relative error between two consecutive iterates is at"
     cosine = "The cosine of the angle between func(x) and any column of the\n  Jacobian is at most "
     return {
         1: (f"{cosine}{tolerances.gtol:f} in absolute value", 4),
         2: (sums, 1),
-        3: ("T" + xtol, 2),
-        4: (f"{sums} and t{xtol}", 3),
+        3: (f"T{iterates} most {tolerances.xtol:f}", 2),
+        4: (f"{sums} and t{iterates} \n  most {tolerances.xtol:f}", 3),
     }[status]
 
 

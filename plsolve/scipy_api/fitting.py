@@ -12,7 +12,7 @@ from warnings import warn
 import numpy as np
 from scipy._lib._util import MapWrapper
 from scipy.optimize._numdiff import approx_derivative, group_columns
-from scipy.sparse import issparse
+from scipy.sparse import csr_array, issparse
 
 from plsolve import loop
 from plsolve.choice import METHODS, least_squares_method
@@ -239,12 +239,14 @@ def package(problem: Problem, s: loop.State, ended: int, tolerances: Tolerances,
     if problem.loss is not None:
         J = scaled_rows(problem.plain_J, problem.loss.triggs(plain))
         g = problem.plain_J.T @ (problem.loss.slope(plain) * plain)
-    optimality = float(np.abs(s.w - problem.project(s.w - g) if problem.bounded else g).max())
+    if issparse(J):
+        J = csr_array(J)  # type: ignore[call-overload]
+    optimality = np.abs(s.w - problem.project(s.w - g) if problem.bounded else g).max()
     status = tolerances.status(ended, optimality)
     return Result(
         {
             "x": s.w.copy(),
-            "cost": 0.5 * float(s.r.dot(s.r)),
+            "cost": 0.5 * s.r.dot(s.r),
             "fun": plain,
             "jac": J,
             "grad": g,
@@ -351,15 +353,19 @@ class Progress:
 
     def __init__(self, problem: Problem, record: Record) -> None:
         self.problem, self.record = problem, record
-        self.last: float | None = None
+        self.last: loop.State | None = None
 
     def __call__(self, s: loop.State) -> int:
-        if self.last is None:
+        last, self.last = self.last, s
+        if last is not None and s.nit == last.nit:
+            return self.record(s)
+        if last is None:
             names = ("Iteration", "Total nfev", "Cost", "Cost reduction", "Step norm", "Optimality")
             print("".join(f"{name:^15}" for name in names))  # noqa: T201
         cost = 0.5 * float(s.r.dot(s.r))
-        change = f"{'':15}{'':15}" if self.last is None else f"{self.last - cost:^15.2e}{s.step:^15.2e}"
+        change = f"{'':15}{'':15}"
+        if last is not None:
+            change = f"{0.5 * float(last.r.dot(last.r)) - cost:^15.2e}{norm(s.w - last.w):^15.2e}"
         g = self.problem.linearise(s.w, s.r, False).adjoint(s.r)
         print(f"{s.nit:^15}{self.problem.nfev:^15}{cost:^15.4e}{change}{float(np.abs(g).max()):^15.2e}")  # noqa: T201
-        self.last = cost
         return self.record(s)
