@@ -394,3 +394,15 @@ def test_near_a_pole():
             res = least_squares(F, start, max_nfev=2000)
         assert res.success
         assert 2 * res.cost == pytest.approx(7.43322747, rel=1e-8)
+
+
+@pytest.mark.parametrize("start", [[1.09, 3.99, 1.89], [14.8, 3.52, 1.35], [14.4, 3.01, 2.74], [7.44, 3.81, 1.69]])
+def test_columns_that_were_ten_decades_longer_at_the_start(start):
+    """a x^b + c: the scale stays that of the longest column, which the step must not drown in."""
+    x = np.linspace(1, 100, 40)
+    y = 2 * np.sqrt(x) + 3 + 0.05 * np.sin(7 * x)
+    res = least_squares(lambda p: p[0] * x ** p[1] + p[2] - y, start)
+    exact = least_squares(lambda p: p[0] * x ** p[1] + p[2] - y, [2.0, 0.5, 3.0])
+    assert res.success
+    assert res.nfev < 150
+    assert res.x == pytest.approx(exact.x, rel=1e-7)

@@ -19,6 +19,7 @@ from plsolve.tangent import Tangent
 
 RANK = 1e-15  # of the largest singular value: smaller ones are zero
 REGULAR = 1e-11  # reciprocal condition number beyond which R need not be taken apart
+ROUNDING = 1e-15  # of the largest eigenvalue: error of the others
 SOUND = 1e-2  # least by largest pivot beyond which a Cholesky factor is good enough
 ALL, NOWHERE = np.empty(0, np.bool_), np.empty(0)
 
@@ -248,7 +249,7 @@ def in_ball(model: Spectrum, radius: float) -> Least:
     top = max(abs(top), abs(low))
     if radius == math.inf:
         radius = size / max(top, 1e-300)
-    least_t = max(0.0, -low) + 1e-12 * top
+    least_t = max(0.0, -low) + (ROUNDING if low < 0.0 else 1e-32) * top
     t = max(size / radius - top, least_t)
     for _ in range(20):
         shifted = e + t
