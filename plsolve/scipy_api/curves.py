@@ -53,9 +53,10 @@ def curve_fit(
     -------
     popt : ndarray (n,)
     pcov : ndarray (n, n)
-        As in scipy; all inf, with an `OptimizeWarning`, where J lacks rank or there are not more data than parameters,
-        and ``absolute_sigma`` is False. With ``absolute_sigma`` True it is finite for the parameters that the data
-        determine, and inf in the rows and columns of the others.
+        As in scipy, for 'lm' from the Jacobian of the last step where that was short; all inf, with an
+        `OptimizeWarning`, where J lacks rank or there are not more data than parameters, and ``absolute_sigma`` is
+        False. With ``absolute_sigma`` True it is finite for the parameters that the data determine, and inf in the
+        rows and columns of the others.
     infodict : dict
         With ``full_output``: scipy's entries, and ``rank`` of J, ``null_space`` (n, n - rank), an orthonormal basis of
         the changes of the parameters that the data do not see.
