@@ -6,6 +6,7 @@ import inspect
 import math
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,10 @@ def as_float(value: Any, name: str) -> Array:
 
 def as_vector(value: Any, name: str, size: int | None = None) -> Array:
     """A new finite float64 vector; scalars are vectors of one entry."""
-    array = np.atleast_1d(as_float(value, name)).astype(np.float64)
+    if type(value) is np.ndarray and value.dtype is FLOAT64 and value.ndim == 1 and value.size:
+        array = value.copy()  # the quick way
+    else:
+        array = np.atleast_1d(as_float(value, name)).astype(np.float64)
     if array.ndim != 1 or array.size == 0:
         raise ValueError(f"`{name}` must be a vector with at least one entry, got shape {array.shape}.")
     if size is not None and array.size != size:
@@ -68,17 +72,20 @@ def as_bounds(bounds: Any, w0: Array) -> tuple[Array, Array]:
     sides = []
     for side, name in ((lower, "lower"), (upper, "upper")):
         side = as_float(side, f"bounds: {name}")
-        if side.shape not in ((), (1,), w0.shape) or np.isnan(side).any():
-            raise ValueError(f"`bounds`: {name} must be a number or {w0.shape} numbers without NaN, got {side!r}.")
-        sides.append(np.array(np.broadcast_to(side, w0.shape)))
+        if side.shape not in ((), (1,), w0.shape):
+            raise ValueError(f"`bounds`: {name} must be a number or {w0.shape} numbers, got {side!r}.")
+        sides.append(np.full(w0.shape, side))
     lower, upper = sides
+    if np.count_nonzero((lower <= w0) & (w0 <= upper)) == w0.size:
+        return lower, upper
+    for side, name in ((lower, "lower"), (upper, "upper")):
+        if np.isnan(side).any():
+            raise ValueError(f"`bounds`: {name} must be without NaN, got {side!r}.")
     if (bad := np.flatnonzero(lower > upper)).size:
         i = bad[0]
         raise ValueError(f"`bounds` are inverted at index {i}: lower {lower[i]} > upper {upper[i]}.")
-    if (bad := np.flatnonzero((w0 < lower) | (w0 > upper))).size:
-        i = bad[0]
-        raise ValueError(f"`w0` is infeasible: w0[{i}] = {w0[i]} lies outside `bounds` [{lower[i]}, {upper[i]}].")
-    return lower, upper
+    i = np.flatnonzero((w0 < lower) | (w0 > upper))[0]
+    raise ValueError(f"`w0` is infeasible: w0[{i}] = {w0[i]} lies outside `bounds` [{lower[i]}, {upper[i]}].")
 
 
 def as_matrix(J: Any, rows: int | None, m: int) -> Any:
@@ -159,8 +166,13 @@ def check_operator(J: Any) -> None:
 
 def takes_rows(function: Any, n_args: int) -> tuple[bool, bool]:
     """Whether the function has a parameter ``rows`` that args do not fill, and whether that must be given."""
-    code = getattr(function, "__code__", None)
-    if code is not None and "rows" not in code.co_varnames and not hasattr(function, "__wrapped__"):
+    if not callable(function):
+        return False, False
+    inner = function.func if isinstance(function, partial) else function
+    inner = getattr(inner, "__wrapped__", inner)  # numba functions wrap plain ones
+    code = getattr(inner, "__code__", None) or getattr(type(inner).__call__, "__code__", None)
+    told = hasattr(inner, "__wrapped__") or hasattr(function, "__signature__")
+    if code is not None and "rows" not in code.co_varnames and not told:
         return False, False  # the quick way: inspect.signature costs 16 us
     try:
         parameters = list(inspect.signature(function).parameters.values())
@@ -183,6 +195,8 @@ def check_options(method: Any, options: Any, methods: Mapping[str, Sequence[str]
         raise ValueError(f"`method` must be one of {', '.join(methods)}, got {method!r}.")
     if not isinstance(options, Mapping):
         raise TypeError(f"`options` must be a dict, got {type(options).__name__}.")
+    if not options:
+        return options
     known = methods[method]
     for key in options:
         if key not in known:
@@ -211,8 +225,10 @@ def is_real(value: Any) -> bool:
 
 def check_limits(tol: Any, xtol: Any, eps: Any, max_iter: Any, max_time: Any) -> tuple[int | None, float]:
     """max_iter and the moment at which max_time has passed."""
-    limits = {"tol": tol, "xtol": xtol, "eps": eps, "max_time": 0.0 if max_time is None else max_time}
-    for name, value in limits.items():
+    limits = (("tol", tol), ("xtol", xtol), ("eps", eps), ("max_time", 0.0 if max_time is None else max_time))
+    for name, value in limits:
+        if type(value) is float and 0.0 <= value < math.inf:
+            continue  # the quick way
         if not is_real(value):
             raise TypeError(f"`{name}` must be a number, got {type(value).__name__}.")
         if not value >= 0.0 or (value == math.inf and name != "max_time"):

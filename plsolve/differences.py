@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from plsolve.linalg import Array, no_columns, norm, number, numbers, set_column
+from plsolve.linalg import Array, finite, no_columns, norm, number, numbers, set_column
 
 _EPS = float(np.finfo(np.float64).eps)
 COMPLEX = 1e-30  # relative step: it has no rounding to balance
@@ -24,22 +24,24 @@ def jacobian(problem: Any, w: Array, r: Array, magnitude: Array, central: bool, 
 
     r is the residual at w; magnitude (n,) is the size of the numbers that rounding in F goes by, eps its precision.
     """
-    J = no_columns(r.size, w.size)
+    J = no_columns(r, w)
     relative = eps ** (1 / 3) if central else eps ** (1 / 2)  # truncation and rounding in balance
     rounding = 1e-3 * relative * magnitude
     invisible = norm(rounding)
-    for j, size in enumerate(numbers(np.abs(w))):
+    sizes = numbers(np.abs(w))
+    for j in range(w.size):
+        size = sizes[j]
         small = relative * (size if size > TINY else 1.0)
         large = relative * max(1.0, size)
         step, change, differences = column(problem, w, j, small, r, central)
         if central and not norm(change - step * differences) <= CROOKED * norm(change):  # F has an end or a pole near
             shorter = eps ** (1 / 2) * min(small / relative, 1.0)
             _, closer, better = column(problem, w, j, shorter, r, central)
-            if not math.isfinite(norm(differences)) or norm(closer) > 1e3 * eps * norm(magnitude):
+            if not finite(differences) or norm(closer) > 1e3 * eps * norm(magnitude):
                 differences = better
         if large > small and norm(change) <= invisible and (np.abs(change) <= rounding).all():
             _, _, better = column(problem, w, j, large, r, central)
-            if np.isfinite(better).all():
+            if finite(better):
                 differences = better
         set_column(J, j, differences)
     return J
@@ -58,7 +60,7 @@ def column(problem: Any, w: Array, j: int, h: float, r: Array, central: bool) ->
     below = number(w, j) - number(problem.lower, j) if problem.bounded else math.inf
     above = number(problem.upper, j) - number(w, j) if problem.bounded else math.inf
     if max(below, above) <= 0.0:  # lower == upper: the unknown never moves
-        return 0.0, np.zeros(r.size), np.zeros(r.size)
+        return 0.0, np.full_like(r, 0.0), np.full_like(r, 0.0)
     side = above if h <= above or above >= below else -below
     if central and h <= min(above, below):
         a, fa = moved(problem, w, j, h, r)
@@ -88,7 +90,7 @@ def parabola(a: float, fa: Array, b: float, fb: Array) -> Array:
 
 def chord(a: float, fa: Array) -> Array:
     """fa / a; where no step could be made, NaN."""
-    return fa / a if a != 0.0 else np.full(fa.size, np.nan)
+    return fa / a if a != 0.0 else np.full_like(fa, np.nan)
 
 
 def moved(problem: Any, w: Array, j: int, h: float, r: Array) -> tuple[float, Array]:

@@ -28,6 +28,8 @@ UNIT = float(np.finfo(np.float64).eps) / 2
 
 _SMALL = 128  # order below which LAPACK runs on one thread anyway, so that scipy's, quicker to call, will do
 _BLOCK = 1 << 16  # numbers in one block of a blocked pass: small enough to stay in the cache
+_NO_MASK: Mask = np.empty(0, np.bool_)
+_NOTHING = np.empty((0, 0)).T, np.empty(0)
 
 norm: Callable[[Array], float] = blas.dnrm2  # safe from overflow, and NaN or inf when any entry is
 
@@ -42,7 +44,7 @@ def column_blocks(J: Array) -> Iterator[slice]:
 def gram(J: Array, d: Array) -> Array:
     """J D^2 J^T, D = diag(d) (d empty: the identity)."""
     if d.size == 0:
-        return J @ J.T  # numpy sees the symmetry: half the work, by its own BLAS
+        return J.dot(J.T)  # type: ignore[no-any-return]  # numpy sees the symmetry: half the work, by its own BLAS
     K = np.zeros((J.shape[0], J.shape[0]))
     for block in column_blocks(J):
         B = J[:, block] * d[block]
@@ -94,6 +96,38 @@ def lanczos(apply: Callable[[Array], Array], start: Array, steps: int) -> tuple[
     return np.asarray(values, np.float64), np.square(size * np.asarray(vectors[0], np.float64))
 
 
+def all_free(w: Array) -> Mask:
+    """The empty mask, which stands for all unknowns."""
+    return _NO_MASK
+
+
+def nothing(J: object) -> tuple[Array, Array]:
+    """An empty matrix and an empty vector, in the place of what is not needed."""
+    return _NOTHING
+
+
+def finite(x: Array) -> bool:
+    """Whether all entries are."""
+    return bool(np.isfinite(x).all())
+
+
+def alternating(w: Array) -> Array:
+    """-1, 1, -1, ...: as many as w has entries."""
+    signs = np.ones(w.size)
+    signs[::2] = -1.0
+    return signs
+
+
+def as_array(x: Array) -> Array:
+    """x as numpy knows it, for what compiled code has no function of its own for."""
+    return x
+
+
+def head(x: Array, size: int) -> Array:
+    """The first entries of x."""
+    return x[:size]
+
+
 def where(condition: Mask, x: Array, y: Array) -> Array:
     """x where the condition holds, else y."""
     return np.where(condition, x, y)
@@ -114,9 +148,9 @@ def number(x: Array, i: int) -> float:
     return x.item(i)
 
 
-def no_columns(n: int, m: int) -> Array:
-    """An array (n, m) whose columns are to be set."""
-    return np.empty((m, n)).T
+def no_columns(r: Array, w: Array) -> Array:
+    """An array (n, m) whose columns are to be set, of as many rows and columns as r and w have entries."""
+    return np.empty((w.size, r.size)).T
 
 
 def set_column(J: Array, j: int, column: Array) -> None:
@@ -167,15 +201,15 @@ class Orthogonal(NamedTuple):
 
     def least_squares(self, x: Array) -> Array:
         """A^+ x."""
-        z = ormqr(self.qr, self.tau, x, False)[: self.R.shape[0]]
+        z = head(ormqr(self.qr, self.tau, x, False), self.R.shape[0])
         if self.singular:
-            return ((z @ self.U) * self.inverse_s) @ self.Vt
+            return self.Vt.T.dot(self.U.T.dot(z) * self.inverse_s)  # type: ignore[no-any-return]
         return trtrs(self.R, z, False)
 
     def whitened(self, x: Array) -> Array:
         """R^{-T} x, whose norm is that of (A^T)^+ x."""
         if self.singular:
-            return self.U @ ((self.Vt @ x) * self.inverse_s)
+            return self.U.dot(self.Vt.dot(x) * self.inverse_s)  # type: ignore[no-any-return]
         return trtrs(self.R, x, True)
 
     def lift(self, u: Array) -> Array:
@@ -188,11 +222,11 @@ def orthogonal(A: Array) -> Orthogonal:
     rows, k = A.shape
     qr, tau = geqrf(A)
     if k == 0:  # no unknown is free: LAPACK refuses empty arrays
-        none = np.empty((0, 0)).T
+        none, _ = nothing(A)
         return Orthogonal(qr, tau, none, True, none, tau, none)
     R = upper_triangle(qr)
     threshold = 2 * UNIT * rows
-    if trcon(R) > threshold or not np.isfinite(R).all():
+    if trcon(R) > threshold or not finite(R):
         return Orthogonal(qr, tau, R, False, R, tau, R)
     U, s, Vt = gesdd(R)
     kept = s > threshold * s[0]
@@ -211,7 +245,7 @@ def diagonal_range(L: Array) -> tuple[float, float]:
 def potrf(K: Array) -> tuple[Array, int]:
     """The lower Cholesky factor of K, which may be overwritten, and 0 if K is positive definite."""
     if K.shape[0] < _SMALL:
-        return lapack.dpotrf(K.T if K.flags.c_contiguous else K, lower=1, clean=0, overwrite_a=1)
+        return lapack.dpotrf(K.T, 1, 0, 1)  # lower; the rest is not cleaned; K is overwritten
     try:
         return np.asfortranarray(np.linalg.cholesky(K)), 0  # as LAPACK's triangular solvers want it
     except np.linalg.LinAlgError:
@@ -220,7 +254,7 @@ def potrf(K: Array) -> tuple[Array, int]:
 
 def potrs(L: Array, x: Array) -> Array:
     """K^{-1} x from the Cholesky factor."""
-    return lapack.dpotrs(L, x, lower=1)[0]  # type: ignore[no-any-return]
+    return lapack.dpotrs(L, x, 1)[0]  # type: ignore[no-any-return]
 
 
 def geqrf(A: Array) -> tuple[Array, Array]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 from plsolve.linalg import HUGE, Array, norm
-from plsolve.problem import BestAttached, Problem
+from plsolve.problem import Problem
 from plsolve.stopping import OUT_OF_RANGE, RUNNING, Ended, Status
 
 #: What `advance` returns when the chunk is over, but not the run; when a step failed.
@@ -75,6 +76,10 @@ def note(log: Any, row: int, s: Any) -> int:
     return log(s)  # type: ignore[no-any-return]
 
 
+def settle(problem: Problem, s: Any, best: Any) -> None:
+    """The end of an iteration: compiled, all memory but what these states hold is free again."""
+
+
 def room(log: Any) -> int:
     """How many states the log takes."""
     return sys.maxsize
@@ -112,12 +117,13 @@ def advance(
             return s, s if stop == DISTANCE else best, stop, rows
         if s.nit >= max_iter or problem.spent:
             return s, best, MAX_ITER, rows
-        if clock() >= until:
+        if until < math.inf and clock() >= until:
             break
         new = step(problem, s)
         if problem.failed:
             return s, best, FAILURE, rows
         s = new
+        settle(problem, s, best)
         stop = note(log, rows, s) if s.checked else stop
         rows += s.checked
     return s, best, CHUNK, rows
@@ -138,15 +144,14 @@ def run(
     observe is called with every state whose residual is known; a status other than RUNNING stops the run. Whatever is
     raised on the way carries the best point that F was evaluated at as ``best``. native runs it in compiled code.
     """
-    best: State = Start(problem.w0, problem.r0)
-    with BestAttached(problem):
+    best: State | None = None
+    try:
         try:
             s = best = init(problem)
             stop = observe(s)
             if native is None:
-                attempt = kept(step)
                 limits = (enough, max_iter, problem.deadline)
-                _, best, status, _ = advance(problem, attempt, measure, s, best, stop, *limits, observe)
+                _, best, status, _ = advance(problem, kept(step), measure, s, best, stop, *limits, observe)
             else:
                 best, status = native(s, best, stop, enough, max_iter)
             if status == FAILURE:
@@ -154,8 +159,12 @@ def run(
             return best, Status.MAX_TIME if status == CHUNK else status
         except Ended as end:
             problem.note = str(end)
+            best = Start(problem.w0, problem.r0) if best is None else best
             observe(best)
             return best, end.status
+    except BaseException as error:
+        problem.attach_best(error)
+        raise
 
 
 def kept(step: Callable[[Problem, Any], Any]) -> Callable[[Problem, Any], Any]:

@@ -32,22 +32,8 @@ from plsolve.stopping import JACOBIAN_NOT_FINITE, Ended, Status
 from plsolve.tangent import LinearSolver, Tangent, tangent
 
 Indices = npt.NDArray[np.int64]
+EMPTY: Array = np.zeros(0)
 SINGLE = float(np.finfo(np.float32).eps)
-
-
-class BestAttached:
-    """Context in which whatever is raised carries ``problem.best`` as its attribute ``best``."""
-
-    def __init__(self, problem: Problem) -> None:
-        self._problem = problem
-
-    def __enter__(self) -> BestAttached:
-        return self
-
-    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
-        if error is not None:
-            with suppress(Exception):  # an exception may refuse attributes
-                error.best = self._problem.best.copy()  # type: ignore[attr-defined]
 
 
 def given(reads_only: bool, w: Array) -> Array:
@@ -86,6 +72,19 @@ class Problem:
         With a robust loss: DF at the point of the last linearisation.
     """
 
+    bounded = False
+    lower = upper = EMPTY
+    nfev = njev = nfev_jac = 0
+    flat = flat_gradient = 0.0
+    precision = 2 * UNIT  # of what F returns
+    deadline = math.inf
+    note = ""  # why the run ended, where the status does not say it
+    failed = False  # the last step ended the run; compiled code cannot raise exceptions
+    ended: Ended | None = None  # what it raised
+    _last: tuple[Array, bool, Tangent] | None = None
+    _pair: tuple[Array, Any] | None = None
+    _least_plain = math.inf
+
     def __init__(
         self,
         F: Any,
@@ -111,64 +110,62 @@ class Problem:
         self.w0 = as_vector(w0, "w0")
         self.m = self.w0.size
         self._F, self._jac = F, jac
-        self._F_reads, self._jac_reads = (bool(getattr(f, "reads_only", False)) for f in (F, jac))
+        self._F_reads = bool(getattr(F, "reads_only", False))
+        self._jac_reads = bool(getattr(jac, "reads_only", False))
         self._args: tuple[Any, ...] = args if isinstance(args, tuple) else (args,)
-        self.y = np.zeros(0) if y is None else as_vector(y, "y")
-        self.bounded = False
-        self.lower = self.upper = np.zeros(0)
+        self.y = EMPTY if y is None else as_vector(y, "y")
         if bounds is not None:
             self.lower, self.upper = as_bounds(bounds, self.w0)
             self.bounded = bool(np.isfinite(self.lower).any() or np.isfinite(self.upper).any())
         self._jac_scale = isinstance(x_scale, str) or x_scale is None
         self._auto_scale = x_scale is None  # 'jac' where that may not disturb the minimum-norm step
         self.scale = self._as_scale(x_scale)
-        self.nfev = self.njev = self.nfev_jac = 0
         self.max_nfev = max_nfev
-        self.flat = self.flat_gradient = 0.0
         self.loss = loss
         self._plain: list[tuple[Array, Array]] = []
-        self._least_plain = math.inf
         self._diff_step, self._mapped = diff_step, mapped
-        self._last: tuple[Array, bool, Tangent] | None = None
         self._rng = rng
         self.linear_solver = LinearSolver()
-        self._pair: tuple[Array, Any] | None = None
-        self.precision = 2 * UNIT  # of what F returns
-        self._full_F, self._full_jac, self._rows_F, self._rows_jac = self._rows_protocol(y is None)
+        self._rows_F, self._full_F = self._rows_protocol(F, y is None)
+        self._rows_jac, self._full_jac = self._rows_protocol(jac, y is None)
         self.nfev += 1
         self.best = self.w0
-        self.deadline = math.inf
-        self.note = ""  # why the run ended, where the status does not say it
-        self.failed = False  # the last step ended the run; compiled code cannot raise exceptions
-        self.ended: Ended | None = None  # what it raised
-        with BestAttached(self):
+        try:
             f0 = self._call(self.w0)
-        if y is None:
-            self.y = np.zeros(f0.size)
-        if self.y.size != f0.size:
-            raise ValueError(f"`y` must have as many entries as F(w0), {f0.size}, got {self.y.size}.")
-        check_finite(f0, "F(w0)")
+        except BaseException as error:
+            self.attach_best(error)
+            raise
         self.n = f0.size
+        if y is None:
+            self.y = np.zeros(self.n)
+        if self.y.size != self.n:
+            raise ValueError(f"`y` must have as many entries as F(w0), {self.n}, got {self.y.size}.")
+        check_finite(f0, "F(w0)")
         self.r0 = self._transformed(self.w0, f0 - self.y)
         self.size_y = norm(self.y)
-        self.least = norm(self.r0)
+        self.least = norm(self.r0)  # of ||r|| so far, at the point `best`
         self.target = tol * max(self.size_y, norm(f0))
+
+    def attach_best(self, error: BaseException) -> None:
+        """Let an exception that is to reach the user carry ``best``."""
+        with suppress(Exception):  # it may refuse attributes
+            error.best = self.best.copy()  # type: ignore[attr-defined]
 
     def _as_scale(self, x_scale: Any) -> Array:
         if x_scale is None:
-            return np.zeros(0)
+            return EMPTY
         if isinstance(x_scale, str):
             if x_scale != "jac":
                 raise ValueError(f"`x_scale` must be 'jac' or positive numbers, got {x_scale!r}.")
-            return np.zeros(0)
+            return EMPTY
         if isinstance(x_scale, float) and x_scale == 1.0:
-            return np.zeros(0)
+            return EMPTY
         scale = as_float(x_scale, "x_scale")
         if scale.shape not in ((), (1,), (self.m,)):
             raise ValueError(f"`x_scale` must be a number or have shape ({self.m},), got {scale.shape}.")
-        if not (np.isfinite(scale).all() and (scale > 0).all()):
+        if np.count_nonzero((scale > 0.0) & (scale < math.inf)) < scale.size:
             raise ValueError(f"`x_scale` must be positive and finite, got {x_scale!r}.")
-        return np.zeros(0) if (scale == 1.0).all() else np.array(np.broadcast_to(scale, (self.m,)))
+        return EMPTY if (scale == 1.0).all() else np.full(self.m, scale)
 
     @cached_property
     def rng(self) -> np.random.Generator:
@@ -176,19 +173,16 @@ class Problem:
 
     # -- F ------------------------------------------------------------------------------------------------------------
 
-    def _rows_protocol(self, no_target: bool) -> tuple[dict[str, Any], dict[str, Any], bool, bool]:
-        """Keywords for full evaluations of F and jac, and whether each takes `rows`."""
-        found = []
-        for function in (self._F, self._jac if callable(self._jac) else None):
-            takes, required = takes_rows(function, len(self._args))
-            if required and no_target:
-                raise ValueError("`y` is required when F or jac has a parameter `rows` without a default.")
-            found.append((takes, {"rows": np.arange(self.y.size)} if required else {}))
-        return found[0][1], found[1][1], found[0][0], found[1][0]
+    def _rows_protocol(self, function: Any, no_target: bool) -> tuple[bool, dict[str, Any]]:
+        """Whether F or jac takes `rows`, and the keywords of its full evaluations."""
+        takes, required = takes_rows(function, len(self._args))
+        if required and no_target:
+            raise ValueError("`y` is required when F or jac has a parameter `rows` without a default.")
+        return takes, {"rows": np.arange(self.y.size)} if required else {}
 
     def _vector(self, f: Any, size: int | None) -> Array:
         """What F returned, as float64 (n,): perhaps the user's own array, so not to be kept or written to."""
-        if type(f) is np.ndarray and f.dtype is FLOAT64 and f.shape == (size,):
+        if type(f) is np.ndarray and f.dtype is FLOAT64 and f.shape == (size or f.size or 1,):  # the quick way
             self.precision = 2 * UNIT
             return f
         value = as_float(f, "F(w)")
@@ -310,7 +304,7 @@ class Problem:
         elif self._rows_jac:
             J = as_matrix(self._jac(given(self._jac_reads, w), *self._args, rows=rows.copy()), rows.size, self.m)
         else:
-            r = self.residual(w) if self.differenced else np.zeros(0)
+            r = self.residual(w) if self.differenced else EMPTY
             J = self._jacobian(w, r, False)
             J = J.T[:, rows].T if isinstance(J, np.ndarray) and J.flags.f_contiguous else _take(J, rows)
         return tangent(J, self.scale, self.linear_solver)
@@ -328,7 +322,7 @@ class Problem:
     def column_norms(self) -> tuple[Array, Array]:
         """The scale, and where it comes from J the largest norms of its columns so far (0: none), else empty."""
         if not self._jac_scale:
-            return self.scale, np.zeros(0)
+            return self.scale, EMPTY
         return (self.scale, self._largest) if self.scale.size else (np.ones(self.m), np.zeros(self.m))
 
     @property

@@ -58,8 +58,8 @@ class Record:
     ----------
     every : bool
         Whether it wants to see every state as it comes.
-    nit : list of int
-        Iteration numbers.
+    last : int
+        The last iteration's number.
     path : list of points
         The first and the last of them, w and r each.
     bend : float
@@ -79,24 +79,29 @@ class Record:
         self._whole = callback is not None and "intermediate_result" in inspect.signature(callback).parameters
         self._near, self._enough = near, 0.5 * enough * enough
         self.every = callback is not None or near is not None
-        self.nit: list[int] = []
+        self.last = -1
+        self._nit: list[int] = []
         self._loss: list[float] = []
         self._step: list[float] = []
         self._pl: list[float] = []
+        self._logs: list[Array] = []  # of compiled code, to be read
         self.path: list[Point] = []
-        self.bend = 0.0
+        self._bend = 0.0
 
     def __call__(self, s: State) -> int:
         """A status that ends the run, or RUNNING."""
+        if self._logs:
+            self._read()
         self._learn(s)
-        if self.nit and s.nit == self.nit[-1]:
+        if s.nit == self.last:
             return RUNNING
-        self.nit.append(s.nit)
+        self.last = s.nit
+        self._nit.append(s.nit)
         size = norm(s.r)
         self._loss.append(0.5 * size * size)
         self._step.append(s.step)
         self._pl.append(math.nan)
-        if self._near is not None and self._near(s.w, s.r, self.path, self.bend):
+        if self._near is not None and self._near(s.w, s.r, self.path, self._bend):
             return Status.DISTANCE
         if len(self.path) > _KEPT:
             del self.path[1]  # the start stays
@@ -107,7 +112,7 @@ class Record:
             if self._whole:
                 state = OptimizeResult()
                 fun = self._problem.plain_residual(s.w, s.r).copy()
-                left = observed_iterations(self.nit, self._loss, self._enough)
+                left = observed_iterations(self._nit, self._loss, self._enough)
                 state.update(
                     x=s.w.copy(), fun=fun, cost=self._loss[-1], nit=s.nit, nfev=self._problem.nfev, forecast=left
                 )
@@ -122,26 +127,39 @@ class Record:
         """The same for many states at once, s the last of them, and maybe unchecked; log: see `loop.ROW`."""
         if self.every:
             return self(s) if s.checked else RUNNING
-        for nit, loss, step, pl, bend in log.tolist():
-            if pl >= 0.0:
-                self._pl[-1] = pl
-            self.bend = max(self.bend, bend)
-            if nit != self.nit[-1]:
-                self.nit.append(int(nit))
-                self._loss.append(loss)
-                self._step.append(step)
-                self._pl.append(math.nan)
+        self._logs.append(log.copy())
+        self.last = int(log.item(-1, 0))
         if s.checked:
             if len(self.path) > _KEPT:
                 del self.path[1]
             self.path.append((s.w, s.r))
         return RUNNING
 
+    def _read(self) -> None:
+        """Take up what compiled code has noted."""
+        for log in self._logs:
+            for nit, loss, step, pl, bend in log.tolist():
+                if pl >= 0.0:
+                    self._pl[-1] = pl
+                self._bend = max(self._bend, bend)
+                if nit != self._nit[-1]:
+                    self._nit.append(int(nit))
+                    self._loss.append(loss)
+                    self._step.append(step)
+                    self._pl.append(math.nan)
+        self._logs.clear()
+
     def _learn(self, s: State) -> None:
         """What the state tells about the point before, or about this one if the run ends here."""
         if self._pl and s.pl >= 0.0:
             self._pl[-1] = s.pl
-        self.bend = max(self.bend, s.bend)
+        self._bend = max(self._bend, s.bend)
+
+    @property
+    def bend(self) -> float:
+        self._read()
+        return self._bend
 
     def history(self) -> History:
-        return History(np.array(self.nit), np.array(self._loss), np.array(self._step), np.array(self._pl))
+        self._read()
+        return History(np.array(self._nit), np.array(self._loss), np.array(self._step), np.array(self._pl))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from scipy.optimize import OptimizeResult
@@ -16,18 +15,10 @@ from plsolve.kernel import TangentKernel
 from plsolve.landscape import landscape
 from plsolve.linalg import Array
 from plsolve.problem import Problem
-from plsolve.record import Point
+from plsolve.record import Record
 from plsolve.stopping import Ended
 from plsolve.tangent import tangent
 from plsolve.theory.certificates import Certificate
-
-
-class Evidence(NamedTuple):
-    """What the run leaves for the certificate, see `plsolve.certificate.certificate`."""
-
-    beta: Array | None
-    path: Sequence[Point]
-    bend: float
 
 
 class Result(OptimizeResult):
@@ -70,20 +61,25 @@ class Result(OptimizeResult):
         The run.
     """
 
-    _lazy = ("jac", "grad", "optimality", "kernel", "certificate")
+    _lazy = ("history", "jac", "grad", "optimality", "kernel", "certificate")
 
     def __init__(
-        self, fields: dict[str, Any], problem: Problem | None = None, evidence: Evidence | None = None
+        self,
+        fields: dict[str, Any],
+        problem: Problem | None = None,
+        record: Record | None = None,
+        beta: Array | None = None,
     ) -> None:
         self.update(fields)
-        object.__setattr__(self, "_problem", problem)  # OptimizeResult's own setattr would make it an entry
-        object.__setattr__(self, "_evidence", evidence)
+        vars(self).update(_problem=problem, _record=record, _beta=beta)  # a setattr would make entries of them
 
     def __missing__(self, name: str) -> Any:
         problem: Problem | None = self._problem
         if name not in self._lazy or problem is None:
             raise KeyError(name)
-        if name == "jac":
+        if name == "history":
+            self["history"] = self._record.history()
+        elif name == "jac":
             try:
                 self["jac"] = problem.linearise(problem.remembered(self.x), self.fun, True).J
             except Ended as end:
@@ -102,11 +98,10 @@ class Result(OptimizeResult):
 
     def _certify(self, problem: Problem) -> Certificate | None:
         """The certificate at x; None, with the reason in the message, where F or jac cannot be evaluated there."""
-        if self._evidence is None:
-            return None
+        run: Record = self._record
         try:
             T = tangent(self["jac"], np.zeros(0))
-            return certificate(problem, T, self.x, self.fun, *self._evidence)
+            return certificate(problem, T, self.x, self.fun, self._beta, run.path, run.bend)
         except Exception as error:  # noqa: BLE001 - the run's result must not be lost to it
             self["message"] += f" No certificate: {type(error).__name__}: {error}"
             return None

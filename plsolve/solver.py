@@ -11,11 +11,11 @@ from plsolve import loop
 from plsolve.certificate import Nearness
 from plsolve.checks import as_beta, check_limits, check_options, generator
 from plsolve.choice import METHODS, OPTIONS, choose, forecast
-from plsolve.linalg import norm
+from plsolve.linalg import Array, norm
 from plsolve.methods import nearest
-from plsolve.problem import BestAttached, Problem
+from plsolve.problem import Problem
 from plsolve.record import Record
-from plsolve.result import Evidence, Result
+from plsolve.result import Result
 from plsolve.stopping import AT_ROUNDING_LEVEL, MESSAGES, RUNNING, Status
 
 
@@ -144,21 +144,18 @@ def solve(
     betas = as_beta(beta, problem.n)
     enough = max(problem.target, math.sqrt(2.0 * eps))
     record = Record(callback, problem, Nearness(problem, betas, xtol) if xtol > 0.0 else None, enough)
-    if loop.in_range(problem.r0):
-        with BestAttached(problem):
-            method, reason = choose(problem, method)
-            init, step, limit = METHODS[method](problem, options, 0.0 if betas is None else max(norm(betas), 1e-300))
-    else:
-        reason, init, step, limit = "none: F is out of range.", loop.out_of_range, loop.out_of_range, 0
+    method, reason, init, step, limit = prepared(problem, method, options, betas)
     problem.deadline = deadline
     limit = limit if max_iter is None else max_iter
     native = engine(problem, compiled, step)
     native_run = None if native is None else native.run(step, record)
     s, status = loop.run(problem, partial(init, limit), step, record, loop.residual_norm, enough, limit, native_run)
+    size = norm(s.r)
     if status == RUNNING:
-        status = Status.RESIDUAL if norm(s.r) <= problem.target else Status.EPSILON
-    status, left, message = Status(status), 0.0 if status > 0 else math.nan, MESSAGES[Status(status)]
-    if status == Status.RESIDUAL and norm(s.r) > problem.target:
+        status = Status.RESIDUAL if size <= problem.target else Status.EPSILON
+    status = Status(status)
+    left, message = 0.0 if status > 0 else math.nan, MESSAGES[status]
+    if status == Status.RESIDUAL and size > problem.target:
         message = AT_ROUNDING_LEVEL
     if status > 0 and options.get("nearest"):
         start = partial(nearest.init, w=s.w, r=s.r, nit=s.nit)
@@ -179,7 +176,7 @@ def solve(
             "message": message,
             "fun": s.r,
             "cost": 0.5 * norm(s.r) * norm(s.r),
-            "nit": record.nit[-1],
+            "nit": record.last,
             "nfev": problem.nfev,
             "njev": problem.njev,
             "nfev_jac": problem.nfev_jac,
@@ -187,14 +184,32 @@ def solve(
             "method_reason": reason,
             "compiled": native is not None,
             "forecast": left,
-            "history": record.history(),
         },
         problem,
-        Evidence(betas, record.path, record.bend) if certify else None,
+        record,
+        betas,
     )
+    if not certify:
+        result["certificate"] = None
+        record.path.clear()
     if status == Status.STATIONARY and certify and betas is not None:
         result.add_absence()
     return result
+
+
+def prepared(
+    problem: Problem, method: str, options: Mapping[str, Any], betas: Array | None
+) -> tuple[str, str, Any, Any, int]:
+    """The method that is to run and why: its name, the reason, its init and step, and its limit of iterations."""
+    if not loop.in_range(problem.r0):
+        return method, "none: F is out of range.", loop.out_of_range, loop.out_of_range, 0
+    try:
+        method, reason = choose(problem, method)
+        beta = 0.0 if betas is None else max(norm(betas), 1e-300)
+        return method, reason, *METHODS[method](problem, options, beta)
+    except BaseException as error:
+        problem.attach_best(error)
+        raise
 
 
 def engine(problem: Problem, wanted: bool | None, step: Any) -> Any:

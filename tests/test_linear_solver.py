@@ -7,7 +7,7 @@ from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
 from plsolve import Status, solve, tangent
 from plsolve.krylov import Memory, conjugate_gradients, nystrom
-from plsolve.tangent import LinearSolver
+from plsolve.tangent import LinearSolver, dense, operator, sparse
 
 KINDS = ["auto", "cholesky", "qr", "cg"]
 rng = np.random.default_rng(0)
@@ -92,16 +92,16 @@ def test_cg_makes_no_kernel(monkeypatch):
     def refuse(*args):
         raise AssertionError("an n x n matrix was made")
 
-    for name in ("cholesky", "gram"):
-        monkeypatch.setattr(tangent, name, refuse)
+    for room, name in ((dense, "cholesky"), (dense, "gram"), (operator, "cholesky"), (sparse, "cholesky")):
+        monkeypatch.setattr(room, name, refuse)
     for form in FORMS:
         assert solve(*system(form), np.zeros(80), Y, options={"linear_solver": "cg"}).success
 
 
 def test_auto_takes_cg_where_the_kernel_does_not_fit(monkeypatch):
-    monkeypatch.setattr(tangent, "_KERNEL_ROWS", 20)
-    monkeypatch.setattr(tangent, "_GRAM_ROWS", 20)
-    monkeypatch.setattr(tangent, "_DENSE_ENTRIES", 100)
+    monkeypatch.setattr(operator, "KERNEL_ROWS", 20)
+    monkeypatch.setattr(operator, "_GRAM_ROWS", 20)
+    monkeypatch.setattr(operator, "_DENSE_ENTRIES", 100)
     J = WithGram(A)
     assert solve(lambda w: A @ w, lambda w: J, np.zeros(80), Y).success
     assert J.calls == 0
@@ -110,8 +110,8 @@ def test_auto_takes_cg_where_the_kernel_does_not_fit(monkeypatch):
 
 
 def test_kernel_from_blocks_of_products(monkeypatch):
-    monkeypatch.setattr(tangent, "_DENSE_ENTRIES", 100)
-    monkeypatch.setattr(tangent, "_BLOCK_NUMBERS", 7 * 80)
+    monkeypatch.setattr(operator, "_DENSE_ENTRIES", 100)
+    monkeypatch.setattr(operator, "_BLOCK_NUMBERS", 7 * 80)
     T = tangent.tangent(aslinearoperator(A), np.zeros(0))
     np.testing.assert_allclose(T._gram(np.zeros(0)), A @ A.T, rtol=1e-12, atol=1e-14)
     d2 = np.linspace(1, 2, 80)
@@ -184,9 +184,9 @@ def bordered(n):
 def test_a_dense_column_does_not_fill_the_kernel(monkeypatch):
     n = 2000
     J = bordered(n)
-    assert tangent.fills(J)
+    assert sparse.fills(J)
     T = tangent.tangent(J, np.zeros(0), LinearSolver())
-    monkeypatch.setattr(tangent, "cholesky", None)  # would be called with a full K
+    monkeypatch.setattr(sparse, "cholesky", None)  # would be called with a full K
     H = T.inverse(np.empty(0, np.bool_), False)
     x = np.random.default_rng(5).standard_normal(n)
     p = H.solve(x)
@@ -200,7 +200,7 @@ def test_a_dense_column_does_not_fill_the_kernel(monkeypatch):
 
 def test_banded_systems_keep_to_the_kernel():
     D = sps.diags_array([1.0, -2.0, 1.0], offsets=[-1, 0, 1], shape=(2000, 2000))
-    assert not tangent.fills(sps.hstack([D, sps.eye_array(2000)], format="csr"))
+    assert not sparse.fills(sps.hstack([D, sps.eye_array(2000)], format="csr"))
 
 
 def test_a_singular_augmented_system_is_left_to_others():

@@ -153,7 +153,7 @@ def test_every_method_solves_a_network(method):
 
 def test_gauss_newton_never_forms_j(monkeypatch):
     net = WideNetwork(X, (100, 100))
-    from plsolve.tangent import OperatorTangent
+    from plsolve.tangent.operator import OperatorTangent
 
     def refuse(self):
         raise AssertionError("J was formed")
@@ -177,9 +177,9 @@ def test_the_same_solution_as_from_the_dense_jacobian():
 @pytest.mark.parametrize("width", [40, 1500])  # J small enough to be formed, and not
 @pytest.mark.parametrize("labels", ["equal", "different"])
 def test_duplicate_inputs_end_with_a_clear_status(monkeypatch, linear_solver, width, labels):
-    from plsolve import tangent
+    from plsolve.tangent import operator
 
-    monkeypatch.setattr(tangent, "_DENSE_ENTRIES", 10_000)
+    monkeypatch.setattr(operator, "_DENSE_ENTRIES", 10_000)
     rng = np.random.default_rng(4)
     inputs = rng.standard_normal((12, 3))
     inputs[7] = inputs[2]

@@ -30,7 +30,6 @@ from plsolve.compiled.units import outside
 OK, RAISED, SHAPE = range(3)
 SIGNATURE = types.int64(*[types.int64] * 7)
 WORD = ir.IntType(64)
-MATRIX = types.Array(types.float64, 2, "C")
 
 
 class NotCompilableError(TypeError):
@@ -41,20 +40,17 @@ class NotCompilableError(TypeError):
 
 
 @intrinsic
-def call(typingctx: Any, address: Any, w: Any, args: Any, rows: Any, out: Any, n: Any) -> Any:
-    """The code of the callback at this address."""
+def call(typingctx: Any, address: Any, w: Any, m: Any, args: Any, rows: Any, out: Any, n: Any) -> Any:
+    """The code of the callback at this address; w, args and out are addresses, rows an array."""
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        data, size = [], []
-        for kind, value in zip(signature.args[1:5], values[1:5], strict=True):
-            array = context.make_array(kind)(context, builder, value)
-            data.append(builder.ptrtoint(array.data, WORD))
-            size.append(cgutils.unpack_tuple(builder, array.shape)[0])
         function = ir.FunctionType(WORD, [WORD] * 7).as_pointer()
-        words = [data[0], size[0], data[1], data[2], size[2], data[3], values[5]]
+        array = context.make_array(signature.args[4])(context, builder, values[4])
+        data, size = builder.ptrtoint(array.data, WORD), cgutils.unpack_tuple(builder, array.shape)[0]
+        words = [values[1], values[2], values[3], data, size, values[5], values[6]]
         return builder.call(builder.inttoptr(values[0], function), words)
 
-    return types.int64(types.int64, w, args, rows, out, types.int64), codegen
+    return types.int64(*[types.int64] * 4, rows, types.int64, types.int64), codegen
 
 
 _CLOCK = "PyTime_MonotonicRaw" if hasattr(ctypes.pythonapi, "PyTime_MonotonicRaw") else "_PyTime_GetMonotonicClock"
@@ -141,7 +137,7 @@ def interface(rng: np.random.Generator) -> list[int]:
 
 @intrinsic
 def release(typingctx: Any, J: Any, out: Any) -> Any:
-    """Write owner and data of a C-ordered float64 matrix to out (2 words); `take` is to follow."""
+    """Write owner and data of a C-ordered float64 matrix to out (2 words): its memory changes hands."""
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         if context.enable_nrt:
@@ -153,29 +149,6 @@ def release(typingctx: Any, J: Any, out: Any) -> Any:
         return context.get_dummy_value()
 
     return types.none(J, types.int64), codegen
-
-
-@intrinsic
-def take(typingctx: Any, words: Any, n: Any, m: Any) -> Any:
-    """The matrix (n, m) that was released to words; it owns its memory again."""
-
-    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        source = context.make_array(signature.args[0])(context, builder, values[0])
-        data = builder.bitcast(source.data, WORD.as_pointer())
-        array = context.make_array(MATRIX)(context, builder)
-        eight = WORD(8)
-        shape = [values[1], values[2]]
-        strides = [builder.mul(values[2], eight), eight]
-        array.meminfo = builder.inttoptr(builder.load(data), cgutils.voidptr_t)
-        array.parent = context.get_constant_null(types.pyobject)
-        array.nitems = builder.mul(*shape)
-        array.itemsize = eight
-        array.data = builder.inttoptr(builder.load(builder.gep(data, [WORD(1)])), array.data.type)
-        array.shape = cgutils.pack_array(builder, shape)
-        array.strides = cgutils.pack_array(builder, strides)
-        return array._getvalue()
-
-    return MATRIX(words, types.int64, types.int64), codegen
 
 
 def store_vector(f: Any, out: Any, n: Any) -> Any:
@@ -258,8 +231,13 @@ class Arguments(NamedTuple):
     kept: tuple[Any, ...]
 
 
+_NO_ARGUMENTS = Arguments((), np.zeros(1, np.int64), ())
+
+
 def arguments(args: tuple[Any, ...]) -> Arguments:
     """The table of arguments, arrays or numbers."""
+    if not args:
+        return _NO_ARGUMENTS
     kinds: list[Any] = []
     words: list[int] = []
     kept: list[Any] = []
@@ -308,9 +286,25 @@ def arguments_of_each(args: tuple[Any, ...], each: tuple[Any, ...], k: int) -> t
     return tables, tuple(kept)
 
 
-def address(found: Any) -> int:
-    """Where a callback is; None: 0."""
-    return 0 if found is None else found.address
+class Callbacks(NamedTuple):
+    """The callbacks of F, of jac, and of both for some rows, with their addresses: 0 where there is none."""
+
+    found: tuple[Any, ...]  # they own the code
+    addresses: tuple[int, ...]
+
+
+@lru_cache(maxsize=256)
+def callbacks(
+    F: Any, jac: Any, kinds: tuple[Any, ...], full: tuple[bool, bool], batches: tuple[bool, bool]
+) -> Callbacks:
+    """full: whether F and jac must be given all rows; batches: whether they are to be called with some."""
+    found = (
+        callback(F, kinds, matrix=False, rows=full[0]),
+        None if jac is None else callback(jac, kinds, matrix=True, rows=full[1]),
+        callback(F, kinds, matrix=False, rows=True) if batches[0] else None,
+        callback(jac, kinds, matrix=True, rows=True) if batches[1] and jac is not None else None,
+    )
+    return Callbacks(found, tuple(0 if f is None else f.address for f in found))
 
 
 def callback(function: Any, kinds: tuple[Any, ...], *, matrix: bool, rows: bool) -> Any:

@@ -2,36 +2,35 @@
 
 from __future__ import annotations
 
+import struct
 import sys
 from collections.abc import Callable
 from functools import cache, partial
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 
 from plsolve import loop
-from plsolve.compiled.callbacks import (
-    NotCompilableError,
-    address,
-    arguments,
-    arguments_of_each,
-    as_number,
-    callback,
-    interface,
-)
+from plsolve.compiled.callbacks import NotCompilableError, arguments, arguments_of_each, callbacks, interface
 from plsolve.compiled.system import (
     FAILED_DIFFERENCES,
     FAILED_F,
     FAILED_F_ROWS,
     FAILED_JAC,
+    FLAGS,
+    INDICES,
     LATE,
-    LEAST,
-    NFEV,
-    build_frame,
-    fields,
+    NUMBERS,
+    PLACES,
+    REALS,
+    VECTORS,
+    members,
     problem_at,
+    put,
+    read,
 )
 from plsolve.compiled.units import compiled
+from plsolve.compiled.vectors import MEMORY_WORDS, address_of, end_memory, peek, poke, start_memory
 from plsolve.linalg import Array
 from plsolve.loop import Native
 from plsolve.methods import nearest, sgd, tall
@@ -40,7 +39,8 @@ from plsolve.record import Record
 from plsolve.stopping import Ended, Status
 
 CHUNK = 1024  # states that are looked at together
-COUNTERS = 4  # nfev, njev, nfev_jac, and what failed: neighbours in the frame
+NFEV = PLACES["nfev"]  # nfev, njev, nfev_jac and what failed are neighbours
+KNOWN, ORIGIN, N, M = (PLACES[name] for name in ("known_w", "numbers", "n", "m"))
 _NONE = np.zeros(0)
 _NO_ROWS = np.zeros(0, np.int64)
 _NO_GENERATOR = [0] * 6
@@ -53,26 +53,101 @@ def state_of(step: Any) -> Any:
 
 @cache
 def entry(step: Any) -> Any:
-    """The compiled loop of a method: `loop.advance` on the fields of a problem and of two states."""
+    """The compiled loop of a method: `loop.advance` on a frame and two states, which it replaces by the last ones.
+
+    It gives the status, the number of states in the log, and whether the best state is the last one.
+    """
     State, measure = state_of(step), loop.distance if step is nearest.step else loop.residual_norm
-    advance = loop.advance
+    advance, size, known, origin = loop.advance, 8 * len(members(State)), 8 * KNOWN, 8 * ORIGIN
 
     def run(
-        numbers: Any, reals: Any, vectors: Any, indices: Any, s: Any, best: Any,
-        stop: int, enough: float, max_iter: int, until: float, log: Any, counts: Any,
-    ) -> Any:  # fmt: skip
-        frame = build_frame(numbers, reals, vectors, indices)
-        for i in range(COUNTERS):
-            frame[NFEV + i] = counts[i]
-        problem = problem_at(frame.ctypes.data)
-        s, best = State(*s), State(*best)
+        frame: Any,
+        numbers: Any,
+        states: Any,
+        log: Any,
+        stop: int,
+        enough: float,
+        max_iter: int,
+        until: float,
+        same: bool,
+    ) -> Any:
+        where, words = address_of(frame), address_of(states)
+        start_memory(where, max(peek(where + 8 * N), peek(where + 8 * M)))
+        poke(where + origin, address_of(numbers))
+        problem = problem_at(where)
+        s = read(State, where, words, words + 2 * size)
+        best = s if same else read(State, where, words + size, words + size + 4 * states.size)  # the second half
+        if problem.known_J != 0:
+            poke(where + known, s.w.data)
         s, best, status, rows = advance(problem, step, measure, s, best, stop, enough, max_iter, until, log)
-        for i in range(COUNTERS):
-            counts[i] = frame[NFEV + i]
-        reals[2] = as_number(frame[LEAST])
-        return fields(s), fields(best), status, rows
+        put(best, words + size, put(s, words, words + 2 * size))
+        same = s.w.data == best.w.data
+        end_memory(where)
+        return status, rows, same
 
     return compiled(run, step.__module__.rpartition(".")[2])
+
+
+class Layout:
+    """How the states of a method are written: words for scalars and the sizes of vectors, and the vectors' numbers."""
+
+    def __init__(self, State: Any) -> None:
+        names = members(State)
+        self.format = struct.Struct("".join("d" if kind is float else "q" for _, kind in names))
+        written = [f"{n}.size" if k is np.ndarray else f"int({n})" if k is bool else n for n, k in names]
+        self.flat = eval(f"lambda s: ({', '.join(written)})")
+        self.vectors = eval(f"lambda s: ({', '.join(name for name, kind in names if kind is np.ndarray)},)")
+        self._scope: dict[str, Any] = {}
+        self.made = eval(f"lambda t, x: {self._source(State, [0, 0])}", self._scope)
+
+    def _source(self, State: Any, places: list[int]) -> str:
+        """The constructor of a state from its words t and its vectors x."""
+        name = f"State{len(self._scope)}"
+        self._scope[name] = State
+        parts = []
+        for kind in get_type_hints(State).values():
+            if hasattr(kind, "_fields"):
+                parts.append(self._source(kind, places))
+                continue
+            if kind in (int, float, bool):
+                parts.append(f"bool(t[{places[0]}])" if kind is bool else f"t[{places[0]}]")
+            else:
+                parts.append(f"x[{places[1]}]")
+                places[1] += 1
+            places[0] += 1
+        return f"{name}({', '.join(parts)})"
+
+
+layout_of = cache(Layout)
+
+
+class States:
+    """Memory for the last state and for the best one, which compiled code reads and writes."""
+
+    def __init__(self, s: Any, best: Any) -> None:
+        self._layout = layout = layout_of(type(s))  # type: ignore[arg-type]
+        vectors = layout.vectors(s)
+        self._sizes = [x.size for x in vectors]
+        words, size = layout.format.size // 8, sum(self._sizes)
+        self._starts = 2 * words, 2 * words + size
+        self.numbers = np.empty(2 * (words + size))
+        for k, state in enumerate((s,) if best is s else (s, best)):
+            layout.format.pack_into(self.numbers, 8 * k * words, *layout.flat(state))  # type: ignore[arg-type]
+            start = self._starts[k]
+            np.concatenate(layout.vectors(state), out=self.numbers[start : start + size])
+
+    def state(self, k: int) -> Any:
+        """A copy of the last state (0) or of the best one (1)."""
+        layout, start, vectors = self._layout, self._starts[k], []
+        for size in self._sizes:
+            vectors.append(self.numbers[start : start + size].copy())
+            start += size
+        return layout.made(layout.format.unpack_from(self.numbers, k * layout.format.size), vectors)  # type: ignore[arg-type]
+
+
+FRAME = struct.Struct(
+    f"{8 * MEMORY_WORDS}x{len(NUMBERS + FLAGS)}q{len(REALS)}d{2 * len(VECTORS + INDICES)}q"
+)  # the words of a frame
 
 
 class Engine:
@@ -91,44 +166,66 @@ class Engine:
             raise NotCompilableError(f"`jac={jac!r}` is for interpreted functions")
         self._problem = problem
         self._args = arguments(args)  # keeps them alive
-        kinds = self._args.kinds
         self._batches = step is sgd.step
-        exact, full_F, full_jac = callable(jac), "F" in all_rows, "jac" in all_rows
-        self._callbacks = (  # kept, since they own the code at their addresses
-            callback(F, kinds, matrix=False, rows=full_F),
-            callback(jac, kinds, matrix=True, rows=full_jac) if exact else None,
-            callback(F, kinds, matrix=False, rows=True) if rows_F and self._batches else None,
-            callback(jac, kinds, matrix=True, rows=True) if rows_jac and self._batches else None,
-        )
-        self._differences = (not exact, jac == "3-point", jac is None)
-        self._counts = np.zeros(COUNTERS, np.int64)
-        self._failed_w = np.zeros(problem.m)
-        self._best = np.array(problem.best)
-        self._failed_rows = np.zeros(problem.n, np.int64) if self._batches or all_rows else _NO_ROWS
+        full, batches = ("F" in all_rows, "jac" in all_rows), (rows_F and self._batches, rows_jac and self._batches)
+        self._callbacks = callbacks(F, jac if callable(jac) else None, self._args.kinds, full, batches)
         self._everything = np.arange(problem.n) if all_rows else _NO_ROWS
+        self._failed_rows = np.zeros(problem.n, np.int64) if self._batches or all_rows else _NO_ROWS
+        self._frame = self._build((not callable(jac), jac == "3-point", jac is None))
+
+    def _build(self, differences: tuple[bool, bool, bool]) -> Any:
+        """The frame, and the numbers of its vectors: what compiled code sees of the problem."""
+        p = self._problem
+        scale, largest = p.column_norms()
+        vectors = (p.w0, p.y, p.r0, p.lower, p.upper, scale, largest, p.w0, p.best, self._args.table.view(np.float64))
+        self._numbers = np.concatenate(vectors)
+        words: list[int] = []
+        place = 0  # from where the numbers begin
+        for x in vectors:
+            words += (place, x.size)
+            place += 8 * x.size
+        for indices in (self._failed_rows, self._everything):
+            words += (indices.__array_interface__["data"][0], indices.size) if indices.size else (0, 0)
+        rng = interface(p.rng) if self._batches else _NO_GENERATOR
+        numbers = (*self._callbacks.addresses, p.n, p.m, 0, 0, 0, 0, *rng, 0, 0, 0, 0, 0)
+        reals = (p.size_y, p.target, p.least, p.deadline)
+        packed = FRAME.pack(*numbers, p.bounded, *differences, p.single, *reals, *words)
+        return np.frombuffer(bytearray(packed), np.int64)
+
+    def _vector(self, name: str) -> Array:
+        """The vector of the frame, a copy."""
+        place, size = self._frame[PLACES[name] : PLACES[name] + 2].tolist()
+        return self._numbers[place // 8 : place // 8 + size].copy()
 
     def run(self, step: Any, record: Record) -> Native:
         """The compiled run of a method: it makes many steps at a time, but no longer than for 0.1 s.
 
         So Ctrl-C and the limit of time are heeded.
         """
-        steps, problem, counts, State = entry(step), self._problem, self._counts, state_of(step)
+        steps, problem, frame, numbers = entry(step), self._problem, self._frame, self._numbers
 
         def run(s: Any, best: Any, stop: int, enough: float, max_iter: int) -> tuple[Any, int]:
-            known = problem.known(s.w)
-            system = self._system(s.w, known)
+            J = problem.known(s.w)  # kept alive
+            known = 0 if J is None else J.__array_interface__["data"][0]
+            frame[NFEV : NFEV + 4] = problem.nfev, problem.njev, problem.nfev_jac, 0
+            states, same = States(s, best), s is best
             log = np.empty((1 if record.every else min(CHUNK, max_iter + 1), loop.ROW))
-            status, rows = loop.CHUNK, 1
+            status, rows, stop = loop.CHUNK, 1, int(stop)
             while status == loop.CHUNK and (rows or not problem.late()):
-                until = min(problem.deadline, loop.clock() + 0.1)
-                counts[:] = problem.nfev, problem.njev, problem.nfev_jac, 0
-                limits = (int(stop), enough, max_iter, until)
-                s, best, status, rows = steps(*system, tuple(s), tuple(best), *limits, log, counts)
-                problem.nfev, problem.njev, problem.nfev_jac, failure = counts.tolist()
-                problem.best = self._best
-                s, best = State(*s), State(*best)
-                stop = record.extend(s, log[:rows]) if rows else stop
+                until = loop.clock() + 0.1
+                limits = (stop, enough, max_iter, until if until < problem.deadline else problem.deadline)
+                frame[KNOWN + 1] = known
+                status, rows, same = steps(frame, numbers, states.numbers, log, *limits, same)
+                known = 0
+                problem.nfev, problem.njev, problem.nfev_jac, failure = frame[NFEV : NFEV + 4].tolist()
+                if rows:
+                    if record.every or failure:
+                        problem.best = self._vector("best")
+                    s = states.state(0)
+                    stop = int(record.extend(s, log[:rows]))
+            best = s if same else states.state(1)
             if failure:
+                problem.best = self._vector("best")
                 problem.repeat = partial(self._repeat, failure)  # type: ignore[method-assign]
             return best, status
 
@@ -145,48 +242,21 @@ class Engine:
         from plsolve.compiled.whole import batch  # compiled when it is needed
 
         p = self._problem
-        numbers, everything = self._system()[0], self._everything
         tables, kept = arguments_of_each(args, each, len(Y))
+        frame, start = self._frame.copy(), PLACES[VECTORS[0]]
+        frame[start : start + 2 * len(VECTORS) : 2] += self._numbers.ctypes.data
         scale, norms = p.column_norms()
+        alive = self, kept  # the frame and the tables point to them
 
         def work(starts: Array, which: Any, stop: Any, *results: Any) -> None:
-            assert kept is not None  # the tables point to it
-            shared = (p.lower, p.upper, scale, norms.size > 0, everything, *limits)
-            batch(numbers, starts, Y, tables, *shared, which, stop, *results)
+            assert alive
+            batch(frame.copy(), starts, Y, tables, scale, norms.size > 0, *limits, which, stop, *results)
 
         return work
 
-    def _system(self, w: Array = _NONE, J: Array | None = None) -> tuple[Any, ...]:
-        """What `build_frame` takes, in the order of NUMBERS and FLAGS, REALS, VECTORS, INDICES; J is known at w."""
-        p = self._problem
-        scale, largest = p.column_norms()
-        rng = interface(p.rng) if self._batches else _NO_GENERATOR
-        known = (0, 0) if J is None else (w.ctypes.data, J.ctypes.data)
-        numbers = (
-            *map(address, self._callbacks),
-            p.n,
-            p.m,
-            0,
-            0,
-            0,
-            0,
-            *rng,
-            *known,
-            p.bounded,
-            *self._differences,
-            p.single,
-        )
-        vectors = (p.w0, p.y, p.r0, p.lower, p.upper, scale, largest, self._failed_w, self._best)
-        return (
-            np.array(numbers, np.int64),
-            np.array([p.size_y, p.target, p.least, p.deadline]),
-            vectors,
-            (self._args.table, self._failed_rows, self._everything),
-        )
-
     def _repeat(self, failed: int) -> None:
         """Call the function that failed from Python, for its exception."""
-        p, w, rows = self._problem, self._failed_w, self._failed_rows
+        p, w, rows = self._problem, self._vector("failed_w"), self._failed_rows
         if failed == LATE:
             raise Ended(Status.MAX_TIME)
         if failed in (FAILED_F, FAILED_DIFFERENCES):

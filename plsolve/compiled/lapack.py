@@ -1,11 +1,13 @@
-"""BLAS and LAPACK inside compiled code: scipy's own routines, called without copies and without the interpreter.
+"""Linear algebra inside compiled code: each function of `plsolve.linalg` that is not compiled as it stands.
 
-The routines are known to the linker under fixed names, so that code that calls them can be cached on disk. Each
-function of `plsolve.linalg` that stands on scipy.linalg gets its compiled counterpart here.
+What is large goes to scipy's own BLAS and LAPACK, called without copies and without the interpreter; they are known to
+the linker under fixed names, so that code that calls them can be cached on disk. What is small is done in plain loops:
+there a call takes longer than its numbers.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -13,19 +15,32 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import get_cython_function_address, intrinsic, overload
+from numba.extending import get_cython_function_address, intrinsic, overload, overload_method
 
 from plsolve import linalg, tangent
+from plsolve.compiled.vectors import (
+    DOUBLE,
+    MatrixType,
+    VectorType,
+    is_vector,
+    load,
+    new,
+    new_matrix,
+    new_transpose,
+    store,
+    transpose,
+    vector,
+)
 
-DOUBLE, INT, CHAR = ir.DoubleType(), ir.IntType(32), ir.IntType(8)
+INT, CHAR = ir.IntType(32), ir.IntType(8)
 LOWER, LEFT, TRANSPOSED, PLAIN, UPPER, ONE, ALL = (ord(c) for c in "LLTNU1A")
 
 
 def routine(library: str, name: str, letters: int, returns: bool = False) -> Any:
     """The Fortran routine as a function of compiled code: its arguments in one tuple, the first `letters` characters.
 
-    Arrays are passed by their data, numbers by a pointer to a copy. Gives the last argument back, info as a rule; a
-    function gives its value.
+    Vectors and matrices are passed by their data, numbers by a pointer to a copy. Gives the last argument back, info as
+    a rule; a function gives its value.
     """
     symbol = f"plsolve_{name}"
     llvm.add_symbol(symbol, get_cython_function_address(f"scipy.linalg.cython_{library}", name))
@@ -36,8 +51,8 @@ def routine(library: str, name: str, letters: int, returns: bool = False) -> Any
             pointers = []
             for i, kind in enumerate(arguments):
                 value = builder.extract_value(values[0], i)
-                if isinstance(kind, types.Array):
-                    pointers.append(context.make_array(kind)(context, builder, value).data)
+                if isinstance(kind, (VectorType, MatrixType)):
+                    pointers.append(builder.inttoptr(builder.extract_value(value, 0), DOUBLE.as_pointer()))
                     continue
                 where = DOUBLE if isinstance(kind, types.Float) else CHAR if i < letters else INT
                 if where is not DOUBLE:
@@ -53,7 +68,13 @@ def routine(library: str, name: str, letters: int, returns: bool = False) -> Any
     return call
 
 
+SMALL = 24  # order up to which factorisations are plain loops
+SHORT = 48  # length up to which sums are
+FEW = 1024  # entries of a matrix up to which its products are
+
+ddot = routine("blas", "ddot", 0, returns=True)
 dnrm2 = routine("blas", "dnrm2", 0, returns=True)
+dgemv = routine("blas", "dgemv", 1)
 dsyrk = routine("blas", "dsyrk", 2)
 dpotrf = routine("lapack", "dpotrf", 1)
 dpotrs = routine("lapack", "dpotrs", 1)
@@ -64,70 +85,200 @@ dtrcon = routine("lapack", "dtrcon", 3)
 dgesdd = routine("lapack", "dgesdd", 1)
 
 
+# -- sums and products -------------------------------------------------------------------------------------------------
+
+
+@overload_method(VectorType, "dot", strict=False)
+def dot(self: Any, other: Any) -> Any:
+    def product(self: Any, other: Any) -> Any:
+        if self.size > SHORT:
+            return ddot((self.size, self, 1, other, 1))
+        total = 0.0
+        for i in range(self.size):
+            total += load(self, i) * load(other, i)
+        return total
+
+    return product
+
+
 @overload(linalg.norm, strict=False)
 def norm(x: Any) -> Any:
-    return lambda x: dnrm2((x.size, x, 1))
+    def length(x: Any) -> Any:
+        if x.size <= SHORT:
+            total = 0.0
+            for i in range(x.size):
+                total += load(x, i) * load(x, i)
+            if 1e-280 < total < 1e280:
+                return math.sqrt(total)
+        return dnrm2((x.size, x, 1))
+
+    return length
+
+
+@overload_method(MatrixType, "dot", strict=False)
+def matrix_dot(self: Any, x: Any) -> Any:
+    def by_rows(self: Any, x: Any) -> Any:
+        rows, columns = self.rows, self.columns
+        z = new(self.frame, rows)
+        if rows * columns > FEW:
+            dgemv((TRANSPOSED, columns, rows, 1.0, self, columns, x, 1, 0.0, z, 1))
+            return z
+        for i in range(rows):
+            total = 0.0
+            for j in range(columns):
+                total += load(self, i * columns + j) * load(x, j)
+            store(z, i, total)
+        return z
+
+    def by_columns(self: Any, x: Any) -> Any:
+        rows, columns = self.rows, self.columns
+        z = new(self.frame, rows)
+        if rows * columns > FEW:
+            dgemv((PLAIN, rows, columns, 1.0, self, rows, x, 1, 0.0, z, 1))
+            return z
+        for i in range(rows):
+            store(z, i, 0.0)
+        for j in range(columns):
+            t = load(x, j)
+            for i in range(rows):
+                store(z, i, load(z, i) + t * load(self, j * rows + i))
+        return z
+
+    return by_rows if self.order == "C" else by_columns
+
+
+@overload_method(MatrixType, "ravel", strict=False)
+def ravel(self: Any) -> Any:
+    return lambda self: vector(self.data, self.rows * self.columns, self.frame)
+
+
+@overload_method(VectorType, "ravel", strict=False)
+def flat(self: Any) -> Any:
+    return lambda self: self
 
 
 @overload(linalg.gram, strict=False)
 def gram(J: Any, d: Any) -> Any:
-    def compiled(J: Any, d: Any) -> Any:
-        n, m = J.shape
-        K = np.empty((n, n)).T
-        B = J * d if d.size else J
-        if n < SMALL:
+    def kernel(J: Any, d: Any) -> Any:
+        n, m = J.rows, J.columns
+        K = new_transpose(J.frame, n, n)
+        if n <= SMALL and m <= FEW:
             for i in range(n):
-                for j in range(i + 1):
-                    K[i, j] = np.dot(B[i], B[j])
+                for k in range(i + 1):
+                    total = 0.0
+                    if d.size:
+                        for j in range(m):
+                            total += load(J, i * m + j) * load(d, j) * (load(J, k * m + j) * load(d, j))
+                    else:
+                        for j in range(m):
+                            total += load(J, i * m + j) * load(J, k * m + j)
+                    store(K, k * n + i, total)
         else:
+            B = linalg.weighted(J, d, vector(0, 0, J.frame)) if d.size else J
             dsyrk((LOWER, TRANSPOSED, n, m, 1.0, B, m, 0.0, K, n))
         return K
 
-    return compiled
+    return kernel
 
 
-SMALL = 0
+@overload(linalg.weighted, strict=False)
+def weighted(J: Any, d: Any, columns: Any) -> Any:
+    def chosen(J: Any, d: Any, columns: Any) -> Any:
+        n, m = J.rows, J.columns
+        width = np.count_nonzero(columns) if columns.size else m
+        A = new_matrix(J.frame, n, width)
+        for i in range(n):
+            k = 0
+            for j in range(m):
+                if columns.size == 0 or load(columns, j) != 0.0:
+                    store(A, i * width + k, load(J, i * m + j) * load(d, j) if d.size else load(J, i * m + j))
+                    k += 1
+        return A
+
+    return chosen
+
+
+@overload(linalg.magnitude, strict=False)
+def magnitude(J: Any, w: Any) -> Any:
+    def size(J: Any, w: Any) -> Any:
+        z = new(J.frame, J.rows)
+        for i in range(J.rows):
+            total = 0.0
+            for j in range(J.columns):
+                total += abs(load(J, i * J.columns + j)) * abs(load(w, j))
+            store(z, i, total)
+        return linalg.norm(z)
+
+    return size
+
+
+# -- vectors -----------------------------------------------------------------------------------------------------------
 
 
 @overload(linalg.where, strict=False)
 def where(condition: Any, x: Any, y: Any) -> Any:
-    def compiled(condition: Any, x: Any, y: Any) -> Any:
-        z = y.copy()
+    def chosen(condition: Any, x: Any, y: Any) -> Any:
+        z = new(y.frame, y.size)
         for i in range(z.size):
-            if condition[i]:
-                z[i] = x[i]
+            store(z, i, load(x, i) if load(condition, i) != 0.0 else load(y, i))
         return z
 
-    return compiled
+    return chosen if is_vector(condition) else None
+
+
+@overload(linalg.finite, strict=False)
+def finite(x: Any) -> Any:
+    def check(x: Any) -> Any:
+        flat = x.ravel()
+        total = 0.0
+        for i in range(flat.size):
+            total += 0.0 * load(flat, i)
+        return total == 0.0
+
+    return check
+
+
+@overload(linalg.all_free, strict=False)
+def all_free(w: Any) -> Any:
+    return lambda w: vector(0, 0, w.frame)
+
+
+@overload(linalg.nothing, strict=False)
+def nothing(J: Any) -> Any:
+    return lambda J: (transpose(0, 0, 0, J.frame), vector(0, 0, J.frame))
+
+
+@overload(linalg.alternating, strict=False)
+def alternating(w: Any) -> Any:
+    def signs(w: Any) -> Any:
+        z = new(w.frame, w.size)
+        for i in range(z.size):
+            store(z, i, 1.0 if i % 2 else -1.0)
+        return z
+
+    return signs
 
 
 @overload(tangent.only, strict=False)
 def only(free: Any, p: Any) -> Any:
-    def compiled(free: Any, p: Any) -> Any:
-        if free.size == 0:
-            return p
-        z = np.zeros(p.size)
-        for i in range(p.size):
-            if free[i]:
-                z[i] = p[i]
-        return z
-
-    return compiled
+    return lambda free, p: free * p if free.size else p
 
 
 @overload(tangent.spread, strict=False)
 def spread(free: Any, q: Any) -> Any:
-    def compiled(free: Any, q: Any) -> Any:
+    def wide(free: Any, q: Any) -> Any:
         if free.size == 0:
             return q
-        p, k = np.zeros(free.size), 0
+        p, k = new(free.frame, free.size), 0
         for i in range(free.size):
-            if free[i]:
-                p[i] = q[k]
+            if load(free, i) != 0.0:
+                store(p, i, load(q, k))
                 k += 1
+            else:
+                store(p, i, 0.0)
         return p
 
-    return compiled
+    return wide
 
 
 @overload(linalg.numbers, strict=False)
@@ -137,160 +288,186 @@ def numbers(x: Any) -> Any:
 
 @overload(linalg.number, strict=False)
 def number(x: Any, i: Any) -> Any:
-    return lambda x, i: x[i]
+    return lambda x, i: load(x, i)
 
 
 @overload(linalg.no_columns, strict=False)
-def no_columns(n: Any, m: Any) -> Any:
-    return lambda n, m: np.empty((n, m))
+def no_columns(r: Any, w: Any) -> Any:
+    return lambda r, w: new_matrix(r.frame, r.size, w.size)
 
 
 @overload(linalg.set_column, strict=False)
 def set_column(J: Any, j: Any, column: Any) -> Any:
-    def compiled(J: Any, j: Any, column: Any) -> None:
+    def put(J: Any, j: Any, column: Any) -> None:
         for i in range(column.size):
-            J[i, j] = column[i]
+            store(J, i * J.columns + j, load(column, i))
 
-    return compiled
+    return put
+
+
+@overload(linalg.as_array, strict=False)
+def as_array(x: Any) -> Any:
+    def copied(x: Any) -> Any:
+        z = np.empty(x.size)
+        for i in range(x.size):
+            z[i] = load(x, i)
+        return z
+
+    return copied
 
 
 @overload(linalg.largest_first, strict=False)
 def largest_first(x: Any) -> Any:
-    return lambda x: np.argsort(-x, kind="mergesort")
+    return lambda x: np.argsort(-linalg.as_array(x), kind="mergesort")
+
+
+@overload(linalg.head, strict=False)
+def head(x: Any, size: Any) -> Any:
+    return lambda x, size: vector(x.data, size, x.frame)
 
 
 @overload(linalg.extended, strict=False)
 def extended(x: Any, size: Any) -> Any:
-    def compiled(x: Any, size: Any) -> Any:
-        longer = np.zeros(size)
-        for i in range(x.size):
-            longer[i] = x[i]
-        return longer
+    def longer(x: Any, size: Any) -> Any:
+        z = new(x.frame, size)
+        for i in range(size):
+            store(z, i, load(x, i) if i < x.size else 0.0)
+        return z
 
-    return compiled
+    return longer
 
 
-@overload(linalg.weighted, strict=False)
-def weighted(J: Any, d: Any, columns: Any) -> Any:
-    def compiled(J: Any, d: Any, columns: Any) -> Any:
-        n, m = J.shape
-        k = 0
-        for j in range(columns.size):
-            k += columns[j]
-        A = np.empty((n, k if columns.size else m))
-        k = 0
-        for j in range(m):
-            if columns.size == 0 or columns[j]:
-                for i in range(n):
-                    A[i, k] = J[i, j] * d[j] if d.size else J[i, j]
-                k += 1
-        return A
-
-    return compiled
+# -- factorisations ----------------------------------------------------------------------------------------------------
 
 
 @overload(linalg.diagonal_range, strict=False)
 def diagonal_range(L: Any) -> Any:
-    def compiled(L: Any) -> Any:
-        low = high = L[0, 0]
-        for i in range(L.shape[0]):
-            low, high = min(low, L[i, i]), max(high, L[i, i])
+    def ends(L: Any) -> Any:
+        low = high = load(L, 0)
+        for i in range(L.rows):
+            low, high = min(low, load(L, i * L.rows + i)), max(high, load(L, i * L.rows + i))
         return low, high
 
-    return compiled
+    return ends
 
 
 @overload(linalg.potrf, strict=False)
 def potrf(K: Any) -> Any:
-    def compiled(K: Any) -> Any:
-        n = K.shape[0]
-        return K, dpotrf((LOWER, n, K, n, 0))
+    def factor(K: Any) -> Any:
+        n = K.rows
+        if n > SMALL:
+            return K, dpotrf((LOWER, n, K, n, 0))
+        for j in range(n):
+            for k in range(j):
+                t = load(K, k * n + j)
+                for i in range(j, n):
+                    store(K, j * n + i, load(K, j * n + i) - t * load(K, k * n + i))
+            pivot = load(K, j * n + j)
+            if not pivot > 0.0:
+                return K, j + 1
+            root = math.sqrt(pivot)
+            store(K, j * n + j, root)
+            for i in range(j + 1, n):
+                store(K, j * n + i, load(K, j * n + i) / root)
+        return K, 0
 
-    return compiled
+    return factor
 
 
 @overload(linalg.potrs, strict=False)
 def potrs(L: Any, x: Any) -> Any:
-    def compiled(L: Any, x: Any) -> Any:
-        n = L.shape[0]
-        z = x.copy()
-        dpotrs((LOWER, n, 1, L, n, z, n, 0))
+    def solution(L: Any, x: Any) -> Any:
+        n, z = L.rows, x.copy()
+        if n > SMALL:
+            dpotrs((LOWER, n, 1, L, n, z, n, 0))
+            return z
+        for j in range(n):
+            t = load(z, j) / load(L, j * n + j)
+            store(z, j, t)
+            for i in range(j + 1, n):
+                store(z, i, load(z, i) - t * load(L, j * n + i))
+        for j in range(n - 1, -1, -1):
+            t = load(z, j)
+            for i in range(j + 1, n):
+                t -= load(L, j * n + i) * load(z, i)
+            store(z, j, t / load(L, j * n + j))
         return z
 
-    return compiled
+    return solution
 
 
 @overload(linalg.geqrf, strict=False)
 def geqrf(A: Any) -> Any:
-    def compiled(A: Any) -> Any:
+    def factor(A: Any) -> Any:
         rows, k = A.shape
-        tau = np.zeros(k)
+        tau = new(A.frame, k)
         if k > 0:
-            dgeqrf((rows, k, A, rows, tau, np.empty(64 * k), 64 * k, 0))
+            work = new(A.frame, 64 * k)
+            dgeqrf((rows, k, A, rows, tau, work, 64 * k, 0))
         return A, tau
 
-    return compiled
+    return factor
 
 
 @overload(linalg.upper_triangle, strict=False)
 def upper_triangle(qr: Any) -> Any:
-    def compiled(qr: Any) -> Any:
-        k = qr.shape[1]
-        R = np.zeros((k, k)).T
+    def copied(qr: Any) -> Any:
+        k = qr.columns
+        R = new_transpose(qr.frame, k, k)
         for j in range(k):
-            for i in range(j + 1):
-                R[i, j] = qr[i, j]
+            for i in range(k):
+                store(R, j * k + i, load(qr, j * qr.rows + i) if i <= j else 0.0)
         return R
 
-    return compiled
+    return copied
 
 
 @overload(linalg.ormqr, strict=False)
 def ormqr(qr: Any, tau: Any, x: Any, forward: Any) -> Any:
-    def compiled(qr: Any, tau: Any, x: Any, forward: Any) -> Any:
+    def product(qr: Any, tau: Any, x: Any, forward: Any) -> Any:
         rows, k = qr.shape
         z = x.copy()
         if k > 0:
             side = PLAIN if forward else TRANSPOSED
-            dormqr((LEFT, side, rows, 1, k, qr, rows, tau, z, rows, np.empty(64 * k), 64 * k, 0))
+            work = new(qr.frame, 64 * k)
+            dormqr((LEFT, side, rows, 1, k, qr, rows, tau, z, rows, work, 64 * k, 0))
         return z
 
-    return compiled
+    return product
 
 
 @overload(linalg.trtrs, strict=False)
 def trtrs(R: Any, x: Any, transposed: Any) -> Any:
-    def compiled(R: Any, x: Any, transposed: Any) -> Any:
-        k = R.shape[0]
-        z = x.copy()
+    def solution(R: Any, x: Any, transposed: Any) -> Any:
+        k, z = R.rows, x.copy()
         dtrtrs((UPPER, TRANSPOSED if transposed else PLAIN, PLAIN, k, 1, R, k, z, k, 0))
         return z
 
-    return compiled
+    return solution
 
 
 @overload(linalg.trcon, strict=False)
 def trcon(R: Any) -> Any:
-    def compiled(R: Any) -> Any:
-        k = R.shape[0]
-        rcond = np.zeros(1)
-        dtrcon((ONE, UPPER, PLAIN, k, R, k, rcond, np.empty(3 * k), np.empty(k, np.int32), 0))
-        return rcond[0]
+    def reciprocal(R: Any) -> Any:
+        k = R.rows
+        rcond, work, iwork = new(R.frame, 1), new(R.frame, 3 * k), new(R.frame, k)
+        dtrcon((ONE, UPPER, PLAIN, k, R, k, rcond, work, iwork, 0))
+        return load(rcond, 0)
 
-    return compiled
+    return reciprocal
 
 
 @overload(linalg.gesdd, strict=False)
 def gesdd(R: Any) -> Any:
-    def compiled(R: Any) -> Any:
-        k = R.shape[0]
-        U, s, Vt = np.empty((k, k)).T, np.empty(k), np.empty((k, k)).T
-        A = np.empty((k, k)).T
-        for j in range(k):
-            for i in range(k):
-                A[i, j] = R[i, j]
+    def decomposition(R: Any) -> Any:
+        k = R.rows
+        U, s, Vt = new_transpose(R.frame, k, k), new(R.frame, k), new_transpose(R.frame, k, k)
+        A = new_transpose(R.frame, k, k)
+        for i in range(k * k):
+            store(A, i, load(R, i))
         size = 4 * k * k + 71 * k
-        dgesdd((ALL, k, k, A, k, s, U, k, Vt, k, np.empty(size), size, np.empty(8 * k, np.int32), 0))
+        work, iwork = new(R.frame, size), new(R.frame, 8 * k)
+        dgesdd((ALL, k, k, A, k, s, U, k, Vt, k, work, size, iwork, 0))
         return U, s, Vt
 
-    return compiled
+    return decomposition

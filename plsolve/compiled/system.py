@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
 import numpy as np
 from numba import carray, types
@@ -27,9 +27,26 @@ import plsolve.differences
 import plsolve.linalg
 import plsolve.loop
 import plsolve.tangent
-from plsolve.compiled import lapack  # noqa: F401  # what the linear algebra stands on
-from plsolve.compiled.callbacks import OK, WORD, as_bits, as_number, call, generator, nanoseconds, pointer, take
+from plsolve.compiled import lapack
+from plsolve.compiled.callbacks import OK, WORD, as_bits, as_number, call, generator, nanoseconds, pointer
 from plsolve.compiled.units import unit, with_parameters
+from plsolve.compiled.vectors import (
+    BASE,
+    MEMORY_WORDS,
+    VectorType,
+    drop,
+    hold,
+    load,
+    matrix,
+    new,
+    new_matrix,
+    own,
+    peek,
+    poke,
+    release,
+    store,
+    vector,
+)
 from plsolve.linalg import Array, Cholesky, Orthogonal
 from plsolve.methods import ending, gauss_newton, gradient_descent, momentum, nearest, sgd
 from plsolve.problem import Problem
@@ -72,7 +89,8 @@ def frame_of(typingctx: Any, problem: Any) -> Any:
     return types.int64(PROBLEM), lambda context, builder, signature, values: values[0]
 
 
-# The words of a frame. An array takes two, its address and its size.
+# The words of a frame: the run's memory (see `plsolve.compiled.vectors`), numbers, flags, reals, and arrays, which take
+# two each, address and size.
 NUMBERS = (
     "F",  # addresses of the callbacks; jac 0: differences; F_rows, jac_rows 0: all rows are evaluated, and some taken
     "jac",
@@ -92,6 +110,9 @@ NUMBERS = (
     "bit_generator",
     "known_w",  # where a point is at which J is known, and J
     "known_J",
+    "handed",  # where a callback puts a Jacobian: its owner, and its numbers
+    "handed_data",
+    "numbers",  # where the run's vectors are counted from
 )
 FLAGS = (
     "bounded",
@@ -117,53 +138,36 @@ INDICES = (
     "failed_rows",
     "everything",  # arange(n), or empty where no function wants it
 )
-PLACES = {name: i for i, name in enumerate(NUMBERS + FLAGS + REALS)}
-PLACES |= {name: len(PLACES) + 2 * i for i, name in enumerate(VECTORS + INDICES)}
-WORDS = len(PLACES) + len(VECTORS + INDICES)
+PLACES = {name: MEMORY_WORDS + i for i, name in enumerate(NUMBERS + FLAGS + REALS)}
+PLACES |= {name: MEMORY_WORDS + len(PLACES) + 2 * i for i, name in enumerate(VECTORS + INDICES)}
+WORDS = MEMORY_WORDS + len(NUMBERS + FLAGS + REALS) + 2 * len(VECTORS + INDICES)
 
 
 def reader(name: str) -> Any:
     """The attribute of this name in compiled code."""
-    i = PLACES[name]
+    place = 8 * PLACES[name]
     if name in NUMBERS:
-        return lambda self: words(self)[i]
+        return lambda self: peek(frame_of(self) + place)
     if name in FLAGS:
-        return lambda self: words(self)[i] != 0
+        return lambda self: peek(frame_of(self) + place) != 0
     if name in REALS:
-        return lambda self: as_number(words(self)[i])
-    dtype = np.float64 if name in VECTORS else np.int64
-    return lambda self: carray(pointer(words(self)[i]), (words(self)[i + 1],), dtype)
+        return lambda self: as_number(peek(frame_of(self) + place))
+    if name in VECTORS:
+        return lambda self: placed(frame_of(self), place)
+    return lambda self: carray(pointer(peek(frame_of(self) + place)), (peek(frame_of(self) + place + 8),), np.int64)
 
 
 @register_jitable
-def words(problem: Any) -> Any:
-    return carray(pointer(frame_of(problem)), (WORDS,), np.int64)
+def placed(frame: int, place: int) -> Any:
+    """The vector whose place and size are in these words of the frame."""
+    return vector(peek(frame + ORIGIN) + peek(frame + place), peek(frame + place + 8), frame)
 
 
 SINGLE, DOUBLE = float(np.finfo(np.float32).eps), float(np.finfo(np.float64).eps)
-NFEV, NJEV, NFEV_JAC, FAILURE, TARGET, LEAST = (
-    PLACES[k] for k in ("nfev", "njev", "nfev_jac", "failure", "target", "least")
+NFEV, NJEV, NFEV_JAC, FAILURE, LEAST, HANDED, ARGS, KNOWN, ORIGIN = (
+    8 * PLACES[k] for k in ("nfev", "njev", "nfev_jac", "failure", "least", "handed", "args", "known_w", "numbers")
 )
-GENERATOR = PLACES["state_address"]
-FIRST_ARRAY = len(NUMBERS + FLAGS + REALS)
-
-
-@register_jitable
-def build_frame(numbers: Any, reals: Any, vectors: Any, indices: Any) -> Any:
-    """The frame of these numbers and flags, reals, vectors and index arrays, which must outlive it."""
-    frame = np.empty(WORDS, np.int64)
-    for i in range(numbers.size):
-        frame[i] = numbers[i]
-    for i in range(len(reals)):
-        frame[numbers.size + i] = as_bits(reals[i])
-    place = FIRST_ARRAY
-    for vector in vectors:
-        frame[place], frame[place + 1] = vector.ctypes.data, vector.size
-        place += 2
-    for index in indices:
-        frame[place], frame[place + 1] = index.ctypes.data, index.size
-        place += 2
-    return frame
+GENERATOR, LARGEST = PLACES["state_address"], 8 * PLACES["largest"]
 
 
 class CompiledTangent(NamedTuple):
@@ -187,54 +191,75 @@ def frobenius(self: Any) -> float:
 @register_jitable
 def add(problem: Any, place: int) -> None:
     """Count a call."""
-    words(problem)[place] += 1
+    poke(frame_of(problem) + place, peek(frame_of(problem) + place) + 1)
 
 
 @register_jitable
-def fail(problem: Any, what: int, w: Array, rows: Any) -> None:
+def fail(problem: Any, what: int, w: Any, rows: Any) -> None:
     """Note what failed first, and where; from then on nothing is called any more."""
     if problem.failure == 0:
-        words(problem)[FAILURE] = what
+        poke(frame_of(problem) + FAILURE, what)
         failed_w, failed_rows = problem.failed_w, problem.failed_rows
         for j in range(w.size):
-            failed_w[j] = w[j]
+            store(failed_w, j, load(w, j))
         for i in range(rows.size):
             failed_rows[i] = rows[i]
 
 
 @register_jitable
-def values(problem: Any, what: int, address: int, w: Array, rows: Any, size: int) -> Array:
+def values(problem: Any, what: int, address: int, w: Any, rows: Any, size: int) -> Any:
     """F(w), or some of its rows; NaN after a failure."""
-    f = np.empty(size)
-    if problem.failure != 0 or call(address, w.copy(), problem.args, rows, f, size) != OK:
+    frame = frame_of(problem)
+    f = new(frame, size)
+    if problem.failure != 0 or call(address, w.copy().data, w.size, placed(frame, ARGS).data, rows, f.data, size) != OK:
         fail(problem, what, w, rows)
-        f.fill(np.nan)
+        for i in range(size):
+            store(f, i, np.nan)
     return f
 
 
 @register_jitable
-def matrix(problem: Any, what: int, address: int, w: Array, rows: Any, size: int) -> Array:
+def entries(problem: Any, what: int, address: int, w: Any, rows: Any, size: int) -> Any:
     """J(w), or some of its rows; NaN after a failure."""
-    owner = np.empty(2, np.int64)
-    if problem.failure != 0 or call(address, w.copy(), problem.args, rows, owner, size) != OK:
+    frame = frame_of(problem)
+    there = frame + HANDED
+    if problem.failure != 0 or call(address, w.copy().data, w.size, placed(frame, ARGS).data, rows, there, size) != OK:
         fail(problem, what, w, rows)
-        return np.full((size, w.size), np.nan)
-    return take(owner, size, w.size)
+        J = new_matrix(frame, size, w.size)
+        for i in range(size * w.size):
+            store(J, i, np.nan)
+        return J
+    J = matrix(peek(there + 8), size, w.size, frame)
+    if not own(frame, peek(there)):
+        K = new_matrix(frame, size, w.size)
+        for i in range(size * w.size):
+            store(K, i, load(J, i))
+        drop(peek(there))
+        return K
+    return J
+
+
+@register_jitable
+def minus(f: Any, y: Any) -> Any:
+    """f - y in the place of f."""
+    for i in range(f.size):
+        store(f, i, load(f, i) - load(y, i))
+    return f
 
 
 def rng(self: Any) -> Any:
-    return generator(words(self)[GENERATOR:])
+    return generator(carray(pointer(frame_of(self)), (WORDS,), np.int64)[GENERATOR:])
 
 
 def residual(self: Any, w: Array) -> Array:
     add(self, NFEV)
-    r = values(self, FAILED_F, self.F, w, self.everything, self.n) - self.y
+    r = minus(values(self, FAILED_F, self.F, w, self.everything, self.n), self.y)
     size = plsolve.linalg.norm(r)
     if size < self.least:
-        words(self)[LEAST] = as_bits(size)
+        poke(frame_of(self) + LEAST, as_bits(size))
         best = self.best
         for j in range(w.size):
-            best[j] = w[j]
+            store(best, j, load(w, j))
     return r
 
 
@@ -246,56 +271,140 @@ def residual_rows(self: Any, w: Array, rows: Any) -> Array:
     if self.F_rows == 0:
         return self.residual(w)[rows]
     add(self, NFEV)
-    return values(self, FAILED_F_ROWS, self.F_rows, w, rows, rows.size) - self.y[rows]
+    return minus(values(self, FAILED_F_ROWS, self.F_rows, w, rows, rows.size), self.y[rows])
 
 
 def difference_residual(self: Any, w: Array) -> Array:
     if self.late():
         fail(self, LATE, w, self.everything)
     add(self, NFEV_JAC)
-    return values(self, FAILED_DIFFERENCES, self.F, w, self.everything, self.n) - self.y
+    return minus(values(self, FAILED_DIFFERENCES, self.F, w, self.everything, self.n), self.y)
 
 
 def jacobian(self: Any, w: Array, r: Array, precise: bool) -> Array:
     if self.jac != 0:
-        return matrix(self, FAILED_JAC, self.jac, w, self.everything, self.n)
+        return entries(self, FAILED_JAC, self.jac, w, self.everything, self.n)
     central = self.central or (self.refined and precise)
     size, precision = np.abs(r) + np.abs(self.y), SINGLE if self.single else DOUBLE
     return plsolve.differences.jacobian(self, w, r, size, central, precision)
 
 
-@register_jitable
-def finite(J: Any) -> bool:
-    total = 0.0
-    for i in range(J.shape[0]):
-        for j in range(J.shape[1]):
-            total += 0.0 * J[i, j]
-    return total == 0.0
-
-
 def linearise(self: Any, w: Array, r: Array, precise: bool) -> CompiledTangent:
-    if self.known_w == w.ctypes.data and not (precise and self.differenced):
-        return CompiledTangent(carray(pointer(self.known_J), (self.n, self.m), np.float64).copy(), self.scale)
+    if self.known_w == w.data and not (precise and self.differenced):
+        return CompiledTangent(matrix(self.known_J, self.n, self.m, frame_of(self)), self.scale)
     add(self, NJEV)
     J = self.jacobian(w, r, precise)
-    if not finite(J):
+    if not plsolve.linalg.finite(J):
         fail(self, FAILED_JAC, w, self.everything)
-    scale, largest = self.scale, self.largest
+    if peek(frame_of(self) + LARGEST + 8) != 0:
+        rescale(self, J)
+    return CompiledTangent(J, self.scale)
+
+
+def rescale(problem: Any, J: Any) -> None:
+    """x_scale='jac': the inverse of the largest norm that each column of J has had."""
+    scale, largest, column = problem.scale, problem.largest, new(frame_of(problem), problem.n)
     for j in range(largest.size):
-        size = plsolve.linalg.norm(J[:, j].copy())
-        if largest[j] == 0.0 and size == 0.0:
+        for i in range(column.size):
+            store(column, i, load(J, i * largest.size + j))
+        size = plsolve.linalg.norm(column)
+        if load(largest, j) == 0.0 and size == 0.0:
             size = 1.0
-        largest[j] = max(largest[j], size)
-        scale[j] = 1.0 / largest[j]
-    return CompiledTangent(J, scale)
+        store(largest, j, max(load(largest, j), size))
+        store(scale, j, 1.0 / load(largest, j))
+
+
+unit(rescale)
 
 
 def linearise_rows(self: Any, w: Array, rows: Any) -> CompiledTangent:
     add(self, NJEV)
     if self.jac_rows != 0:
-        return CompiledTangent(matrix(self, FAILED_JAC_ROWS, self.jac_rows, w, rows, rows.size), self.scale)
+        return CompiledTangent(entries(self, FAILED_JAC_ROWS, self.jac_rows, w, rows, rows.size), self.scale)
     r = self.residual(w) if self.differenced else self.y
-    return CompiledTangent(self.jacobian(w, r, False)[rows], self.scale)
+    whole = self.jacobian(w, r, False)
+    J = new_matrix(frame_of(self), rows.size, self.m)
+    for k in range(rows.size):
+        for j in range(self.m):
+            store(J, k * self.m + j, load(whole, rows[k] * self.m + j))
+    return CompiledTangent(J, self.scale)
+
+
+# -- states ------------------------------------------------------------------------------------------------------------
+
+
+def members(State: Any, prefix: str = "s") -> list[tuple[str, type]]:
+    """The fields of a state, those of what it contains included, with their kinds."""
+    found: list[tuple[str, type]] = []
+    for name, kind in get_type_hints(State).items():
+        if hasattr(kind, "_fields"):
+            found += members(kind, f"{prefix}.{name}")
+        else:
+            found.append((f"{prefix}.{name}", kind if kind in (int, float, bool) else np.ndarray))
+    return found
+
+
+def read(State: Any, frame: int, words: int, numbers: int) -> Any:
+    """The state of these words and of the numbers of its vectors: addresses of both."""
+
+
+def put(s: Any, words: int, numbers: int) -> int:
+    """Write a state there; where its numbers end."""
+    raise NotImplementedError
+
+
+@overload(read, strict=False)
+def _read(State: Any, frame: Any, words: Any, numbers: Any) -> Any:
+    scope: dict[str, Any] = {"peek": peek, "as_number": as_number, "vector": vector}
+    lines: list[str] = []
+
+    def source(shape: Any, place: int) -> tuple[str, int]:
+        parts, name = [], f"Made{len(scope)}"
+        scope[name] = shape
+        for kind in get_type_hints(shape).values():
+            word = f"peek(words + {8 * place})"
+            if hasattr(kind, "_fields"):
+                part, place = source(kind, place)
+                parts.append(part)
+                continue
+            if kind is float:
+                parts.append(f"as_number({word})")
+            elif kind is bool:
+                parts.append(f"{word} != 0")
+            elif kind is int:
+                parts.append(word)
+            else:
+                lines.append(f"x{place} = vector(numbers, {word}, frame).copy()\n    numbers += 8 * {word}")
+                parts.append(f"x{place}")
+            place += 1
+        return f"{name}({', '.join(parts)})", place
+
+    made = source(State.instance_class, 0)[0]
+    exec("\n    ".join(["def made(State, frame, words, numbers):", *lines, f"return {made}"]), scope)
+    return scope["made"]
+
+
+@overload(put, strict=False)
+def _put(s: Any, words: Any, numbers: Any) -> Any:
+    lines = []
+    for place, (name, kind) in enumerate(members(s.instance_class)):
+        word = f"words + {8 * place}"
+        if kind is np.ndarray:
+            lines.append(f"poke({word}, {name}.size)\n    numbers = copied({name}, numbers)")
+        else:
+            lines.append(f"poke({word}, {f'as_bits({name})' if kind is float else f'int({name})'})")
+    scope: dict[str, Any] = {"peek": peek, "poke": poke, "as_bits": as_bits, "copied": copied}
+    exec("\n    ".join(["def put(s, words, numbers):", *lines, "return numbers"]), scope)
+    return scope["put"]
+
+
+@register_jitable
+def copied(x: Any, place: int) -> int:
+    """Copy a vector to this address; where it ends there."""
+    z = vector(place, x.size, x.frame)
+    for i in range(x.size):
+        store(z, i, load(x, i))
+    return place + 8 * x.size
 
 
 # -- sharing -----------------------------------------------------------------------------------------------------------
@@ -354,7 +463,7 @@ def clock() -> Any:
 @overload(plsolve.loop.note, strict=False)
 def note(log: Any, row: Any, s: Any) -> Any:
     def noted(log: Any, row: Any, s: Any) -> Any:
-        size = plsolve.linalg.norm(s.r)
+        size = lapack.dnrm2((s.r.size, s.r, 1))  # to the last bit what the interpreted loop writes
         log[row, 0], log[row, 1], log[row, 2] = s.nit, 0.5 * size * size, s.step
         log[row, 3], log[row, 4] = s.pl, s.bend
         return RUNNING
@@ -377,34 +486,50 @@ def tangent(J: Any, scale: Any) -> Any:
     return lambda J, scale: CompiledTangent(J, scale)
 
 
-def fields(s: Any) -> Any:
-    """The fields of a NamedTuple as a plain tuple, which goes to Python ten times faster."""
-
-
-@overload(fields, strict=False)
-def _fields(s: Any) -> Any:
-    return eval(f"lambda s: ({', '.join('s.' + name for name in s.fields)},)")
+@overload(plsolve.loop.settle, strict=False)
+def settle(problem: Any, s: Any, best: Any) -> Any:
+    held = [
+        f"    kept = hold(frame, {state}.{name}.data, kept)"
+        for state, kind in (("s", s), ("best", best))
+        for name, field in zip(kind.fields, kind.types, strict=True)
+        if isinstance(field, VectorType)
+    ]
+    lines = [
+        "def settled(problem, s, best):",
+        "    frame = frame_of(problem)",
+        "    kept = peek(frame + base)",
+        *held,
+        "    release(frame, kept)",
+        "    poke(frame + known, 0)",  # another point may come to lie there
+    ]
+    scope: dict[str, Any] = {f.__name__: f for f in (hold, release)}
+    scope |= {"frame_of": frame_of, "peek": peek, "poke": poke, "base": 8 * BASE, "known": KNOWN}
+    exec("\n".join(lines), scope)
+    return scope["settled"]
 
 
 def functions_of(module: Any) -> list[Any]:
     return [f for f in vars(module).values() if inspect.isfunction(f) and f.__module__ == module.__name__]
 
 
+# What every iteration runs becomes part of the step: handing a model on takes longer than its use.
+HOT = {getattr(gauss_newton, name) for name in ("newton", "refined", "search", "path", "attempt", "next_radius", "inside")}
+inlined = register_jitable(forceinline=True)
+
 for small in (
     plsolve.loop.advance,
     plsolve.loop.residual_norm,
     plsolve.loop.distance,
-    plsolve.linalg.magnitude,
+    plsolve.linalg.cholesky,
     plsolve.tangent.count,
+    plsolve.tangent.dense_inverse,
     plsolve.differences.moved,
     plsolve.differences.chord,
     plsolve.differences.parabola,
 ):
     register_jitable(small)
 for large in (
-    plsolve.linalg.cholesky,
     plsolve.linalg.orthogonal,
-    plsolve.tangent.dense_inverse,
     plsolve.differences.jacobian,
     plsolve.differences.column,
 ):
@@ -413,7 +538,7 @@ for function in functions_of(steps):
     register_jitable(function)
 for module in (ending, gauss_newton, gradient_descent, momentum, nearest, sgd):
     for function in functions_of(module):
-        unit(function)
+        (inlined if function in HOT else unit)(function)
 for name in PLACES:
     overload_attribute(ProblemType, name, strict=False)(eval("lambda self: read", {"read": reader(name)}))
 overload_attribute(ProblemType, "failed", strict=False)(lambda self: lambda self: self.failure != 0)
@@ -421,9 +546,11 @@ overload_attribute(ProblemType, "spent", strict=False)(lambda self: lambda self:
 overload_attribute(ProblemType, "flat", strict=False)(lambda self: lambda self: 0.0)
 overload_attribute(ProblemType, "rng", strict=False)(lambda self: rng)
 for method in (
+    residual,
     residual_rows,
     difference_residual,
     jacobian,
+    linearise,
     linearise_rows,
     late,
     Problem.project,
@@ -431,8 +558,7 @@ for method in (
     Problem.magnitudes,
 ):
     compile_method(method)
-for large_method in (residual, linearise, Problem.rounding_level):
-    compile_method(large_method, unit(large_method))
+compile_method(Problem.rounding_level, unit(Problem.rounding_level))
 compile_methods(
     {
         CompiledTangent: {
@@ -441,8 +567,8 @@ compile_methods(
             "inverse": inverse,
             "frobenius": frobenius,
         },
-        DenseInverse: {name: unit(f) for name, f in methods_of(DenseInverse).items()},
+        DenseInverse: methods_of(DenseInverse),
         Cholesky: methods_of(Cholesky),
-        Orthogonal: methods_of(Orthogonal),
+        Orthogonal: {name: unit(f) for name, f in methods_of(Orthogonal).items()},
     }
 )

@@ -13,17 +13,23 @@ from numba.extending import intrinsic, overload
 
 from plsolve import loop
 from plsolve.compiled.callbacks import WORD, as_bits, callback
-from plsolve.compiled.system import FAILURE, NFEV, NJEV, PLACES, TARGET, build_frame, problem_at
+from plsolve.compiled.system import PLACES, WORDS, problem_at
 from plsolve.compiled.units import compiled, unit
-from plsolve.linalg import Array, norm
+from plsolve.compiled.vectors import BASE, USED, address_of, end_memory, new, peek, poke, release, start_memory, vector
+from plsolve.linalg import Array, as_array, norm
 from plsolve.methods.gauss_newton import init, step
 from plsolve.stopping import FAILED, RUNNING, Status
 
 RESIDUAL, EPSILON = int(Status.RESIDUAL), int(Status.EPSILON)
 FAILURE_STATUS = loop.FAILURE
 advance, residual_norm = loop.advance, loop.residual_norm
-DIFFERENCED, REFINED = PLACES["differenced"], PLACES["refined"]
-NUMBERS = PLACES["size_y"]  # how many numbers and flags there are
+F_PLACE, JAC, N, M, NFEV, NJEV, FAILURE, DIFFERENCED, REFINED = (
+    8 * PLACES[name] for name in ("F", "jac", "n", "m", "nfev", "njev", "failure", "differenced", "refined")
+)
+SIZE_Y, TARGET, LEAST, DEADLINE = (8 * PLACES[name] for name in ("size_y", "target", "least", "deadline"))
+W0, Y, R0, BEST, FAILED_W, SCALE, LARGEST, ARGS = (
+    8 * PLACES[name] for name in ("w0", "y", "r0", "best", "failed_w", "scale", "largest", "args")
+)
 
 
 class Solution(NamedTuple):
@@ -52,56 +58,70 @@ class Solution(NamedTuple):
     success: bool
 
 
-def whole(
-    numbers: Any, w0: Any, y: Any, lower: Any, upper: Any, scale: Any, largest: Any, table: Any, everything: Any,
-    tol: float, eps: float, max_iter: int,
-) -> Any:  # fmt: skip
-    """One solve from w0; a failure of F or jac, or values that are not finite at w0, end it as FAILED."""
-    r0 = np.empty(y.size)
-    reals = (norm(y), 0.0, math.inf, math.inf)
-    vectors = (w0, y, r0, lower, upper, scale, largest, np.empty(w0.size), np.empty(w0.size))
-    indices = (table, np.empty(everything.size, np.int64), everything)
-    frame = build_frame(numbers, reals, vectors, indices)
-    problem = problem_at(frame.ctypes.data)
+def whole(frame: int, w0: Any, y: Any, table: int, tol: float, eps: float, max_iter: int) -> Any:
+    """One solve from w0, on a frame that has all but start, target and arguments, and vectors w0 and y of that frame.
+
+    A failure of F or jac, or values that are not finite at w0, end it as FAILED. What it returns is in the frame's
+    memory.
+    """
+    for place in (NFEV, NJEV, FAILURE):
+        poke(frame + place, 0)
+    r0, best, failed = new(frame, y.size), w0.copy(), new(frame, w0.size)
+    poke(frame + 8 * BASE, peek(frame + 8 * USED))
+    for place, x in ((W0, w0), (Y, y), (R0, r0), (BEST, best), (FAILED_W, failed)):
+        poke(frame + place, x.data)
+        poke(frame + place + 8, x.size)
+    poke(frame + ARGS, table)
+    size_y = norm(y)
+    poke(frame + SIZE_Y, as_bits(size_y))
+    poke(frame + LEAST, as_bits(math.inf))
+    poke(frame + DEADLINE, as_bits(math.inf))
+    problem = problem_at(frame)
     r = problem.residual(w0)
     for i in range(r.size):
         r0[i] = r[i]
-    target = tol * max(norm(y), norm(r + y))
-    frame[TARGET] = as_bits(target)
-    s = best = init(problem, 0.0)
-    status = FAILED
-    if frame[FAILURE] == 0 and math.isfinite(norm(r)):
-        s = best = init(problem, 0.0)
+    target = tol * max(size_y, norm(r + y))
+    poke(frame + TARGET, as_bits(target))
+    s = init(problem, 0.0)
+    s_best, status = s, FAILED
+    if peek(frame + FAILURE) == 0 and math.isfinite(norm(r)):
         enough = max(target, math.sqrt(2.0 * eps))
-        s, best, status, _ = advance(problem, step, residual_norm, s, best, RUNNING, enough, max_iter, math.inf, None)
+        s, s_best, status, _ = advance(problem, step, residual_norm, s, s, RUNNING, enough, max_iter, math.inf, None)
         if status == FAILURE_STATUS:
             status = FAILED
         elif status == RUNNING:
-            status = RESIDUAL if norm(best.r) <= target else EPSILON
-    alive = vectors[0].size + indices[0].size + frame.size  # what the problem points to lives until here
-    if alive < 0:
-        status = FAILED
-    return Solution(best.w.copy(), best.r.copy(), status, s.nit, frame[NFEV], frame[NJEV], status > 0)
+            status = RESIDUAL if norm(s_best.r) <= target else EPSILON
+    return s_best.w, s_best.r, status, s.nit
 
 
 unit(whole)
 
 
 def _batch(
-    numbers: Any, W0: Any, Y: Any, tables: Any, lower: Any, upper: Any, scale: Any, jac_scale: Any, everything: Any,
+    words: Any, W0: Any, Y: Any, tables: Any, scale: Any, jac_scale: bool,
     tol: float, eps: float, max_iter: int, which: Any, stop: Any, x: Any, fun: Any, status: Any, nit: Any,
 ) -> Any:  # fmt: skip
+    frame, m, n = address_of(words), W0.shape[1], Y.shape[1]
+    own_scale, largest = np.ones(m) if jac_scale else scale, np.zeros(m if jac_scale else 0)
+    start_memory(frame, max(n, m))
+    for place, v in ((SCALE, own_scale), (LARGEST, largest)):
+        poke(frame + place, address_of(v))
+        poke(frame + place + 8, v.size)
     for i in which:
         if stop[0] != 0:
             break
-        largest = np.zeros(W0.shape[1] if jac_scale else 0)
-        own_scale = np.ones(W0.shape[1]) if jac_scale else scale
-        s = whole(numbers, W0[i], Y[i], lower, upper, own_scale, largest, tables[i], everything, tol, eps, max_iter)
-        for j in range(s.x.size):
-            x[i, j] = s.x[j]
-        for j in range(s.fun.size):
-            fun[i, j] = s.fun[j]
-        status[i], nit[i] = s.status, s.nit
+        release(frame, 0)
+        largest[:] = 0.0
+        if jac_scale:
+            own_scale[:] = 1.0
+        w0, y = W0[i], Y[i]
+        start, target = vector(address_of(w0), m, frame), vector(address_of(y), n, frame)
+        w, r, status[i], nit[i] = whole(frame, start, target, address_of(tables[i]), tol, eps, max_iter)
+        for j in range(m):
+            x[i, j] = w[j]
+        for j in range(n):
+            fun[i, j] = r[j]
+    end_memory(frame)
 
 
 batch: Callable[..., None] = compiled(_batch)
@@ -166,14 +186,25 @@ def _gauss_newton(F: Any, jac: Any, w0: Any, y: Any, tol: Any = 1e-10, max_iter:
     exact = not isinstance(jac, (types.NoneType, types.Omitted))
 
     def gauss_newton(F: Any, jac: Any, w0: Any, y: Any, tol: Any = 1e-10, max_iter: Any = 200) -> Any:
-        numbers = np.zeros(NUMBERS, np.int64)
-        numbers[0], numbers[4], numbers[5] = _F_address(F), y.size, w0.size
-        none, no_rows = np.zeros(0), np.zeros(0, np.int64)
+        words = np.zeros(WORDS, np.int64)
+        frame, n, m = address_of(words), y.size, w0.size
+        start_memory(frame, max(n, m))
+        poke(frame + F_PLACE, _F_address(F))
+        poke(frame + N, n)
+        poke(frame + M, m)
         if exact:
-            numbers[1] = _jac_address(jac)
+            poke(frame + JAC, _jac_address(jac))
         else:
-            numbers[DIFFERENCED], numbers[REFINED] = 1, 1
-        w0, y = np.ascontiguousarray(w0).astype(np.float64), np.ascontiguousarray(y).astype(np.float64)
-        return whole(numbers, w0, y, none, none, none, none, no_rows, no_rows, tol, 0.0, max_iter)
+            poke(frame + DIFFERENCED, 1)
+            poke(frame + REFINED, 1)
+        start, target = new(frame, m), new(frame, n)
+        for j in range(m):
+            start[j] = w0[j]
+        for i in range(n):
+            target[i] = y[i]
+        w, r, status, nit = whole(frame, start, target, 0, tol, 0.0, max_iter)
+        x, fun, nfev, njev = as_array(w), as_array(r), peek(frame + NFEV), peek(frame + NJEV)
+        end_memory(frame)
+        return Solution(x, fun, status, nit, nfev, njev, status > 0)
 
     return gauss_newton

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
-from plsolve.linalg import UNIT, Array, norm
+from plsolve.linalg import UNIT, Array, alternating, norm
 from plsolve.problem import Problem
 from plsolve.stopping import Status
 from plsolve.tangent import Tangent
@@ -39,7 +37,7 @@ def at_rounding_level(problem: Problem, w: Array, r: Array, T: Tangent) -> bool:
         return False  # the quick way
     if not size <= problem.rounding_level(w, r, T) < math.inf:
         return False
-    v = PROBE * w * (2.0 * (np.arange(w.size) % 2) - 1.0)
+    v = PROBE * w * alternating(w)
     t = problem.move(w, v)
     told = norm(T.apply(t - w))
     return told == 0.0 or norm(problem.residual(t) - r) >= 0.1 * told

@@ -1,14 +1,14 @@
 """Gauss-Newton in a trust region measured by natural curvature, with chord steps on the same factor.
 
 At w with residual r = F(w) - y the direction is gn = -J^+ r: for n <= m the minimum-norm step -J^T K^{-1} r (theory
-7.1). The step p is gn while that fits in the radius D, else gn cut to D, and far inside Powell's dogleg between
-steepest descent and gn: the *ray* to gn treats all singular values alike, where damping K + lam I would take the easy
-components only and stall on ill-conditioned kernels.
+7.1). The step p is gn while that fits in the radius D, else gn cut to D: the *ray* to gn treats all singular values
+alike, where damping K + lam I would take the easy components only and stall on ill-conditioned kernels. Far inside,
+where gn may be all of the smallest singular value, p leads along a few conjugate gradients towards gn.
 
 How far the linear model reaches is told by c = J^+ (r(w + p) - r - J p), the second-order part of F seen through J^+:
 mu = ||p||^2 / (2 ||c||) is the length at which it would be as large as the step itself, the natural radius (Deuflhard,
-Newton Methods for Nonlinear Problems, 2004). It costs one F and one solve with the factor at hand. Where a residual
-stays (n > m, inconsistent equations) the radius follows the gain ratio instead.
+Newton Methods for Nonlinear Problems, 2004). It costs one F and one solve with the factor at hand. Far inside the ray,
+and where a residual stays (n > m, inconsistent equations), the radius follows the gain ratio instead.
 
 After a full step, more steps reuse the factor: J^+ is kept and corrected by good-Broyden updates in the space of w, as
 long as they shrink. Every accepted step reduces the loss; a non-finite trial is a rejected one.
@@ -21,19 +21,25 @@ from typing import NamedTuple
 
 import numpy as np
 
-from plsolve.linalg import HUGE, Array, Mask, norm
+from plsolve.linalg import HUGE, Array, Mask, all_free, norm
 from plsolve.methods.ending import FLAT, at_rounding_level, bend, verdict
 from plsolve.problem import Problem
 from plsolve.stopping import RUNNING, Status
 from plsolve.tangent import Inverse, Tangent, only
 
-FIRST_RADIUS = 1.0  # of ||gn||
+FIRST_RADIUS = 0.25  # of ||gn||
 ENOUGH = 1e-4  # gain of a step that is accepted
 OVERSHOT = 0.3  # below this gain a first accepted step is tried once more, shorter
 SHRINKS = 0.5  # a chord step must be shorter than this much of the last
 STAYS = 0.01  # of ||r|| left in the linear model: the residual is there to stay
 LOST = 1e-6  # of ||r|| left by a kernel solve: the Cholesky factor has lost its digits
 WORTH = 0.99  # of the reduction kept when a step is cut to the box: it need not be made up for
+RAY = 0.3  # of ||gn||: a shorter step does not lead along gn
+TURNS = 5  # conjugate gradients on the way to gn
+RIGHT = 0.9  # above this gain a first step inside the ray is tried once more, LONGER times as long
+LONGER = 4.0
+CRAWL = 1e-3  # of ||r||: a step inside the ray that takes less away leads nowhere
+PATIENCE = 25  # with so many such steps in a row
 CHORDS = 10  # Broyden pairs kept
 CHORD_ROWS = 8  # below, a Jacobian costs no more than the calls of F that chord steps would add
 
@@ -53,6 +59,7 @@ class State(NamedTuple):
     beta: float  # Lipschitz constant of J, 0: not given
     pl: float  # 1/2 ||g||^2 / L at the point before; negative: not known
     bend: float  # the largest 2||r+ - r - J p||/||p||^2 of a step that exceeds beta
+    crawl: int  # steps in a row inside the ray that hardly reduced the loss
 
 
 class Newton(NamedTuple):
@@ -93,7 +100,7 @@ class Trial(NamedTuple):
 
 
 def init(problem: Problem, beta: float) -> State:
-    return State(problem.w0, problem.r0, RUNNING, 0, 0.0, True, 0.0, False, False, beta, -1.0, 0.0)
+    return State(problem.w0, problem.r0, RUNNING, 0, 0.0, True, 0.0, False, False, beta, -1.0, 0.0, 0)
 
 
 def step(problem: Problem, s: State) -> State:
@@ -102,6 +109,8 @@ def step(problem: Problem, s: State) -> State:
     r2 = model.size * model.size
     if not model.potential > max(FLAT, problem.flat) * r2:
         return ending(problem, s, model, flat=math.isfinite(model.potential))
+    if s.crawl == PATIENCE:
+        return ending(problem, s, model, flat=False)
     radius = s.radius if s.radius > 0.0 else FIRST_RADIUS * model.length
     best = search(problem, s.w, s.r, model, radius)
     if best.gain <= 0.0:
@@ -117,15 +126,17 @@ def step(problem: Problem, s: State) -> State:
     status = RUNNING
     if best.full and best.size > 0.9 * model.size and at_rounding_level(problem, w, r, T):
         status = int(Status.RESIDUAL)
+    slow = not model.stays and inside(model, best.length) and best.size > (1.0 - CRAWL) * model.size
     slope = model.H.slope(s.r)
     most = max(s.bend, bend(problem, T, s.w, s.r, w - s.w, r, s.beta)) if s.beta > 0.0 else 0.0
-    return State(w, r, status, s.nit + 1, length, True, radius, orthogonal, precise, s.beta, slope * slope / r2, most)
+    pl, crawl = slope * slope / r2, s.crawl + 1 if slow else 0
+    return State(w, r, status, s.nit + 1, length, True, radius, orthogonal, precise, s.beta, pl, most, crawl)
 
 
 def ending(problem: Problem, s: State, model: Newton, flat: bool) -> State:
     """No step reduces the loss: why, after better differences (if there are any) have been tried."""
     if (problem.differenced and not s.precise) or (problem.spent and not flat):
-        return State(s.w, s.r, RUNNING, s.nit, 0.0, True, 0.0, s.orthogonal, True, s.beta, s.pl, s.bend)
+        return State(s.w, s.r, RUNNING, s.nit, 0.0, True, 0.0, s.orthogonal, True, s.beta, s.pl, s.bend, 0)
     status = verdict(problem, s.w, s.r, model.T)
     w, r, nit = s.w, s.r, s.nit
     if flat and status != Status.RESIDUAL and not problem.spent:
@@ -135,7 +146,7 @@ def ending(problem: Problem, s: State, model: Newton, flat: bool) -> State:
         if norm(rt) <= norm(r):
             w, r, nit = wt, rt, nit + 1
     length = model.T.norm(w - s.w)
-    return State(w, r, status, nit, length, True, s.radius, s.orthogonal, s.precise, s.beta, s.pl, s.bend)
+    return State(w, r, status, nit, length, True, s.radius, s.orthogonal, s.precise, s.beta, s.pl, s.bend, 0)
 
 
 def reduction(r: Array, Jp: Array) -> float:
@@ -146,10 +157,10 @@ def reduction(r: Array, Jp: Array) -> float:
 def free_unknowns(problem: Problem, T: Tangent, w: Array, r: Array) -> Mask:
     """The unknowns that are not held at a bound by the gradient; empty: all."""
     if not problem.bounded:
-        return np.empty(0, np.bool_)
+        return all_free(w)
     g = T.adjoint(r)
     held = ((w <= problem.lower) & (g >= 0.0)) | ((w >= problem.upper) & (g <= 0.0))
-    return ~held if held.any() else np.empty(0, np.bool_)
+    return ~held if held.any() else all_free(w)
 
 
 def newton(T: Tangent, r: Array, free: Mask, orthogonal: bool) -> Newton:
@@ -194,7 +205,7 @@ def search(problem: Problem, w: Array, r: Array, model: Newton, radius: float) -
         if not (step.length > shortest and step.predicted > 0.0):
             return best
         new = attempt(problem, w, r, model, step)
-        if new.gain < OVERSHOT and new.reach > new.length and not model.stays:
+        if new.gain < OVERSHOT and new.reach > new.length:
             new = corrected(problem, w, r, model, step, new)
         if best.gain > 0.0 and not new.size < best.size:
             return best
@@ -202,7 +213,7 @@ def search(problem: Problem, w: Array, r: Array, model: Newton, radius: float) -
             best = new
         if best.gain <= 0.0:
             rejected = True
-            radius = new.length * min(max(new.least if model.stays else new.reach / new.length, 0.1), 0.5)
+            radius = min(max(new.reach, 0.1 * new.length), 0.5 * new.length)
         elif new.size <= problem.target or model.stays:
             return best
         elif (
@@ -220,10 +231,10 @@ def search(problem: Problem, w: Array, r: Array, model: Newton, radius: float) -
 
 
 def path(problem: Problem, w: Array, r: Array, model: Newton, radius: float) -> Step:
-    """The step of the given length: gn if that is shorter, gn cut, Powell's dogleg; then cut to the box."""
+    """The step of the given length: gn if that is shorter, gn cut, the dogleg; then cut to the box."""
     if model.length <= radius:
         step = Step(model.gn, model.Jgn, model.length, model.potential, True)
-    elif radius >= 0.1 * model.length and not model.stays:
+    elif not inside(model, radius):
         share = radius / model.length
         step = Step(share * model.gn, share * model.Jgn, radius, reduction(r, share * model.Jgn), False)
     else:
@@ -253,7 +264,10 @@ def attempt(problem: Problem, w: Array, r: Array, model: Newton, step: Step) -> 
         slope = float(r.dot(step.Jp))
         curve = fell + 2.0 * slope  # minus the curvature of the parabola
         least = slope / curve if curve < 0.0 else math.inf
-    reach = step.length * step.length / (2.0 * max(model.H.length(new - r - step.Jp), 1e-300))
+    if inside(model, step.length):
+        reach, least = step.length * (LONGER if gain > RIGHT else min(least, 1.0)), math.inf
+    else:
+        reach = step.length * step.length / (2.0 * max(model.H.length(new - r - step.Jp), 1e-300))
     return Trial(w, new, size, step.length, step.full, gain, reach, least)
 
 
@@ -285,19 +299,32 @@ def doubled(problem: Problem, w: Array, model: Newton, best: Trial) -> Trial:
 
 
 def dogleg(model: Newton, r: Array, radius: float) -> tuple[Array, Array]:
-    """Powell's step p of length radius, and J p: down the gradient to its least loss in the model, then towards gn."""
+    """A step p of length radius, and J p: along a few conjugate gradients to the least loss in the model, then to gn.
+
+    With one of them it is Powell's dogleg; with as many as J has large singular values it follows the valley of a small
+    one, where steepest descent goes to and fro (Steihaug, SIAM J. Numer. Anal. 20, 1983).
+    """
     T = model.T
-    sd = only(model.free, -T.raised(T.adjoint(r)))
-    Jsd = T.apply(sd)
-    curvature, length = float(Jsd.dot(Jsd)), T.norm(sd)
-    t = -float(r.dot(Jsd)) / curvature if curvature > 0.0 else 0.0
-    if t * length >= radius:
-        return (radius / length) * sd, (radius / length) * Jsd
-    cauchy, Jcauchy = t * sd, t * Jsd
-    rest, Jrest = model.gn - cauchy, model.Jgn - Jcauchy
-    a, b, c = T.dot(rest, rest), T.dot(cauchy, rest), radius * radius - T.dot(cauchy, cauchy)
+    p, Jp, s, last = 0.0 * model.gn, 0.0 * r, 0.0 * model.gn, 1.0
+    for _ in range(TURNS):
+        z = only(model.free, -T.raised(T.adjoint(r + Jp)))
+        size = T.norm(z)
+        if not size > 0.0:
+            break
+        s = z / size + (size / last) * s
+        Js = T.apply(s)
+        t, last = size / max(float(Js.dot(Js)), 1e-300), size
+        if T.norm(p + t * s) >= radius:
+            return outwards(T, p, Jp, s, Js, radius)
+        p, Jp = p + t * s, Jp + t * Js
+    return outwards(T, p, Jp, model.gn - p, model.Jgn - Jp, radius)
+
+
+def outwards(T: Tangent, p: Array, Jp: Array, s: Array, Js: Array, radius: float) -> tuple[Array, Array]:
+    """The point of length radius on the way from p along s, and J times it."""
+    a, b, c = T.dot(s, s), T.dot(p, s), radius * radius - T.dot(p, p)
     u = c / (b + math.sqrt(b * b + a * c)) if b > 0.0 else (math.sqrt(b * b + a * c) - b) / a
-    return cauchy + u * rest, Jcauchy + u * Jrest
+    return p + u * s, Jp + u * Js
 
 
 def within_bounds(problem: Problem, model: Newton, w: Array, r: Array, p: Array, radius: float) -> Array:
@@ -309,10 +336,9 @@ def within_bounds(problem: Problem, model: Newton, w: Array, r: Array, p: Array,
     cut = (t < problem.lower) | (t > problem.upper)
     if not cut.any():
         return p
-    T, free = model.T, model.free if model.free.size else np.ones(w.size, np.bool_)
+    T, free = model.T, model.free & ~cut if model.free.size else ~cut
     p = problem.project(t) - w
     for _ in range(10):
-        free = free & ~cut
         if not free.any():
             break
         H = T.inverse(free, model.H.orthogonal)
@@ -327,6 +353,7 @@ def within_bounds(problem: Problem, model: Newton, w: Array, r: Array, p: Array,
         uncut, p = p, problem.project(t) - w
         if not cut.any() or reduction(r, T.apply(p)) >= WORTH * reduction(r, T.apply(uncut)):
             break
+        free = free & ~cut
     sd = only(model.free, -T.raised(T.adjoint(r)))
     t_sd = radius / max(T.norm(sd), 1e-300)
     best = reduction(r, T.apply(p))
@@ -340,8 +367,13 @@ def within_bounds(problem: Problem, model: Newton, w: Array, r: Array, p: Array,
     return p
 
 
+def inside(model: Newton, length: float) -> bool:
+    """Whether a step so long does not lead along gn, so that the natural radius says nothing of it."""
+    return model.stays or length < RAY * model.length
+
+
 def next_radius(model: Newton, best: Trial, radius: float) -> float:
-    if not model.stays:
+    if not inside(model, best.length):
         return max(min(best.reach, 10.0 * best.length), best.length)
     if best.gain > 0.75:
         return max(radius, 2.0 * best.length)

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
-
-from plsolve.linalg import Array, norm
+from plsolve.linalg import Array, all_free, norm, nothing
 from plsolve.problem import Problem
 from plsolve.stopping import RUNNING, Status
 from plsolve.tangent import Inverse, tangent
@@ -42,21 +40,24 @@ def init(problem: Problem, w: Array, r: Array, nit: int) -> State:
 
 
 def step(problem: Problem, s: State) -> State:
-    T = tangent(problem.linearise(s.w, s.r, True).J, np.zeros(0))  # distances are in w, whatever x_scale
-    free = np.empty(0, np.bool_)
+    J = problem.linearise(s.w, s.r, True).J
+    T = tangent(J, nothing(J)[1])  # distances are in w, whatever x_scale
+    free = all_free(s.w)
     H = T.inverse(free, False)
     H = H if H.sound else T.inverse(free, True)
     way = problem.w0 - s.w
     d = way - H.solve(T.apply(way))
     if norm(d) <= KKT * norm(way):
         return State(s.w, s.r, int(Status.RESIDUAL), s.nit, 0.0, True, s.share, s.level, -1.0, 0.0)
-    share = s.share
+    share, visible = s.share, norm(d) > VISIBLE * norm(way)
     while share > 1e-8:
         w, r = back(problem, H, s.w + share * d, s.level)
         if norm(r) <= s.level and norm(w - problem.w0) < norm(way):
             return State(w, r, RUNNING, s.nit + 1, norm(w - s.w), True, min(1.0, 2.0 * share), s.level, -1.0, 0.0)
+        if not visible:
+            break
         share *= 0.5
-    status = Status.RESIDUAL if norm(d) <= VISIBLE * norm(way) else Status.STALLED
+    status = Status.STALLED if visible else Status.RESIDUAL
     return State(s.w, s.r, int(status), s.nit, 0.0, True, share, s.level, -1.0, 0.0)
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from plsolve.linalg import HUGE, Array, largest_first, norm, where
+from plsolve.linalg import HUGE, Array, all_free, as_array, largest_first, norm, where
 from plsolve.methods.ending import at_rounding_level, verdict
 from plsolve.problem import Indices, Problem
 from plsolve.stopping import RUNNING, Status
@@ -122,8 +122,9 @@ def drawn(problem: Problem, s: State) -> Indices:
         return (s.nit * batch + np.arange(batch, dtype=np.int64)) % n
     size = np.abs(s.r if s.checked and s.ahead is s.w else problem.residual(s.ahead))
     if s.plan.rows == MAX:
-        return largest_first(size / where(s.weights > 0.0, s.weights, np.full(n, np.inf)))[:batch]
-    share = np.cumsum((size / max(size.max(), 1e-300)) ** 2)
+        return largest_first(size / where(s.weights > 0.0, s.weights, np.full_like(s.weights, np.inf)))[:batch]
+    sizes = as_array(size)
+    share = np.cumsum((sizes / max(sizes.max(), 1e-300)) ** 2)
     picked: Indices = np.searchsorted(share, share[-1] * problem.rng.random(batch), side="right")
     return np.minimum(picked, n - 1)
 
@@ -131,7 +132,7 @@ def drawn(problem: Problem, s: State) -> Indices:
 def direction(T: Tangent, r: Array, rule: int, eta: float) -> Array:
     """The step on a batch: down its gradient, or (KACZMARZ) Gauss-Newton on its equations (theory 5.4, 5.5)."""
     if rule == KACZMARZ:
-        free = np.empty(0, np.bool_)
+        free = all_free(r)
         H = T.inverse(free, False)
         return -(H if H.sound else T.inverse(free, True)).solve(r)
     g = T.adjoint(r)
@@ -144,7 +145,7 @@ def direction(T: Tangent, r: Array, rule: int, eta: float) -> Array:
 
 def checked(problem: Problem, s: State, w: Array, ahead: Array, nit: int, length: float) -> State:
     """The end of an epoch: the full residual decides whether to go on from here or from the best point."""
-    r = problem.residual(w) if math.isfinite(length) else np.full(problem.n, np.inf)
+    r = problem.residual(w) if math.isfinite(length) else np.full_like(s.r, np.inf)
     status, shrink, in_vain = RUNNING, s.shrink, s.in_vain + 1
     best_w, best_r = s.best_w, s.best_r
     if norm(r) < norm(best_r):

@@ -19,9 +19,9 @@ from plsolve.choice import METHODS, least_squares_method
 from plsolve.linalg import Array, norm
 from plsolve.losses import LOSSES, Loss, scaled_rows
 from plsolve.methods import nearest
-from plsolve.problem import BestAttached, Problem
+from plsolve.problem import Problem
 from plsolve.record import Record
-from plsolve.result import Evidence, Result
+from plsolve.result import Result
 from plsolve.scipy_api import arguments as check
 from plsolve.stopping import RUNNING, Ended, Status
 from plsolve.tangent import Tangent, tangent
@@ -222,8 +222,11 @@ def minimise(
     name = method if method in METHODS else "gauss-newton"
     problem.flat = max(tolerances.ftol, tolerances.gtol) ** 2
     problem.flat_gradient = tolerances.gtol**2 * min(1.0, norm(problem.r0))
-    with BestAttached(problem):
+    try:
         init, step, limit = METHODS[name](problem, {}, 0.0) if name in ("gd", "sgd") else least_squares_method(problem)
+    except BaseException as error:
+        problem.attach_best(error)
+        raise
     limit = sys.maxsize if name == "gauss-newton" else limit
     record = Record(callback, problem)
     observe = Settled(Progress(problem, record) if verbose == 2 else record, tolerances.settled)
@@ -258,11 +261,11 @@ def package(problem: Problem, s: loop.State, ended: int, tolerances: Tolerances,
             "status": status,
             "message": MESSAGES[status],
             "success": status > 0,
-            "nit": record.nit[-1],
+            "nit": record.last,
             "history": record.history(),
         },
         problem,
-        Evidence(None, record.path, record.bend),
+        record,
     )
 
 

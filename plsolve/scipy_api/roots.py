@@ -15,9 +15,9 @@ from scipy.optimize import OptimizeWarning
 from plsolve import loop
 from plsolve.choice import least_squares_method
 from plsolve.linalg import UNIT, norm
-from plsolve.problem import BestAttached, Problem
+from plsolve.problem import Problem
 from plsolve.record import Record
-from plsolve.result import Evidence, Result
+from plsolve.result import Result
 from plsolve.scipy_api.fitting import Settled, tangent_at
 from plsolve.stopping import MESSAGES, RUNNING, Status
 
@@ -109,8 +109,11 @@ def root(
     )
     problem.flat_gradient = 1e-26 * min(1.0, norm(problem.r0))  # at a double root J vanishes with r
     record = Record(callback, problem)
-    with BestAttached(problem):
+    try:
         init, step, _ = least_squares_method(problem)
+    except BaseException as error:
+        problem.attach_best(error)
+        raise
     s, ended = loop.run(
         *(problem, partial(init, 0), step, Settled(record, partial(settled, settings["xtol"])), loop.residual_norm),
         *(0.0, sys.maxsize),
@@ -152,12 +155,12 @@ def package(problem: Problem, s: Any, ended: int, name: str, limit: int, xtol: f
         "nfev": problem.nfev + problem.nfev_jac,
         "njev": problem.njev,
         "nfev_jac": problem.nfev_jac,
-        "nit": record.nit[-1],
+        "nit": record.last,
         "history": record.history(),
     }
     if problem.n >= problem.m and isinstance(T.J, np.ndarray):
         fields |= factors(T.J, s.r) if name == "lm" else square_factors(T.J, s.r)
-    return Result(fields, problem, Evidence(None, record.path, record.bend))
+    return Result(fields, problem, record)
 
 
 def minpack_message(name: str, status: int, limit: int, xtol: float) -> str:

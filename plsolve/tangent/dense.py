@@ -1,0 +1,92 @@
+"""J is an array: Cholesky of the kernel, or Householder reflections."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from plsolve.linalg import (
+    Array,
+    Cholesky,
+    Mask,
+    Orthogonal,
+    cholesky,
+    gram,
+    magnitude,
+    norm,
+    nothing,
+    orthogonal,
+    weighted,
+)
+from plsolve.tangent.base import Inverse, Tangent, count, only, spread
+from plsolve.tangent.products import by_products
+
+
+class DenseInverse(NamedTuple):
+    """J^+ of an array: by the kernel (K), or by Householder reflections (Q) on (J D)^T, for n > m on J D itself."""
+
+    T: DenseTangent
+    free: Mask
+    K: Cholesky
+    Q: Orthogonal
+    dual: bool
+    orthogonal: bool
+    sound: bool
+    direct: bool
+
+    def coordinates(self, x: Array) -> tuple[Array, Array]:
+        if not self.orthogonal:
+            return self.K.solve(x), x
+        u = self.Q.whitened(x) if self.dual else self.Q.least_squares(x)
+        return u, u
+
+    def lift(self, u: Array) -> Array:
+        if not self.orthogonal:
+            return only(self.free, self.T.raised(self.T.adjoint(u)))
+        return self.T.scaled(spread(self.free, self.Q.lift(u) if self.dual else u))
+
+    def image(self, u: Array, p: Array) -> Array:
+        return self.T.apply(p)
+
+    def solve(self, x: Array) -> Array:
+        return self.lift(self.coordinates(x)[0])
+
+    def length(self, x: Array) -> float:
+        u, v = self.coordinates(x)
+        return math.sqrt(max(u.dot(v), 0.0))
+
+    def slope(self, x: Array) -> float:
+        return norm(self.T.adjoint(x))
+
+
+class DenseTangent(Tangent):
+    """J is an (n, m) array."""
+
+    def frobenius(self) -> float:
+        entries = self.J.ravel(order="K")
+        square = float(entries.dot(entries))  # several times faster than the norm
+        return math.sqrt(square) if square > 1e-280 else norm(entries)
+
+    def magnitude(self, w: Array) -> float:
+        return magnitude(self.J, w)
+
+    def inverse(self, free: Mask, orthogonal: bool) -> Inverse:
+        if self.solver.kind == "cg":
+            return by_products(self, free, orthogonal)
+        return dense_inverse(self, free, orthogonal or self.solver.kind == "qr")
+
+
+def dense_inverse(T: DenseTangent, free: Mask, by_reflections: bool) -> DenseInverse:
+    """Cholesky of the n x n kernel, or Householder reflections where asked for or n > m."""
+    n, m = T.J.shape
+    none, empty = nothing(T.J)
+    dual = n <= count(free, m)
+    if dual and not by_reflections:
+        K = cholesky(gram(T.J, T.weights(free)))
+        Q = Orthogonal(none, empty, none, False, none, empty, none)
+        return DenseInverse(T, free, K, Q, True, False, K.sound, True)
+    A = weighted(T.J, T.scale, free)
+    Q = orthogonal(np.asfortranarray(A.T) if dual else np.asfortranarray(A))
+    return DenseInverse(T, free, Cholesky(none, False), Q, dual, True, True, True)
