@@ -364,14 +364,18 @@ class Problem:
             return self._matrix(self._pair[1])
         central = self._jac == "3-point" or (self._jac is None and precise)
         build = partial(self._differences, w=w, r=r, central=central)
-        return build(self) if self._mapped is None else differences.ahead(self, build, self._mapped, r)
+        return build(self) if self._mapped is None else differences.ahead(self, build, self._mapped, w, r)
 
     def _differences(self, source: Any, w: Array, r: Array, central: bool) -> Array:
         """DF(w) from the values of F that the source gives."""
         if self._jac == "cs":
             return differences.complex_jacobian(source, w, self.n)
         if self._diff_step is not None:
-            steps = np.broadcast_to(self._diff_step * np.where(w == 0.0, 1.0, np.abs(w)), w.shape)
+            steps = self._diff_step * np.abs(w)
+            least = (2 * UNIT) ** (1 / 3 if central else 1 / 2) * np.maximum(
+                1.0, np.abs(w)
+            )  # scipy's, where that is no step
+            steps = np.where((w + steps) - w == 0.0, least, steps)
             return differences.stepped_jacobian(source, w, r, steps, central)
         return differences.jacobian(source, w, r, np.abs(r) + np.abs(self.y), central, self.precision)
 
