@@ -227,7 +227,11 @@ def without_gram(net: WideNetwork, products: list[int]) -> Callable[[Any], Any]:
             products[0] += 1
             return J.rmatvec(z)
 
-        return LinearOperator(J.shape, J.matvec, adjoint, dtype=np.float64)
+        def adjoints(Z: Any) -> Any:
+            products[1] += Z.shape[1]
+            return J.rmatmat(Z)
+
+        return LinearOperator(J.shape, J.matvec, adjoint, J.matmat, np.float64, adjoints)
 
     jac.reads_only = True  # type: ignore[attr-defined]
     return jac
