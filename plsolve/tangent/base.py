@@ -18,7 +18,7 @@ class LinearSolver:
 
     kind: 'auto'; 'cholesky', of K whatever its size; 'qr', orthogonal factorisations from the start; 'cg', no
     factorisation at all. Conjugate gradients solve to 1e-12 of the right-hand side, or (``inexact``) no further than
-    Newton's method can use: 0.9 (||r||/||r before||)^2 between 0.1 and 1e-3, and half of what is left to ``target``
+    Newton's method can use: 0.9 (||r||/||r before||)^2 between 0.5 and 1e-3, and half of what is left to ``target``
     (Eisenstat, Walker, SIAM J. Sci. Comput. 17, 1996).
     """
 
@@ -33,7 +33,7 @@ class LinearSolver:
         if not self.inexact:
             return 1e-12
         ratio, self._size = (size / self._size if self._size > 0.0 else 1.0), size
-        return min(max(0.9 * ratio * ratio, 1e-3, 0.5 * self.target / max(size, 1e-300)), 0.1)
+        return min(max(0.9 * ratio * ratio, 1e-3, 0.5 * self.target / max(size, 1e-300)), 0.5)
 
     def kernel_fits(self, n: int, rows: int) -> bool:
         return self.kind == "cholesky" or (self.kind == "auto" and n <= rows)
