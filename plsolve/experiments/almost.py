@@ -12,6 +12,7 @@ from plsolve.experiments.report import COLORS, GREY, Array, Claim, Report, Row, 
 
 ZERO = 1e-18  # of the first loss
 BEND = 0.3
+PATIENCE = 20_000  # gradient steps
 
 
 def measure(n: int, m: int, seed: int) -> Row:
@@ -27,7 +28,7 @@ def measure(n: int, m: int, seed: int) -> Row:
 
     sol = solve(F, jac, np.zeros(m), y, certify=False)
     first = sol.history.loss[0]
-    descent = solve(F, jac, np.zeros(m), y, method="gd", tol=0.0, eps=1.1 * sol.cost + 1e-6 * first, max_iter=20_000,
+    descent = solve(F, jac, np.zeros(m), y, method="gd", tol=0.0, eps=1.1 * sol.cost + 1e-6 * first, max_iter=PATIENCE,
                     certify=False)  # fmt: skip
     return {
         "ratio": m / n,
@@ -82,6 +83,7 @@ def run(full: bool) -> Report:
         a.semilogy(x, 1.0 - x, "--", color=GREY, label="1 - m/n")
         a.set(xlabel="m / n", ylabel="final loss / first loss", title="the eps floor (Gauss-Newton)")
         b.semilogy(list(steps), list(steps.values()), "o-", color=COLORS[1], label="median")
+        b.axhline(PATIENCE, ls=":", color=GREY, label="stopped")
         b.set(xlabel="m / n", ylabel="gradient steps", title="gradient descent to 1.1 floors + 1e-6 of the first loss")
         for axes in (a, b):
             axes.axvline(1.0, color=GREY, lw=0.8)

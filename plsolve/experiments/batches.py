@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from plsolve import solve
-from plsolve.experiments.report import COLORS, GREY, Array, Claim, Report, Row, column, slope, sphere
+from plsolve.experiments.report import COLORS, GREY, Array, Claim, Report, Row, column, sizes_on_axis, slope, sphere
 from plsolve.networks import WideNetwork
 
 DROP = 1e-3  # of ||r0||
@@ -104,6 +104,7 @@ def run(full: bool) -> Report:
                  color=COLORS[1], label="measured")  # fmt: skip
         b.set(xlabel="batch size s", ylabel="epochs", title="work")
         for axes in (a, b):
+            sizes_on_axis(axes, sizes)
             axes.axvline(critical, color=COLORS[2], lw=1.0, label=f"s* = {critical:.1f}")
             axes.legend()
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from plsolve import solve
-from plsolve.experiments.report import COLORS, GREY, Array, Claim, Report, Row, column, slope, sphere
+from plsolve.experiments.report import COLORS, GREY, Array, Claim, Report, Row, column, sizes_on_axis, slope, sphere
 from plsolve.networks import WideNetwork
 
 EPOCHS = 100
@@ -102,6 +102,8 @@ def run(full: bool) -> Report:
         e.semilogx(widths, column(table, "rate"), "o-", color=COLORS[0], label="measured")
         e.semilogx(widths, column(table, "rate_bound"), "--", color=GREY, label="1 - eta lambda0 / 2")
         e.set(xlabel="width", ylabel="error's factor an epoch", title="(d) rate")
+        for axes in (b, c, e):
+            sizes_on_axis(axes, widths)
         for axes in (a, b, c, e):
             axes.legend()
 

@@ -12,6 +12,7 @@ from plsolve.experiments.report import COLORS, Array, Claim, Report, Row, sphere
 from plsolve.networks import WideNetwork
 
 SLACK = 1e-6  # of the first loss: a rise below is none
+PATIENCE = 3000  # steps
 SHARE = np.linspace(0.0, 1.0, 101)
 
 
@@ -21,10 +22,10 @@ def segment(net: WideNetwork, w0: Array, w: Array, y: Array) -> Array:
     return np.asarray(losses / losses[0])
 
 
-def measure(net: WideNetwork, y: Array, seed: int, method: str, max_iter: int) -> tuple[Row, Array]:
+def measure(net: WideNetwork, y: Array, seed: int, method: str) -> tuple[Row, Array]:
     """Solve, and walk straight to the solution."""
     w0 = net.init(seed)
-    sol = solve(net.F, net.jac, w0, y, method=method, tol=1e-2, max_iter=max_iter, certify=False)
+    sol = solve(net.F, net.jac, w0, y, method=method, tol=1e-2, max_iter=PATIENCE, certify=False)
     losses = segment(net, w0, sol.x, y)
     rise = max(float(np.max(np.diff(losses))), 0.0)
     row = {
@@ -66,7 +67,7 @@ def claims(table: Sequence[Row]) -> list[Claim]:
 
 def run(full: bool) -> Report:
     """The loss at points of the segment, networks of one to three layers and several widths, Gauss-Newton and gd."""
-    n, d, seeds, limit = (100, 10, 5, 3000) if full else (20, 10, 1, 500)
+    n, d, seeds = (100, 10, 5) if full else (20, 10, 1)
     widths = [20, 40, 80, 160, 320, 640] if full else [10, 40, 160]
     X = np.sqrt(d) * sphere(n, d, 0)
     table, curves = [], []
@@ -76,7 +77,7 @@ def run(full: bool) -> Report:
             for seed in range(seeds):
                 y = np.random.default_rng(100 + seed).standard_normal(n)
                 for method in ("gauss-newton", "gd"):
-                    row, losses = measure(net, y, seed, method, limit)
+                    row, losses = measure(net, y, seed, method)
                     table.append(row)
                     if seed == 0:
                         curves.append((depth, width, method, losses))

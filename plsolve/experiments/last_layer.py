@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from plsolve.experiments.report import COLORS, GREY, Array, Claim, Report, Row, column, slope, sphere
+from plsolve.experiments.report import COLORS, GREY, Array, Claim, Report, Row, column, sizes_on_axis, slope, sphere
 from plsolve.experiments.wide import measure
 from plsolve.networks import WideNetwork
 
@@ -83,9 +83,16 @@ def run(full: bool) -> Report:
             c.semilogy(losses[name], color=color, label=name)
         b.semilogx(widths, RHO**2 * of(table, "linear", "lambda_min_start"), ":", color=GREY,
                    label="rho^2 of the linear one's")  # fmt: skip
-        a.set(xlabel="width", ylabel="norm of the Hessian of f", title="no transition to linearity")
-        b.set(xlabel="width", ylabel="lambda_min(K)", title="but PL*", ylim=(0, None))
-        c.set(xlabel="gradient steps", ylabel="loss", title=f"and convergence (width {widths[-1]})")
+        a.set(xlabel="width", ylabel="norm of the Hessian of f", title="curvature")
+        b.set(
+            xlabel="width",
+            ylabel="lambda_min(K)",
+            title="the kernel",
+            ylim=(0, 1.6 * max(of(table, "linear", "lambda_min_start"))),
+        )
+        c.set(xlabel="gradient steps", ylabel="loss", title=f"gradient descent (width {widths[-1]})")
+        for axes in (a, b):
+            sizes_on_axis(axes, widths)
         for axes in (a, b, c):
             axes.legend()
 

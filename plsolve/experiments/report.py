@@ -68,6 +68,13 @@ def slope(x: npt.ArrayLike, y: npt.ArrayLike) -> float:
     return float(np.polyfit(np.log(np.asarray(x, float)), np.log(np.asarray(y, float)), 1)[0])
 
 
+def sizes_on_axis(axes: Any, sizes: npt.ArrayLike) -> None:
+    """Mark a logarithmic axis where something was measured, and nowhere else."""
+    sizes = np.asarray(sizes)
+    axes.set_xticks(sizes, [f"{size:g}" for size in sizes])
+    axes.set_xticks([], minor=True)
+
+
 def column(table: Sequence[Row], name: str) -> Array:
     """The entries of that name."""
     return np.array([row[name] for row in table], dtype=float)

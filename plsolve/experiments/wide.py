@@ -8,7 +8,19 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from plsolve import solve
-from plsolve.experiments.report import COLORS, GREY, Array, Claim, Report, Row, column, hessian_norm, slope, sphere
+from plsolve.experiments.report import (
+    COLORS,
+    GREY,
+    Array,
+    Claim,
+    Report,
+    Row,
+    column,
+    hessian_norm,
+    sizes_on_axis,
+    slope,
+    sphere,
+)
 from plsolve.networks import WideNetwork
 
 LARGEST_CHANGE = 0.5  # of lambda_min(K) that still counts as staying near its value
@@ -126,7 +138,7 @@ def run(full: bool) -> Report:
         hessian = column(table, "hessian_norm")
         a.loglog(widths, hessian, "o-", color=COLORS[0], label=f"measured, slope {slope(widths, hessian):.2f}")
         a.loglog(widths, hessian[0] * np.sqrt(widths[0] / np.array(widths)), "--", color=GREY, label="slope -1/2")
-        a.set(xlabel="width", ylabel="norm of the Hessian of f", title="transition to linearity")
+        a.set(xlabel="width", ylabel="norm of the Hessian of f", title="curvature")
         for (width, path), color in zip(paths[-4:], COLORS, strict=False):
             b.plot(np.linspace(0, 1, len(path.low)), path.low, color=color, label=f"width {width}")
         b.set(xlabel="share of the run", ylabel="lambda_min(K)", title="the kernel along the path", ylim=(0, None))
@@ -137,7 +149,9 @@ def run(full: bool) -> Report:
         e.loglog(widths, column(table, "ball"), "--", color=GREY, label="R = 2 L_F ||r0|| / mu")
         e.loglog(widths, column(table, "distance"), "o-", color=COLORS[0], label="largest ||w - w0||")
         e.set(xlabel="width", ylabel="distance from the start", title="the ball")
+        for axes in (a, e):
+            sizes_on_axis(axes, widths)
         for axes in (a, b, c, e):
             axes.legend()
 
-    return Report(f"Wide tanh networks satisfy PL*: {n} points", table, claims(table), draw)
+    return Report(f"Wide tanh networks and PL*: {n} points", table, claims(table), draw)
