@@ -126,10 +126,11 @@ class Memory:
     def build(self, product: Product, n: int, columns: int) -> None:
         """Make the preconditioner for this K; none, where K is not positive semi-definite to rounding."""
         self.preconditioner, self.steps = None, 0
+        most = min(n, max(NUMBERS // n, 1))
+        rank = min(self.rank, most)
         try:
-            self.preconditioner = nystrom(product, n, self.rank, columns)
+            self.preconditioner = nystrom(product, n, rank, columns)
         except np.linalg.LinAlgError:
-            self.rank = 0
-        grown = min(2 * self.rank, n, max(NUMBERS // n, RANK))
-        self.due = (EAGER if grown > self.rank else WORN) * grown
-        self.rank = max(grown, 0)
+            rank = 0
+        self.rank = min(2 * rank, most)
+        self.due = (EAGER if self.rank > rank else WORN) * self.rank
