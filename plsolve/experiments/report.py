@@ -92,4 +92,4 @@ def hessian_norm(net: WideNetwork, w: Array, i: int, step: float = 1e-4) -> floa
 
     H = LinearOperator((net.m, net.m), matvec=product, dtype=np.float64)
     start = np.random.default_rng(i).standard_normal(net.m)
-    return float(abs(eigsh(H, k=1, which="LM", v0=start, ncv=10, tol=1e-3, return_eigenvectors=False)[0]))
+    return float(abs(eigsh(H, k=1, which="LM", v0=start, ncv=min(10, net.m), tol=1e-3, return_eigenvectors=False)[0]))
