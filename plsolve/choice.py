@@ -98,7 +98,7 @@ def ends(T: Tangent, probes: int) -> tuple[float, float]:
 
 def _gauss_newton(problem: Problem, options: Mapping[str, Any], beta: float) -> Method:
     solver = problem.linear_solver
-    solver.kind, solver.inexact = options.get("linear_solver", "auto"), True
+    solver.kind, solver.inexact, solver.target = options.get("linear_solver", "auto"), True, problem.target
     engine = tall if problem.n > problem.m and solver.kind == "auto" and is_tall(problem) else gauss_newton
     return (lambda limit, problem: engine.init(problem, beta)), engine.step, 200
 

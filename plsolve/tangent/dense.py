@@ -50,6 +50,9 @@ class DenseInverse(NamedTuple):
     def image(self, u: Array, p: Array) -> Array:
         return self.T.apply(p)
 
+    def kernel(self, x: Array) -> tuple[Array, float]:
+        return self.T.kernel(self.free, x)
+
     def solve(self, x: Array) -> Array:
         return self.lift(self.coordinates(x)[0])
 
