@@ -16,6 +16,7 @@ from plsolve.checks import as_float, check_limits, generator
 from plsolve.linalg import Array
 from plsolve.methods import gauss_newton, tall
 from plsolve.problem import Problem
+from plsolve.progress import new_bar
 from plsolve.solver import engine, solve
 from plsolve.stopping import FAILED
 
@@ -92,7 +93,7 @@ def solve_batch(
     threads : int, optional
         How many; by default one for each core that this process may use.
     progress : bool
-        Show a bar (needs tqdm).
+        Show a bar (needs the extra 'progress').
     compiled : bool, optional
         As for `solve`.
 
@@ -282,11 +283,7 @@ class bar:  # noqa: N801  # a context, like open
     """A progress bar over so many systems, or none."""
 
     def __init__(self, shown: bool, total: int) -> None:
-        self._bar = None
-        if shown:
-            from tqdm import tqdm  # not needed otherwise
-
-            self._bar = tqdm(total=total, unit="system")
+        self._bar = new_bar(total=total, unit="system") if shown else None
 
     def __enter__(self) -> Callable[[int], None]:
         return lambda done: None if self._bar is None else self._bar.update(done)

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from plsolve.landscape import Landscape
     from plsolve.record import History
 
-BLUE, RED, GREEN, GREY = "#1f5fa8", "#c0392b", "#2e8b57", "#666666"
+# Okabe and Ito's colours, which colour-blind readers can tell apart; line styles and markers differ as well
+BLUE, ORANGE, GREEN, RED, PURPLE, GREY = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#666666"
 FLOOR = 1e-5  # of the loss at w0: what lies below is drawn there
 
 
@@ -30,6 +31,11 @@ def pyplot() -> Any:
     return plt
 
 
+def whole_numbers(ax: Any) -> None:
+    """No tick between two iterations, or two eigenvalues."""
+    ax.xaxis.get_major_locator().set_params(integer=True)
+
+
 def spectrum(kernel: TangentKernel, ax: Any = None) -> Any:
     """Eigenvalues of K, largest first, with mu and ||J||^2."""
     ax = axes(ax, figsize=(6.4, 4.0))
@@ -46,29 +52,50 @@ def spectrum(kernel: TangentKernel, ax: Any = None) -> Any:
     if kernel.mu > 0.0:
         ax.axhline(kernel.mu, color=RED, lw=0.8, ls=":")
         ax.annotate(f"μ = {kernel.mu:.3g}", (0.01, kernel.mu), color=RED, **place)
-    if values.size <= 10:
-        ax.set_xticks(number)
+    whole_numbers(ax)
     title = f"tangent kernel {kernel.n} x {kernel.n}, κ = {kernel.kappa:.3g}"
     ax.set(xlabel="number", ylabel="eigenvalue of K", title=title)
     return ax
 
 
 def run(history: History, title: str, ax: Any = None) -> Any:
-    """The loss, and the PL ratio on an axis of its own."""
-    ax = axes(ax, figsize=(6.4, 4.0))
+    """The loss with what was guaranteed of it; below (unless Axes are given) the step sizes and the PL ratio."""
+    below = None
+    if ax is None:
+        size = {"figsize": (6.4, 6.0), "height_ratios": (1.6, 1.0)}
+        ax, below = pyplot().subplots(2, 1, layout="constrained", sharex=True, **size)[1]
+    mark = "o" if history.nit.size <= 60 else ""
+    style: dict[str, Any] = {"marker": mark, "ms": 3.5, "lw": 1.4 if mark else 1.0}
     shown = history.loss > 0.0
-    mark = "." if shown.sum() <= 60 else ""
-    ax.semilogy(history.nit[shown], history.loss[shown], mark + "-", color=BLUE, lw=1.2)
-    ax.set(xlabel="iteration", title=title)
-    ax.set_ylabel("loss ½‖F(w) - y‖²", color=BLUE)
-    if history.nit[-1] <= 12:
-        ax.set_xticks(history.nit)
-    known = history.pl > 0.0
+    ax.semilogy(history.nit[shown], history.loss[shown], color=BLUE, label="loss ½‖F(w) - y‖²", **style)
+    promised = history.bound > 0.0
+    if promised.any():
+        ax.semilogy(
+            history.nit[promised], history.bound[promised], "--", color=ORANGE, lw=1.4, label="guaranteed bound"
+        )
+        ax.legend()
+    ax.set(ylabel="loss", title=title)
+    if below is None:
+        ax.set_xlabel("iteration")
+    else:
+        steps(history, below, style)
+    whole_numbers(ax)
+    return ax
+
+
+def steps(history: History, ax: Any, style: dict[str, Any]) -> None:
+    """The lengths of the steps, and the PL ratio on an axis of its own."""
+    made, known = history.step > 0.0, history.pl > 0.0
+    lines = ax.semilogy(history.nit[made], history.step[made], color=GREEN, label="step ‖Δw‖", **style)
+    ax.set(xlabel="iteration", ylabel="step ‖Δw‖")
     if known.any():
         right = ax.twinx()
-        right.semilogy(history.nit[known], history.pl[known], mark + "-", color=GREEN, lw=0.8)
-        right.set_ylabel("PL ratio ‖Jᵀr‖²/‖r‖²", color=GREEN)
-    return ax
+        style = style | {"marker": "s" if style["marker"] else ""}
+        lines += right.semilogy(
+            history.nit[known], history.pl[known], color=PURPLE, ls="--", label="PL ratio ‖Jᵀr‖²/‖r‖²", **style
+        )
+        right.set_ylabel("PL ratio")
+    ax.legend(handles=lines)
 
 
 def landscape(land: Landscape, ax: Any = None) -> Any:
@@ -95,18 +122,26 @@ def landscape(land: Landscape, ax: Any = None) -> Any:
     low = 1e-4
     if np.nanmin(land.loss) < low * start:
         ax.contour(land.a, land.b, height, levels=[np.log10(low)], colors="white", linewidths=1.6, linestyles="solid")
-        handles.append(patch("white", "solution set, to 1 % of ‖r₀‖"))
+        handles.append(patch("white", "‖r‖ ≤ 1 % of ‖r₀‖"))
     ax.plot([0.0, 1.0], [0.0, 0.0], "--", color="white", lw=0.9)
-    ax.plot(0.0, 0.0, "o", color=RED, ms=7)
-    ax.plot(1.0, 0.0, "*", color=RED, ms=13)
+    ax.plot(0.0, 0.0, "o", color=RED, ms=8, mec="white")
+    ax.plot(1.0, 0.0, "*", color=RED, ms=14, mec="white")
     for place, name in ((0.0, "w₀"), (1.0, "x")):
-        ax.annotate(name, (place, 0.0), (6, 7), textcoords="offset points", color="white", weight="bold")
+        text = ax.annotate(name, (place, 0.0), (7, 8), textcoords="offset points", weight="bold")
+        text.set_path_effects(outlined())
     if handles:
         ax.legend(handles=handles, loc="lower left", fontsize=8)
     ax.set(xlabel="from w₀ to x", ylabel="along the solution set at x", title="loss in a plane, in units of ‖x - w₀‖")
     if right is not None:
         line(land, right)
     return ax
+
+
+def outlined() -> list[Any]:
+    """Letters that can be read on any colour."""
+    from matplotlib.patheffects import withStroke
+
+    return [withStroke(linewidth=3.0, foreground="white")]
 
 
 def patch(color: str, label: str, hatch: str = "") -> Any:
@@ -125,4 +160,5 @@ def line(land: Landscape, ax: Any) -> None:
     ax.annotate(
         f"{falls}\nHessian at t = 0.9: λ_min = {land.curvature:.2g}\n= {land.flattest:.1g} λ_max: {shape}",
         (0.04, 0.05), xycoords="axes fraction", fontsize=9,
+        bbox={"facecolor": "white", "edgecolor": "none"},
     )  # fmt: skip

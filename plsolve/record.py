@@ -36,12 +36,17 @@ class History(NamedTuple):
     pl : ndarray (k,)
         The PL ratio 1/2 ||g||^2 / L = r^T K r / r^T r, between lambda_min(K) and lambda_max(K): the PL* constant along
         the path. NaN where the method did not need the gradient: in SGD, and mostly at the last point.
+    bound : ndarray (k,)
+        What L was guaranteed not to exceed: for gd L_0 times the product of 1 - eta PL (its steps make L fall by
+        eta ||g||^2 / 2, theory 1.1), for its momenta (1 - eta mu)^t L_0 (6.3). NaN for the other methods and step
+        sizes, and with bounds or ``x_scale``.
     """
 
     nit: npt.NDArray[np.int64]
     loss: Array
     step: Array
     pl: Array
+    bound: Array
 
 
 class Nearness(Protocol):
@@ -58,8 +63,14 @@ class Record:
     ----------
     every : bool
         Whether it wants to see every state as it comes.
+    watchers : list of callables
+        Called with the state and this record whenever a state is seen: all of them, or the last of many at once.
+    guarantee : callable
+        From the history to its ``bound``.
     last : int
         The last iteration's number.
+    nit, loss : list of int, list of float
+        Iteration numbers and losses.
     path : list of points
         The first and the last of them, w and r each.
     bend : float
@@ -79,6 +90,8 @@ class Record:
         self._whole = callback is not None and "intermediate_result" in inspect.signature(callback).parameters
         self._near, self._enough = near, 0.5 * enough * enough
         self.every = callback is not None or near is not None
+        self.watchers: list[Callable[[State, Record], None]] = []
+        self.guarantee: Callable[[History], History] | None = None
         self.last = -1
         self._nit: list[int] = []
         self._loss: list[float] = []
@@ -101,6 +114,8 @@ class Record:
         self._loss.append(0.5 * size * size)
         self._step.append(s.step)
         self._pl.append(math.nan)
+        for watch in self.watchers:
+            watch(s, self)
         if self._near is not None and self._near(s.w, s.r, self.path, self._bend):
             return Status.DISTANCE
         if len(self.path) > _KEPT:
@@ -133,6 +148,8 @@ class Record:
             if len(self.path) > _KEPT:
                 del self.path[1]
             self.path.append((s.w, s.r))
+            for watch in self.watchers:
+                watch(s, self)
         return RUNNING
 
     def _read(self) -> None:
@@ -156,10 +173,22 @@ class Record:
         self._bend = max(self._bend, s.bend)
 
     @property
+    def nit(self) -> list[int]:
+        self._read()
+        return self._nit
+
+    @property
+    def loss(self) -> list[float]:
+        self._read()
+        return self._loss
+
+    @property
     def bend(self) -> float:
         self._read()
         return self._bend
 
     def history(self) -> History:
         self._read()
-        return History(np.array(self._nit), np.array(self._loss), np.array(self._step), np.array(self._pl))
+        nit, loss, step, pl = map(np.array, (self._nit, self._loss, self._step, self._pl))
+        history = History(nit, loss, step, pl, np.full(loss.size, math.nan))
+        return history if self.guarantee is None else self.guarantee(history)

@@ -10,13 +10,16 @@ from typing import Any
 from plsolve import loop
 from plsolve.certificate import Nearness
 from plsolve.checks import as_beta, check_limits, check_options, generator
-from plsolve.choice import METHODS, OPTIONS, choose, forecast
+from plsolve.choice import METHODS, OPTIONS, choose, forecast, guaranteed
 from plsolve.linalg import Array, norm
 from plsolve.methods import nearest
 from plsolve.problem import Problem
+from plsolve.progress import LOG, watching
 from plsolve.record import Record
 from plsolve.result import Result
 from plsolve.stopping import AT_ROUNDING_LEVEL, MESSAGES, RUNNING, Status
+
+NEAREST_MISSED = " The solution nearest to w0 was not reached ({}): x is the nearest found."
 
 
 def solve(
@@ -37,6 +40,7 @@ def solve(
     beta: Any = None,
     certify: bool = True,
     callback: Callable[..., Any] | None = None,
+    progress: bool = False,
     rng: Any = None,
     compiled: bool | None = None,
     options: Mapping[str, Any] | None = None,
@@ -69,7 +73,8 @@ def solve(
         4 u (||F|| + ||y|| + || |J| |w| ||), u = 1.1e-16. 0 asks for the rounding level.
     xtol : float
         Solved when a solution is proved (theory 3.1, h <= 1/2) to lie within xtol max(1, ||w||) of w, with ``beta`` or,
-        where that is not given, 10 times the largest curvature of F seen on the way in its place. Only for m >= n.
+        where that is not given, 10 times the largest curvature of F seen on the way in its place. Only for m >= n
+        and n <= 8192.
     eps : float
         Loss 1/2 ||F(w) - y||^2 at which to stop: for noisy or almost over-parameterized systems (PL*_eps, theory 1.6).
     max_iter : int, optional
@@ -84,6 +89,8 @@ def solve(
     callback : callable, optional
         ``callback(intermediate_result)`` (by that name; x, fun, cost, nit and forecast, the number of iterations left
         at the present pace) or ``callback(w)``, after every iteration (SGD: every epoch); StopIteration stops.
+    progress : bool
+        Show a bar with loss, PL ratio and, by the forecast of theory 4.3, the time to go; needs the extra 'progress'.
     rng : int, numpy.random.Generator, ..., optional
         Seeds SGD's batches.
     compiled : bool, optional
@@ -128,6 +135,8 @@ def solve(
 
     The theory numbers refer to plsolve/theory/README.md.
 
+    The logger 'plsolve' tells how a run begins and ends (INFO) and its iterations (DEBUG); it is silent by default.
+
     Examples
     --------
     >>> import numpy as np
@@ -148,21 +157,23 @@ def solve(
     problem.deadline = deadline
     limit = limit if max_iter is None else max_iter
     native = engine(problem, compiled, step)
-    native_run = None if native is None else native.run(step, record)
-    s, status = loop.run(problem, partial(init, limit), step, record, loop.residual_norm, enough, limit, native_run)
-    size = norm(s.r)
-    if status == RUNNING:
-        status = Status.RESIDUAL if size <= problem.target else Status.EPSILON
-    status = Status(status)
-    left, message = 0.0 if status > 0 else math.nan, MESSAGES[status]
-    if status == Status.RESIDUAL and size > problem.target:
-        message = AT_ROUNDING_LEVEL
-    if status > 0 and options.get("nearest"):
-        start = partial(nearest.init, w=s.w, r=s.r, nit=s.nit)
-        native_run = None if native is None else native.run(nearest.step, record)
-        s, ended = loop.run(problem, start, nearest.step, record, loop.distance, -1.0, limit, native_run)
-        if ended != Status.RESIDUAL:
-            message += f" The solution nearest to w0 was not reached ({Status(ended).name}): x is the nearest found."
+    with watching(problem, reason, enough, limit, progress) as record.watchers:
+        native_run = None if native is None else native.run(step, record)
+        s, status = loop.run(problem, partial(init, limit), step, record, loop.residual_norm, enough, limit, native_run)
+        size = norm(s.r)
+        if status == RUNNING:
+            status = Status.RESIDUAL if size <= problem.target else Status.EPSILON
+        status = Status(status)
+        left, message = 0.0 if status > 0 else math.nan, MESSAGES[status]
+        if status == Status.RESIDUAL and size > problem.target:
+            message = AT_ROUNDING_LEVEL
+        if status > 0 and options.get("nearest"):
+            start = partial(nearest.init, w=s.w, r=s.r, nit=s.nit)
+            native_run = None if native is None else native.run(nearest.step, record)
+            s, ended = loop.run(problem, start, nearest.step, record, loop.distance, -1.0, limit, native_run)
+            if ended != Status.RESIDUAL:
+                message += NEAREST_MISSED.format(Status(ended).name)
+    record.guarantee = partial(guaranteed, problem, s)
     message += problem.note
     problem.deadline = math.inf  # what is computed on access takes the time it takes
     if status in (Status.MAX_ITER, Status.MAX_TIME) and method != "gauss-newton" and s.nit > 0:
@@ -194,6 +205,9 @@ def solve(
         record.path.clear()
     if status == Status.STATIONARY and certify and betas is not None:
         result.add_absence()
+    LOG.info(
+        "%s %d iterations, %d F, %d J, loss %.3g", message, record.last, problem.nfev, problem.njev, result["cost"]
+    )
     return result
 
 

@@ -1,9 +1,9 @@
-"""What theory states of rates, growth and forecasts, at small size: benchmarks/pl_star.py has the full grids."""
+"""What theory states of rates, growth and forecasts, at small size: benchmarks/checks/pl_star.py has the full grids."""
 
 import numpy as np
 import pytest
 
-from benchmarks import pl_star
+from benchmarks.checks import pl_star
 from plsolve.testing import prescribed_spectrum
 
 GRID = [(1.0, 0.0), (1.0, 0.3), (1e2, 0.1), (1e4, 0.2), (1e6, 0.0), (1e6, 0.3)]

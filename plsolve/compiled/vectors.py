@@ -389,8 +389,6 @@ for _operator, _symbol in {
     operator.neg: "-{p}",
     operator.invert: "1.0 - {p}",
     np.abs: "abs({p})",
-    np.zeros_like: "0.0",
-    np.ones_like: "1.0",
 }.items():
     overload(_operator, strict=False)(_mapped(_symbol))
 

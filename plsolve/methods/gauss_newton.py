@@ -308,29 +308,36 @@ def dogleg(model: Newton, r: Array, radius: float) -> tuple[Array, Array]:
     """A step p of length radius, and J p: along a few conjugate gradients to the least loss in the model, then to gn.
 
     With one of them it is Powell's dogleg; with as many as J has large singular values it follows the valley of a small
-    one, where steepest descent goes to and fro (Steihaug, SIAM J. Numer. Anal. 20, 1983).
+    one, where steepest descent goes to and fro (Steihaug, SIAM J. Numer. Anal. 20, 1983). All of it is done in the
+    space of r, p = D^2 J^T v and ||p||^2 = v . J p, since m may be large.
     """
-    T = model.T
-    p, Jp, s, last = 0.0 * model.gn, 0.0 * r, 0.0 * model.gn, 1.0
+    v, Jp, s, Js, last = 0.0 * r, 0.0 * r, 0.0 * r, 0.0 * r, 1.0
     for _ in range(TURNS):
-        z = only(model.free, -T.raised(T.adjoint(r + Jp)))
-        size = T.norm(z)
+        z = -(r + Jp)
+        Kz, size = model.H.kernel(z)
         if not size > 0.0:
             break
-        s = z / size + (size / last) * s
-        Js = T.apply(s)
+        s, Js = z / size + (size / last) * s, Kz / size + (size / last) * Js
         t, last = size / max(float(Js.dot(Js)), 1e-300), size
-        if T.norm(p + t * s) >= radius:
-            return outwards(T, p, Jp, s, Js, radius)
-        p, Jp = p + t * s, Jp + t * Js
-    return outwards(T, p, Jp, model.gn - p, model.Jgn - Jp, radius)
+        ahead, Jahead = v + t * s, Jp + t * Js
+        if ahead.dot(Jahead) >= radius * radius:
+            u = outwards(s.dot(Js), v.dot(Js), radius * radius - v.dot(Jp))
+            return lifted(model, v + u * s), Jp + u * Js
+        v, Jp = ahead, Jahead
+    square, beside = v.dot(Jp), v.dot(model.Jgn)  # p . p, p . gn
+    u = outwards(model.length * model.length - 2.0 * beside + square, beside - square, radius * radius - square)
+    return (1.0 - u) * lifted(model, v) + u * model.gn, (1.0 - u) * Jp + u * model.Jgn
 
 
-def outwards(T: Tangent, p: Array, Jp: Array, s: Array, Js: Array, radius: float) -> tuple[Array, Array]:
-    """The point of length radius on the way from p along s, and J times it."""
-    a, b, c = T.dot(s, s), T.dot(p, s), radius * radius - T.dot(p, p)
-    u = c / (b + math.sqrt(b * b + a * c)) if b > 0.0 else (math.sqrt(b * b + a * c) - b) / a
-    return p + u * s, Jp + u * Js
+def outwards(a: float, b: float, c: float) -> float:
+    """The least u >= 0 with a u^2 + 2 b u = c: so far along s from p is the radius; a = s . s, b = p . s."""
+    root = math.sqrt(max(b * b + a * c, 0.0))
+    return c / (b + root) if b > 0.0 else (root - b) / max(a, 1e-300)
+
+
+def lifted(model: Newton, v: Array) -> Array:
+    """D^2 J^T v, on the free unknowns."""
+    return only(model.free, model.T.raised(model.T.adjoint(v)))
 
 
 def within_bounds(problem: Problem, model: Newton, w: Array, r: Array, p: Array, radius: float) -> Array:

@@ -59,7 +59,7 @@ def init(problem: Problem, kind: int, known: Constants, exact: bool) -> State:
     """known is complete: lipschitz and mu are positive."""
     w, r = problem.w0, problem.r0
     loss = 0.5 * float(r.dot(r))
-    p = np.zeros_like(w)
+    p = np.full_like(w, 0.0)
     return State(w, r, RUNNING, 0, 0.0, True, kind, p, 0.0, 0, known, exact, INFLATED, loss, loss, loss, 0, -1.0, 0.0)
 
 
@@ -124,7 +124,7 @@ def plain(problem: Problem, s: State, vain: bool) -> State:
     swell = min(GROWN * s.swell, 1e6) if vain else s.swell
     known = Constants(L * math.sqrt(new.excess), beta, mu)
     ceiling = max(s.ceiling * rate, loss)
-    p = np.zeros_like(s.w)
+    p = np.full_like(s.w, 0.0)
     return State(
         new.w, new.r, new.status, new.nit, new.step, True, s.kind, p, 0.0, 0, known, s.exact, swell, ceiling, loss,
         loss, 0, new.pl, new.bend,

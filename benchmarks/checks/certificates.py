@@ -1,6 +1,6 @@
 """Hunt for a false certificate: 20 000 random systems, solvable or not, near singular, badly scaled.
 
-    python -m benchmarks.certificates [--systems 20000] [--seed 0]
+    python -m benchmarks.checks.certificates [--systems 20000] [--seed 0]
 
 Each system is certified at a random distance from a solution (or from where one would be) with its exact Lipschitz
 constants, one number and one per equation, with 1 % more, and with a tenth. A rigorous certificate is false if Newton's

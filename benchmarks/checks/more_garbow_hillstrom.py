@@ -1,6 +1,6 @@
 """The problems of More, Garbow and Hillstrom from starts x1, x10, x100, beside scipy's three methods, in one run.
 
-    python -m benchmarks.more_garbow_hillstrom [-v]
+    python -m benchmarks.checks.more_garbow_hillstrom [-v]
 
 Every method has the same exact Jacobian and its own default tolerances. Solved: ||F||^2 within 1e-4 of a minimum that
 the source lists (1e-10 where that is zero). Evaluations are calls of F and of jac, counted from outside.

@@ -1,6 +1,6 @@
 """least_squares beside scipy's: seconds a call in one run, same form of jac.
 
-python -m benchmarks.drop_in
+python -m benchmarks.checks.drop_in
 """
 
 import timeit

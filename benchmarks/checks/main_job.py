@@ -1,6 +1,6 @@
 """The main job against scipy, side by side in one process: what issue 2 says plsolve must reach.
 
-    python -m benchmarks.main_job [NAME ...] [--quick] [--all]
+    python -m benchmarks.checks.main_job [NAME ...] [--quick] [--all]
 
 NAME selects cases by prefix; --quick shrinks them (a smoke test: its verdicts mean nothing); --all adds scipy's slow
 methods. Peers are stopped at the first evaluation of F with ||r|| <= tol * max(||y||, ||F(w0)||), so that they are
@@ -44,10 +44,10 @@ class Enough(Exception):  # noqa: N818 - it is not an error: the peer has reache
 
 
 class Watch:
-    """The callbacks of a system, counted; `residual` (for the peers) stops the solver at TOL."""
+    """The callbacks of a system, counted; `residual` (for the peers) stops the solver at tol, or out of patience."""
 
-    def __init__(self, system: System, stop: bool = True) -> None:
-        self.system, self.stop = system, stop
+    def __init__(self, system: System, stop: bool = True, tol: float = TOL, patience: float = PATIENCE) -> None:
+        self.system, self.stop, self.tol, self.patience = system, stop, tol, patience
         self.scale = float(max(np.linalg.norm(system.y), np.linalg.norm(system.F(system.w0))))
         self.nfev = self.njev = 0
         self.best = float(np.inf)
@@ -61,7 +61,7 @@ class Watch:
         self.nfev += 1
         r = self.system.F(w) - self.system.y
         self.best = min(self.best, float(np.linalg.norm(r)) / self.scale)
-        if self.stop and (self.best <= TOL or time.perf_counter() - self.start > PATIENCE):
+        if self.stop and (self.best <= self.tol or time.perf_counter() - self.start > self.patience):
             raise Enough
         return r
 
@@ -122,8 +122,8 @@ def run_plsolve(system: System, bounds: Any = None) -> Run:
     return Run(seconds, nfev, njev, relative if sol.success else np.inf, sol.nit, watch.njev)
 
 
-def run_peer(system: System, name: str) -> Run:
-    watch = Watch(system)
+def run_peer(system: System, name: str, tol: float = TOL, patience: float = PATIENCE) -> Run:
+    watch = Watch(system, tol=tol, patience=patience)
     start = time.perf_counter()
     with contextlib.suppress(Enough):
         PEERS[name](watch)
@@ -189,7 +189,7 @@ def jacobians_to_dogbox(race: Race) -> float:
     return race.ours.njev / race.peers["dogbox"].njev
 
 
-def time_to_dogbox(race: Race) -> float:
+def dogbox_time_ratio(race: Race) -> float:
     return race.ours.seconds / race.peers["dogbox"].seconds
 
 
@@ -203,15 +203,19 @@ def work(race: Race) -> float:
     return race.ours.seconds / (race.ours.njev * step + race.ours.nfev * seconds(lambda: F(w0)))
 
 
+def with_peak(call: Callable[[], Any]) -> tuple[Any, int]:
+    """What the call gives, and the most bytes that were allocated meanwhile."""
+    tracemalloc.start()
+    try:
+        return call(), tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
 def memory(race: Race, bounds: Any = None) -> float:
     """Peak of what a solve allocates, over the bytes of J and K."""
     system = race.system
-    tracemalloc.start()
-    try:
-        run = run_plsolve(system, bounds)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
+    run, peak = with_peak(partial(run_plsolve, system, bounds))
     k = min(system.n, system.m)
     return peak / (8.0 * (system.n * system.m + k * k)) if run.solved else np.inf
 
@@ -264,7 +268,7 @@ WIDE = (
 )
 ILL = (
     Limit("Jacobians / dogbox's", jacobians_to_dogbox, 1.0),
-    Limit("time / dogbox's", time_to_dogbox, 1.0),
+    Limit("time / dogbox's", dogbox_time_ratio, 1.0),
 )
 SIX = (Limit("iterations", iterations, 6),)
 LEVEL = (faster(1.0),)
@@ -386,7 +390,7 @@ def race_checks(case: Case, quick: bool, everybody: bool) -> Iterator[Check]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.main_job", description=__doc__.split("\n", 1)[0])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.checks.main_job", description=__doc__.split("\n", 1)[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"by prefix: {', '.join([*CASES, *FIXED])}")
     parser.add_argument("--quick", action="store_true", help="small sizes: a smoke test")
     parser.add_argument("--all", action="store_true", help="scipy's slow methods too (minutes)")

@@ -1,4 +1,4 @@
-"""Compiled solves against scipy and a hand-written loop, side by side: python -m benchmarks.compiled [case ...]."""
+"""Compiled solves against scipy and a hand-written loop: python -m benchmarks.checks.compiled [case ...]."""
 
 import sys
 import time

@@ -1,0 +1,103 @@
+"""The asv suite at small size, and the report that makes README's tables of it."""
+
+import math
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import convergence, proofs, report, scaling, small
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_suite_is_found_without_plsolve():
+    """asv imports every module to find the benchmarks, where plsolve need not be installed."""
+    files = (ROOT / "benchmarks").glob("*.py")
+    names = [f"benchmarks.{p.stem}" for p in files if p.stem != "__init__"]
+    code = f"import sys, {', '.join(names)}; assert not {{'plsolve', 'matplotlib', 'asv'}} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+@pytest.fixture
+def few(monkeypatch):
+    monkeypatch.setattr(convergence, "KAPPAS", [10.0**k for k in range(4)])
+    monkeypatch.setattr(convergence, "RATIOS", [4])
+    monkeypatch.setattr(convergence, "PEERS", ("dogbox",))
+    monkeypatch.setattr(convergence, "LIMIT", 3000)
+
+
+def test_growth_with_kappa(few):
+    cells = convergence.all_cells()
+    limits = {"gauss-newton": 0.05, "heavy-ball": 0.55, "nesterov": 0.55, "chebyshev": 0.55}
+    for method, limit in limits.items():
+        assert convergence.exponent(cells, method, 4) <= limit
+    for method in ("gd", *list(limits)[1:]):
+        assert cells[method, 10.0, 4]["margin"] >= 1.0
+    left_out = cells["gd", 1000.0, 4]
+    assert left_out.keys() == {"forecast"}
+    assert left_out["forecast"] > 3000
+    assert cells["gd", 100.0, 4]["iterations"] == pytest.approx(cells["gd", 100.0, 4]["forecast"], rel=0.3)
+    assert math.isnan(convergence.exponent(cells, "gd", 4))  # from two points nothing is fitted
+
+
+@pytest.mark.parametrize("form", scaling.FORMS)
+def test_scaling(form):
+    cell = scaling.measured(form, 10, 200)
+    assert np.isfinite(list(cell.values())).all()
+    assert abs(cell["m"] - 200) <= 20
+    benchmark = scaling.InUnknowns()
+    assert math.isnan(benchmark.track_allocated({}, form, 7))
+
+
+def test_the_planar_arm_is_the_same_in_all_ways():
+    assert set(small.ways()) == set(small.WAYS)
+    call, _ = small.ways()["compiled"]
+    assert call().compiled
+    interpreted, _ = small.ways()["interpreted"]
+    np.testing.assert_allclose(call().x, interpreted().x, rtol=1e-6)
+
+
+def test_forecast_benchmark():
+    benchmark = proofs.OneForecast()
+    benchmark.setup(20)
+    benchmark.time_one_iteration_with_forecast(20)
+
+
+# The report -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("x", "text"),
+    [(0.0, "0"), (1.234, "1.2"), (0.0123, "0.012"), (123.4, "120"), (2e5, "200000"), (1.5e8, "1.5e8"), (9.96, "10"),
+     (1e-5, "1.0e-5"), (math.nan, "-")],
+)  # fmt: skip
+def test_numbers(x, text):
+    assert report.number(x) == text
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(2.0, "2 s"), (0.0123, "12 ms"), (4.56e-5, "46 µs"), (math.nan, "-")])
+def test_times(seconds, text):
+    assert report.time(seconds) == text
+
+
+def test_every_region_of_the_readme_has_its_report(monkeypatch):
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    monkeypatch.setattr(report, "REGIONS", {name: lambda new, name=name: f"[{name}]" for name in report.REGIONS})
+    text = report.rewritten(readme, None)
+    for name in report.REGIONS:
+        assert text.count(f"<!-- report: {name} -->\n[{name}]\n<!-- /report -->") == 1
+    assert report.rewritten(text, None) == text
+    with pytest.raises(SystemExit, match="machine"):
+        report.rewritten(readme.replace("report: machine", "report: machinery").replace("machinery", "growth"), None)
+
+
+def test_the_pictures_of_the_readme_are_there():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    named = re.findall(r"!\[[^]]+\]\((benchmarks/figures/\w+\.png)\)", readme)
+    assert {Path(name).stem for name in named} == set(report.PICTURES)
+    for name in named:
+        assert (ROOT / name).stat().st_size > 5000
