@@ -43,7 +43,7 @@ MESSAGES = {
     Status.MAX_ITER: "Not solved: `max_iter` iterations were made.",
     Status.MAX_TIME: "Not solved: `max_time` seconds have passed.",
     Status.CALLBACK: "Stopped by `callback`.",
-    Status.STALLED: "Not solved: no step reduces the residual any further.",
+    Status.STALLED: "Not solved: no step reduces the residual noticeably any further.",
     Status.STATIONARY: "Not solved: the gradient of the loss is zero but the residual is not "
     "(PL* fails here, or there is no solution near).",
 }

@@ -3,7 +3,8 @@
 At w with residual r = F(w) - y the direction is gn = -J^+ r: for n <= m the minimum-norm step -J^T K^{-1} r (theory
 7.1). The step p is gn while that fits in the radius D, else gn cut to D: the *ray* to gn treats all singular values
 alike, where damping K + lam I would take the easy components only and stall on ill-conditioned kernels. Far inside,
-where gn may be all of the smallest singular value, p leads along a few conjugate gradients towards gn.
+where gn may be all of the smallest singular value, p leads along a few conjugate gradients towards gn. At the start one
+call of F tells whether all of gn is within reach.
 
 How far the linear model reaches is told by c = J^+ (r(w + p) - r - J p), the second-order part of F seen through J^+:
 mu = ||p||^2 / (2 ||c||) is the length at which it would be as large as the step itself, the natural radius (Deuflhard,
