@@ -11,20 +11,22 @@ import numpy as np
 
 from plsolve import enclosure
 from plsolve.checks import as_beta
-from plsolve.linalg import Array, norm
+from plsolve.linalg import UNIT, Array, norm
 from plsolve.problem import Problem
 from plsolve.record import Point
 from plsolve.tangent import Tangent, tangent
 from plsolve.theory import certificates as theory
-from plsolve.theory.certificates import ESTIMATED, UNPROVED, Certificate
+from plsolve.theory.certificates import ESTIMATED, TOO_LARGE, UNPROVED, Certificate
 
 SAFETY = 10.0  # times the largest curvature seen: the estimate of beta
 PROBES = 2  # random directions in which curvature is looked for
 SEARCHED = 100_000  # entries of J up to which a given beta is looked into by power iteration
-LARGE = 1_000_000  # entries of J beyond which one product with it is enough to see curvature by
+LARGE = 1_000_000  # entries of J beyond which few products with it must do to see curvature by
 STEPS = 4  # of that iteration, one Jacobian each
 BEND = 1e-4  # length of a probe, relative to the size of w
 CLEARLY = 1.0 + 1e-6  # times beta: what is seen beyond is no rounding, even where J cancels
+SLACK = 4.0  # times what rounding may be
+NEAR = 1e-4  # share of sigma_min(J) by which J may differ from where it was taken last
 DOWN = 1.0 - 1e-12  # covers the rounding of a few scalar operations, as enclosure.UP does
 
 
@@ -66,8 +68,9 @@ def certify(
     ``rigorous`` means a proof that rounding cannot spoil, under this model: F is computed to within
     8u (|F| + |y| + |J||w|) in every equation and J to within 8u |J| in every entry, u = 1.1e-16 (a ``gram()`` of a
     LinearOperator as accurately as a product of J with itself). s0 comes from below and ||J||, e0, t* from above, with
-    all errors of the computation bounded. A J from differences, an estimated beta, a beta that F contradicts (a
-    RuntimeWarning says so) and a ball that leaves the bounds are never rigorous.
+    all errors of the computation bounded. A J from differences, F or J in less than double precision, an estimated
+    beta, a beta or a J that F contradicts (a RuntimeWarning says so; looked for at a few points whose distance brings
+    out what rounding does not hide) and a ball that leaves the bounds are never rigorous.
 
     Examples
     --------
@@ -78,38 +81,55 @@ def certify(
     problem = Problem(F, jac, w, y, args, bounds, 1.0, 0.0, np.random.default_rng(0))
     beta = as_beta(beta, problem.n)
     T = problem.linearise(problem.w0, problem.r0, True)
-    return certificate(problem, T, problem.w0, problem.r0, beta, (), 0.0)
+    return certificate(problem, Local(problem, T, (problem.w0, problem.r0)), beta, (), 0.0)
 
 
-def certificate(
-    problem: Problem, T: Tangent, w: Array, r: Array, beta: Array | None, path: Sequence[Point], bend: float
+def certificate_of_run(
+    problem: Problem, jac: Callable[[], Any], point: Point, beta: Array | None, path: Sequence[Point], bend: float
 ) -> Certificate:
-    """What `certify` returns, at w with residual r and tangent T.
+    """The certificate at the last point of a run; jac() is J there, and not asked for where it can be done without.
+
+    With a given beta J at x is as good as known where the last linearisation was near (theory 3.9), and the factor of
+    its kernel is at hand.
+    """
+    if beta is not None and problem.latest is not None:
+        w, T = problem.latest
+        base = [(u, r) for u, r in path if u is w]
+        if base and (kernel := enclosure.kept_kernel(T)) is not None:
+            at = Local(problem, tangent(T.J, np.zeros(0)), base[0], point, kernel)
+            if at.change(theory.equations_beta(beta.tolist())) <= NEAR and at.newton(beta)[0] <= 0.5:
+                return certificate(problem, at, beta, path, bend)
+    return certificate(problem, Local(problem, tangent(jac(), np.zeros(0)), point), beta, path, bend)
+
+
+def certificate(problem: Problem, at: Local, beta: Array | None, path: Sequence[Point], bend: float) -> Certificate:
+    """What `certify` returns, from the numbers at a point.
 
     beta has one entry, or one per equation; path: points of the run (empty: probes are made); bend: the largest
     2||r+ - r - J dw||/||dw||^2 of a step of the run, less rounding.
     """
-    at = Local(problem, T, w, r)
-    seen, rows_bend = at.curvature(path or at.probes())
-    if beta is not None and r.size * w.size <= SEARCHED and not problem.differenced:
+    estimated, tested = beta is None, beta is not None and not problem.differenced
+    seen, rows_bend = at.evidence(path, beta if tested else None)
+    if tested and problem.n * problem.m <= SEARCHED:
         found, rows_found = at.search()
         seen, rows_bend = max(seen, found), np.maximum(rows_bend, rows_found)
     seen = max(seen, bend)
-    estimated = beta is None
     betas = np.array([SAFETY * seen]) if beta is None else beta
     whole = theory.equations_beta(betas.tolist())
-    contradicted = not estimated and (seen > whole * CLEARLY or bool((rows_bend > betas * CLEARLY).any()))
-    h, name = at.newton_h(whole, betas)
+    contradicted = tested and (seen > whole * CLEARLY or bool((rows_bend > betas * CLEARLY).any()))
+    h, length, name = at.newton(betas)
     exists = h <= 0.5
     if exists:
-        radius = theory.newton_radius(h, at.newton) * enclosure.UP
+        radius = theory.newton_radius(h, length) * enclosure.UP
     else:
-        radius, name = 0.0 if estimated else at.absence(whole, betas), "3.5"
+        radius, name = 0.0 if estimated else at.absence(betas), "3.5"
     absent = not exists and radius > 0.0
-    reason = doubt(problem, w, radius, estimated, contradicted) if exists or absent else UNPROVED
+    reason = UNPROVED if problem.n <= enclosure.MOST_ROWS else TOO_LARGE
+    if exists or absent:
+        reason = doubt(problem, at.x, radius, estimated, contradicted)
     if contradicted:
         warnings.warn(
-            f"`beta` = {whole:.3g} is contradicted by F, which bends more: no certificate with it is rigorous.",
+            f"`beta` = {whole:.3g} is contradicted by F, or `jac` is wrong: no certificate is rigorous.",
             RuntimeWarning,
             stacklevel=3,
         )
@@ -125,8 +145,8 @@ def certificate(
         beta=whole,
         theorem=name,
         estimated=estimated,
-        gd_radius=theory.descent_ball(whole, at.size, at.sigma, at.frobenius)[0] * enclosure.UP,
-        paper_radius=theory.paper_ball(at.norm_J, norm(r), at.mu),
+        gd_radius=at.descent_radius(whole),
+        paper_radius=theory.paper_ball(at.norm_J, norm(at.r), at.mu),
         reason=reason,
     )
 
@@ -145,94 +165,145 @@ class Nearness:
     def __call__(self, w: Array, r: Array, path: Sequence[Point], bend: float) -> bool:
         problem, enough = self._problem, self._xtol * max(1.0, norm(w))
         if (
-            problem.n > problem.m
+            problem.n > min(problem.m, enclosure.MOST_ROWS)
             or norm(r) <= problem.target
             or norm(r) > min(enough * self._lipschitz, 0.5 * self._failed)
         ):
             return False
-        at = Local(problem, tangent(problem.linearise(w, r, True).J, np.zeros(0)), w, r)
-        seen, _ = at.curvature(path or at.probes())
-        betas = np.array([SAFETY * max(seen, bend)]) if self._beta is None else self._beta
-        h, _ = at.newton_h(max(theory.equations_beta(betas.tolist()), seen, bend), betas)
+        at = Local(problem, tangent(problem.linearise(w, r, True).J, np.zeros(0)), (w, r))
+        seen = max(at.evidence(path, self._beta)[0], bend)
+        betas = self._beta
+        if betas is None or seen > theory.equations_beta(betas.tolist()) * CLEARLY:
+            betas = np.array([SAFETY * seen])
+        h, length, _ = at.newton(betas)
         self._lipschitz, self._failed = at.frobenius, norm(r)
-        radius = theory.newton_radius(h, at.newton) if h <= 0.5 else theory.INFINITE
+        radius = theory.newton_radius(h, length)
         return radius <= enough and inside(problem, w, radius)
 
 
 class Local:
-    """Rounding-safe numbers at one point.
+    """Rounding-safe numbers at a point x, from J there or at a point nearby (theory 3.9).
 
     Attributes
     ----------
+    x, r : ndarray
+        The point and its residual.
     noise : ndarray (n,)
-        By how much r may be wrong.
-    size : float
-        ||r|| from above.
+        By how much the residual at the point of J may be wrong.
     norm_J, frobenius : float
-        ||J||, and an upper bound.
-    mu, sigma : float
-        lambda_min(K) estimated, sigma_min(J) from below; 0 where n > m, or K is singular to rounding.
-    newton : float
-        ||J^+ r|| from above; inf where sigma is 0.
+        ||J|| where J is, and an upper bound.
+    mu : float
+        lambda_min(K) there, estimated; 0 where n > m, or K is singular to rounding.
+    away : float
+        Distance of x from there.
     """
 
-    def __init__(self, problem: Problem, T: Tangent, w: Array, r: Array) -> None:
-        self._problem, self._T, self._w, self._r = problem, T, w, r
+    def __init__(
+        self,
+        problem: Problem,
+        T: Tangent,
+        base: Point,
+        point: Point | None = None,
+        kernel: enclosure.Kernel | None = None,
+    ) -> None:
+        self._problem, self._T, (self._w, self._r) = problem, T, base
+        self.x, self.r = base if point is None else point
+        self.away = norm(self.x - self._w) * enclosure.UP
+        self._large = T.shape[0] * T.shape[1] > LARGE
         n, m = T.shape
-        kernel = enclosure.kernel(T)
+        self._kernel = kernel = enclosure.kernel(T) if kernel is None else kernel
         self._rows = enclosure.row_norms(T, kernel)
-        self.noise = enclosure.noise(T, w, problem.magnitudes(r), self._rows)
-        self.size = (norm(r) + norm(self.noise)) * enclosure.UP
-        self._kernel, self.norm_J = kernel, enclosure.top(kernel, self._rows)
+        self._coarse = problem.precision / (2.0 * UNIT)
+        self.noise = self._coarse * enclosure.noise(T, self._w, problem.magnitudes(self._r), self._rows)
         self.frobenius = enclosure.norm_bound(kernel, self._rows, tight=False)
         self._inverse = enclosure.inverse(T, kernel) if kernel is not None and n <= m else None
-        self.mu, self.sigma, self.newton = 0.0, 0.0, theory.INFINITE
-        if self._inverse is not None:
-            self.mu, self.sigma = enclosure.sigma_min(self._inverse)
-            self.newton = enclosure.newton_length(self._inverse, r, self.noise)
+        self.mu, self._sigma = (0.0, 0.0) if self._inverse is None else (self._inverse.mu, self._inverse.sigma)
+        if kernel is None:
+            self.mu, self.norm_J = enclosure.ends(T)
+        else:
+            self.norm_J = enclosure.top(kernel, self._rows)
 
-    def newton_h(self, whole: float, betas: Array) -> tuple[float, str]:
-        """h of theory 3.1, or of 3.2 where that is smaller, with its number."""
-        h = theory.newton_h(whole, self.newton, self.sigma) * enclosure.UP
-        if self._inverse is None or betas.size == 1:
-            return h, "3.1"
-        by_equation = enclosure.omega(self._inverse, betas) * self.newton * enclosure.UP
-        return (by_equation, "3.2") if by_equation < h else (h, "3.1")
+    def _noise_at_x(self, betas: Array) -> Array:
+        if self.away == 0.0:
+            return self.noise
+        terms = (self._rows + betas * self.away) * norm(self.x)
+        return self._coarse * enclosure.MODEL * enclosure.UP * (self._problem.magnitudes(self.r) + terms)
 
-    def absence(self, whole: float, betas: Array) -> float:
-        """No solution within this distance: all equations together, and each for itself (theory 3.5)."""
+    def newton(self, betas: Array) -> tuple[float, float, str]:
+        """h of theory 3.1 at x, or of 3.2 where that is smaller, an upper bound on ||J^+ r|| there, and the number."""
+        if self._inverse is None:
+            return theory.INFINITE, theory.INFINITE, "3.1"
+        omega, name = theory.equations_beta(betas.tolist()) / self._sigma, "3.1"
+        if betas.size > 1 and (by_equation := enclosure.omega(self._inverse, betas)) < omega:
+            omega, name = by_equation, "3.2"
+        length = enclosure.newton_length(self._inverse, self.r, self._noise_at_x(betas))
+        h, length = theory.moved_newton(omega * enclosure.UP, length, self.away)
+        return h * enclosure.UP, length * enclosure.UP, name
+
+    def change(self, beta: float) -> float:
+        """By how much J at x may differ from J here, as a share of sigma_min(J)."""
+        return beta * self.away / self._sigma if self._sigma > 0.0 else theory.INFINITE
+
+    def descent_radius(self, beta: float) -> float:
+        """R of theory 3.4 at x."""
+        moved = beta * self.away
+        size = (norm(self.r) + norm(self._noise_at_x(np.array([beta])))) * enclosure.UP
+        sigma, lipschitz = self._sigma - moved, (self.frobenius + moved) * enclosure.UP
+        return theory.descent_ball(beta, size, max(sigma * DOWN, 0.0), lipschitz)[0] * enclosure.UP
+
+    def absence(self, betas: Array) -> float:
+        """No solution within this distance of the point of J: all equations together, each for itself (theory 3.5)."""
         rest = np.abs(self._r) - self.noise
         lipschitz = enclosure.norm_bound(self._kernel, self._rows, tight=True)
+        whole = theory.equations_beta(betas.tolist())
         radius = theory.absence_radius(norm(np.maximum(rest, 0.0)), lipschitz, whole)
         for i in np.flatnonzero(rest > 0.0):
             alone = theory.absence_radius(float(rest[i]), float(self._rows[i]), float(betas[i % betas.size]))
             radius = max(radius, alone)
         return radius * DOWN
 
-    def curvature(self, points: Sequence[Point]) -> tuple[float, Array]:
-        """The largest 2||r(u) - r - J(u - w)||/||u - w||^2, of all equations and of each, less rounding."""
-        m, whole, rows = self._w.size, 0.0, np.zeros(self._r.size)
-        away = [(u, r) for u, r in points if u is not self._w and math.isfinite(norm(r)) and norm(u - self._w) > 0.0]
-        if not away:
-            return whole, rows
-        if m * self._r.size > LARGE:
-            away = away[:1]
+    def evidence(self, path: Sequence[Point], betas: Array | None) -> tuple[float, Array]:
+        """How much F bends, of all equations and of each: what is seen, or as much as may hide behind rounding.
+
+        betas None: that is to stand for beta; otherwise betas, and J, are put to the test.
+        """
+        away = [(u, r) for u, r in path if norm(u - self._w) > 0.0]
+        if self._large and away:
+            away = [min(away, key=lambda point: norm(point[0] - self._w))]
+        if betas is None:
+            seen, rows, hidden = self.curvature(away if self._large and away else [*away, *self.probes()])
+            return max(seen, hidden), rows
+        seen, rows, _ = self.curvature(away or self.probes())
+        tested, rows_tested, _ = self.curvature(*self.tests(betas))
+        return max(seen, tested), np.maximum(rows, rows_tested)
+
+    def curvature(self, points: Sequence[Point], rounding: Array | float = 0.0) -> tuple[float, Array, float]:
+        """The largest 2||r(u) - r - J(u - w)||/||u - w||^2, of all equations and of each, less rounding (and more).
+
+        Then the least that rounding hides.
+        """
+        whole, rows, hidden = 0.0, np.zeros(self._r.size), math.inf
+        away = [(u, r) for u, r in points if math.isfinite(norm(r)) and norm(u - self._w) > 0.0]
         if len(away) == 1:
             JV = self._T.apply(away[0][0] - self._w)[:, None]
-        else:
+        elif away:
             JV = self._T.J @ np.column_stack([u - self._w for u, _ in away])  # one pass over J
         for i, (u, r) in enumerate(away):
             length = norm(u - self._w)
-            terms = self._problem.magnitudes(r) + self._rows * (norm(u) + (m + 8) * length)
-            rest = np.abs(r - self._r - JV[:, i]) - self.noise - 2.0 * enclosure.MODEL * terms
-            rest = np.maximum(rest, 0.0) * (2.0 / length**2)
-            whole, rows = max(whole, norm(rest)), np.maximum(rows, rest)
-        return whole, rows
+            terms = self._problem.magnitudes(r) + self._rows * (norm(u) + (self._w.size + 8) * length)
+            error = self.noise + 2.0 * self._coarse * enclosure.MODEL * terms + rounding
+            rest = np.maximum(np.abs(r - self._r - JV[:, i]) - error, 0.0) * (2.0 / length**2)
+            whole, rows, hidden = (
+                max(whole, norm(rest)),
+                np.maximum(rows, rest),
+                min(hidden, 2 * norm(error) / length**2),
+            )
+        return whole, rows, hidden if away else 0.0
 
     def search(self) -> tuple[float, Array]:
         """||J(u) - J(w)||/||u - w||, and the same of each row, less rounding, where power iteration finds it large."""
         w, problem = self._w, self._problem
-        J, length = self._T.toarray(), self._probe_length()
+        J, length = self._T.toarray().copy(), self._probe_length()  # jac may fill one array again and again
         whole, rows = 0.0, np.zeros(self._r.size)
         v = np.random.default_rng(1).standard_normal(w.size)
         z = np.random.default_rng(2).standard_normal(self._r.size)
@@ -253,23 +324,40 @@ class Local:
             whole = max(whole, (norm(D @ v) / norm(v) - norm(error)) / away)  # at most ||D||
         return whole, rows
 
+    def _scale(self) -> float:
+        """The size of w, or of what would matter there."""
+        return norm(self._w) or norm(self._problem.magnitudes(self._r)) / (self.norm_J or 1.0) or 1.0
+
     def _probe_length(self) -> float:
-        scale = norm(self._w) or norm(self._problem.magnitudes(self._r)) / (self.norm_J or 1.0) or 1.0
-        return max(2.0 * self.newton, BEND * scale) if math.isfinite(self.newton) else BEND * scale
+        if self._inverse is None:
+            return BEND * self._scale()
+        return max(2.0 * enclosure.newton_length(self._inverse, self._r, self.noise), BEND * self._scale())
+
+    def tests(self, betas: Array) -> tuple[list[Point], Array]:
+        """Points in random directions (seed fixed) where an error in J shows best, and what is not held against it.
+
+        That is several times what rounding may be by the model, cancellation in J included.
+        """
+        rounding = SLACK * (self.noise + self._coarse * enclosure.MODEL * betas * norm(self._w) ** 2)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            lengths = np.fmin(np.sqrt(2.0 * rounding / betas), self._scale())
+        lengths = np.maximum(np.quantile(lengths, [0.5] if self._large else [0.0, 0.5, 1.0]), 1e-12 * norm(self._w))
+        directions = np.random.default_rng(3).standard_normal((3, self._w.size))
+        return [self._point(v, length) for v, length in zip(directions, np.unique(lengths), strict=False)], rounding
 
     def probes(self) -> list[Point]:
         """Points along the Newton step and in random directions (seed fixed), to look for curvature."""
-        w, r, problem = self._w, self._r, self._problem
-        rng = np.random.default_rng(0)
-        lead = self._T.adjoint(r) if self._inverse is None else enclosure.newton_step(self._inverse, self._T, r)
+        lead = self._T.adjoint(self._r)
+        if self._inverse is not None:
+            lead = enclosure.newton_step(self._inverse, self._T, self._r)
+        others = np.random.default_rng(0).standard_normal((PROBES, self._w.size))
         length = self._probe_length()
-        found = []
-        few = PROBES if w.size * r.size <= LARGE else 1
-        for v in (lead, *rng.standard_normal((few, w.size))):
-            if norm(v) > 0.0:
-                u = problem.project(w + (length / norm(v)) * v)
-                found.append((u, problem.residual(u)))
-        return found
+        return [self._point(v, length) for v in ((lead,) if self._large else (lead, *others)) if norm(v) > 0.0]
+
+    def _point(self, v: Array, length: float) -> Point:
+        """The point at this distance in the direction v (nearer where the box ends)."""
+        u = self._problem.project(self._w + (length / norm(v)) * v)
+        return u, self._problem.residual(u)
 
 
 def doubt(problem: Problem, w: Array, radius: float, estimated: bool, contradicted: bool) -> str:
@@ -277,9 +365,11 @@ def doubt(problem: Problem, w: Array, radius: float, estimated: bool, contradict
     if estimated:
         return ESTIMATED
     if contradicted:
-        return "F contradicts beta"
+        return "F contradicts beta or jac"
     if problem.differenced:
         return "the Jacobian is a finite difference"
+    if problem.narrow:
+        return "F or jac is not in double precision"
     return "" if inside(problem, w, radius) else "the ball leaves the bounds"
 
 

@@ -98,7 +98,7 @@ def ends(T: Tangent, probes: int) -> tuple[float, float]:
 
 def _gauss_newton(problem: Problem, options: Mapping[str, Any], beta: float) -> Method:
     solver = problem.linear_solver
-    solver.kind, solver.inexact = options.get("linear_solver", "auto"), True
+    solver.kind, solver.inexact, solver.target = options.get("linear_solver", "auto"), True, problem.target
     engine = tall if problem.n > problem.m and solver.kind == "auto" and is_tall(problem) else gauss_newton
     return (lambda limit, problem: engine.init(problem, beta)), engine.step, 200
 
@@ -154,7 +154,7 @@ def _sgd(problem: Problem, options: Mapping[str, Any], beta: float) -> Method:
     batch = options.get("batch_size", "auto")
     if isinstance(batch, str) and batch == "auto":
         batch = steps.critical_batch(problem.n, row, largest) if row > 0.0 else 1
-    elif not (isinstance(batch, (int, np.integer)) and batch >= 1):
+    elif isinstance(batch, bool) or not (isinstance(batch, (int, np.integer)) and batch >= 1):
         raise ValueError(f"`options`: 'batch_size' must be 'auto' or a positive integer, got {batch!r}.")
     batch = int(min(batch, problem.n))
     weights = np.sqrt(rows_squared(T)) if rows == sgd.MAX else np.zeros(0)
@@ -196,10 +196,15 @@ def positive(options: Mapping[str, Any], name: str) -> float:
     if name not in options:
         return 0.0
     value = options[name]
-    number = isinstance(value, (int, float, np.number)) and not isinstance(value, (bool, np.bool_))
-    if not (number and 0.0 < value < math.inf):
+    if not is_positive(value):
         raise ValueError(f"`options`: {name!r} must be a positive number, got {value!r}.")
     return float(value)
+
+
+def is_positive(value: Any) -> bool:
+    """Whether it is a positive finite real number."""
+    real = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    return real and 0.0 < value < math.inf
 
 
 def named(options: Mapping[str, Any], name: str, known: Mapping[str, Any]) -> Any:
@@ -213,7 +218,7 @@ def step_size(value: Any, rules: Mapping[str, int], fixed: int) -> tuple[int, fl
     """The rule's number and the fixed step that goes with it."""
     if isinstance(value, str) and value in rules:
         return rules[value], 0.0
-    if isinstance(value, (int, float, np.number)) and 0.0 < value < math.inf:
+    if is_positive(value):
         return fixed, float(value)
     raise ValueError(f"`options`: 'step_size' must be a positive number or one of {', '.join(rules)}, got {value!r}.")
 

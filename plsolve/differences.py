@@ -15,6 +15,7 @@ from plsolve.linalg import Array, finite, no_columns, norm, number, numbers, set
 
 _EPS = float(np.finfo(np.float64).eps)
 COMPLEX = 1e-30  # relative step: it has no rounding to balance
+CROOKED = 0.03  # of the change in F: curvature that leaves a central difference few digits
 TINY = 1e-290  # smaller numbers are no measure of a step
 
 
@@ -32,11 +33,14 @@ def jacobian(problem: Any, w: Array, r: Array, magnitude: Array, central: bool, 
         size = sizes[j]
         small = relative * (size if size > TINY else 1.0)
         large = relative * max(1.0, size)
-        change, differences = column(problem, w, j, small, r, central)
-        if central and not finite(differences):  # F has an end near: a step that is as short as it may be
-            _, differences = column(problem, w, j, eps ** (1 / 2) * min(small / relative, 1.0), r, central)
+        step, change, differences = column(problem, w, j, small, r, central)
+        if central and not norm(change - step * differences) <= CROOKED * norm(change):  # F has an end or a pole near
+            shorter = eps ** (1 / 2) * min(small / relative, 1.0)
+            _, closer, better = column(problem, w, j, shorter, r, central)
+            if not finite(differences) or norm(closer) > 1e3 * eps * norm(magnitude):
+                differences = better
         if large > small and norm(change) <= invisible and (np.abs(change) <= rounding).all():
-            _, better = column(problem, w, j, large, r, central)
+            _, _, better = column(problem, w, j, large, r, central)
             if finite(better):
                 differences = better
         set_column(J, j, differences)
@@ -47,22 +51,22 @@ def stepped_jacobian(problem: Any, w: Array, r: Array, steps: Array, central: bo
     """DF(w) (n, m) with steps (m,) that are given."""
     J = np.empty((w.size, r.size))
     for j in range(w.size):
-        J[j] = column(problem, w, j, steps[j], r, central)[1]
+        J[j] = column(problem, w, j, steps[j], r, central)[2]
     return J.T
 
 
-def column(problem: Any, w: Array, j: int, h: float, r: Array, central: bool) -> tuple[Array, Array]:
-    """The change that the step makes in F (n,), and the column of differences."""
+def column(problem: Any, w: Array, j: int, h: float, r: Array, central: bool) -> tuple[float, Array, Array]:
+    """The step, the change that it makes in F (n,), and the column of differences."""
     below = number(w, j) - number(problem.lower, j) if problem.bounded else math.inf
     above = number(problem.upper, j) - number(w, j) if problem.bounded else math.inf
     if max(below, above) <= 0.0:  # lower == upper: the unknown never moves
-        return np.full_like(r, np.inf), np.full_like(r, 0.0)
+        return 0.0, np.full_like(r, 0.0), np.full_like(r, 0.0)
     side = above if h <= above or above >= below else -below
     if central and h <= min(above, below):
         a, fa = moved(problem, w, j, h, r)
         b, fb = moved(problem, w, j, -h, r)
         if math.isfinite(norm(fa)) and math.isfinite(norm(fb)):
-            return fa, parabola(a, fa, b, fb)
+            return a, fa, parabola(a, fa, b, fb)
         side = h if math.isfinite(norm(fa)) else -h  # F ends on the other side
     for room in (side, -below if side > 0.0 else above):
         step = math.copysign(min(h, abs(room) / (2.0 if central else 1.0)), room)
@@ -70,11 +74,11 @@ def column(problem: Any, w: Array, j: int, h: float, r: Array, central: bool) ->
         if not math.isfinite(norm(fa)) and a * side > 0.0 and min(above, below) > 0.0:
             continue  # F may end on this side
         if not central:
-            return fa, chord(a, fa)
+            return a, fa, chord(a, fa)
         b, fb = moved(problem, w, j, 2.0 * step, r)
         if math.isfinite(norm(fb)):
-            return fa, parabola(a, fa, b, fb)
-    return fa, chord(a, fa)
+            return a, fa, parabola(a, fa, b, fb)
+    return a, fa, chord(a, fa)
 
 
 def parabola(a: float, fa: Array, b: float, fb: Array) -> Array:
@@ -122,26 +126,29 @@ def complex_jacobian(problem: Any, w: Array, n: int) -> Array:
 class Ahead:
     """A problem whose residuals were evaluated ahead, all at once, at the points that differences ask for first."""
 
-    def __init__(self, problem: Any, r: Array) -> None:
+    def __init__(self, problem: Any, w: Array, r: Array) -> None:
         self.problem, self.bounded, self.lower, self.upper = problem, problem.bounded, problem.lower, problem.upper
         self.points: list[Array] = []
         self.found: dict[bytes, Array] | None = None
-        self._unknown = r + 1e200  # a change that rules other steps out
+        self._w, self._r = w, r
 
     def difference_residual(self, z: Array) -> Array:
         if self.found is None:
             self.points.append(z)
-            return self._unknown
+            return self._r + 1e200 * float((z - self._w).sum())  # straight and large: no other step is asked for
         value = self.found.get(z.tobytes())
         return self.problem.difference_residual(z) if value is None else value
 
     def complex_values(self, z: Any) -> Any:
-        return self.difference_residual(z)
+        if self.found is None:
+            self.points.append(z)
+            return self._r
+        return self.found[z.tobytes()]
 
 
-def ahead(problem: Any, build: Any, mapped: Any, r: Array) -> Array:
+def ahead(problem: Any, build: Any, mapped: Any, w: Array, r: Array) -> Array:
     """build(problem), a Jacobian by differences, with F evaluated by ``mapped`` at all points at once."""
-    source = Ahead(problem, r)
+    source = Ahead(problem, w, r)
     with np.errstate(all="ignore"):
         build(source)
     values = problem.values_ahead(mapped, source.points)

@@ -5,26 +5,28 @@ The model of rounding (theory 3.3): F is computed to within 8u (|F| + |y| + |J||
 Householder factorisations and triangular inverses (Higham, Accuracy and Stability of Numerical Algorithms, 2002; Rump,
 BIT 46, 2006), with constants taken generously.
 
-J is equilibrated by powers of 2, which is exact, so that no bound depends on how the equations are scaled: with
-L L^T ~ D K D the true kernel is at least (1 - theta) (D^-1 L)(D^-1 L)^T, and everything follows from Y = L^-1 D.
+J is equilibrated by powers of 2, which is exact, so that no bound depends on how the equations are scaled. All follows
+from L L^T ~ D K D, and from how far D K D may be reduced before its Cholesky factorisation breaks down.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.linalg import lapack
 
-from plsolve.linalg import UNIT, Array, gram, lanczos, norm
+from plsolve.linalg import UNIT, Array, gram, lanczos, norm, potrf, potrs
 from plsolve.tangent import Tangent, is_sparse
 
 MODEL = 8.0 * UNIT  # relative error of an entry of J, and of the terms of F
 UP = 1.0 + 1e-12  # covers the rounding of a few scalar operations
-MOST_ROWS = 4096  # beyond, no n x n inverse is made
+MOST_ROWS = 8192  # as in the solver; beyond, no n x n matrix is made (512 MiB, and five of them are needed at a time)
 _MANY = 4_000_000  # entries of J whose absolute values are no longer looked at
-LOSS = 0.1  # theta beyond which the kernel has lost too many digits: QR of J^T instead
+LOSS = 0.1  # of lambda_min that rounding may be: beyond, the kernel has lost too many digits; QR of J^T instead
+ALIKE = 4  # powers of 2 by which the sizes of the equations may differ and need no scaling
 
 
 class Kernel(NamedTuple):
@@ -35,13 +37,14 @@ class Kernel(NamedTuple):
 
 
 class Inverse(NamedTuple):
-    """Y = L^-1 D, L L^T ~ D K D: K^-1 <= growth^2 Y^T Y for the true K."""
+    """L L^T ~ D K D, D = diag(d), for the true K: K^-1 <= growth^2 D L^-T L^-1 D, with what bounds it."""
 
     L: Array
     d: Array
-    G: Array  # Y^T Y, lower triangle
-    columns: Array  # norms of the columns of Y
     growth: float
+    floor: float  # <= lambda_min(L L^T)
+    mu: float  # lambda_min(K), estimated
+    sigma: float  # <= sigma_min(J)
 
 
 def kernel(T: Tangent) -> Kernel | None:
@@ -62,22 +65,74 @@ def kernel(T: Tangent) -> Kernel | None:
     return Kernel(K, terms)
 
 
+def kept_kernel(T: Tangent) -> Kernel | None:
+    """The kernel from the factor that the run has left; None if it has not."""
+    if T.factor is None or T.shape[0] > MOST_ROWS:
+        return None
+    L, (n, m) = np.tril(T.factor), T.shape
+    return Kernel(L @ L.T, m + 2 * n + 8)  # what the factorisation and this product add is at most n u |L||L^T| each
+
+
 def inverse(T: Tangent, kernel: Kernel) -> Inverse | None:
     """A bound on the inverse of the true kernel of n <= m equations; None where K is singular to rounding."""
     diagonal = kernel.K.diagonal()
     if not (diagonal.min() > 1e-200 and diagonal.max() < 1e200):
         return None
-    d = np.exp2(-np.round(0.5 * np.log2(diagonal)))
-    A = kernel.K * d * d[:, None]
-    n, trace = d.size, float(np.trace(A))
-    L, info = lapack.dpotrf(A, lower=1, clean=1, overwrite_a=1)
-    found = triangular_inverse(L) if info == 0 else None
-    if found is not None:
-        X, size, spread = found
-        theta = 1.01 * (kernel.terms + n + 24) * UNIT * trace * (size * spread) ** 2
-        if theta <= LOSS:
-            return assembled(L, X, d, spread / math.sqrt(1.0 - theta))
-    return orthogonal_inverse(T, d)
+    powers = -np.round(0.5 * np.log2(diagonal))
+    d = np.exp2(powers if np.ptp(powers) > ALIKE else np.full(powers.size, np.round(powers.mean())))
+    A = kernel.K * d
+    A *= d[:, None]
+    L, info = potrf(A.copy())
+    found = bounded(A, L, d, kernel.terms) if info == 0 else None
+    return orthogonal_inverse(T, d) if found is None else found
+
+
+def bounded(A: Array, L: Array, d: Array, terms: int) -> Inverse | None:
+    """The inverse from A = D K D and its factor; None where too many digits are lost.
+
+    The true A differs by no more than terms u trace(A), and a Cholesky factorisation computes the factor of a matrix
+    that differs by n u trace(A): where that of A - C completes the true A is at least C - (n + terms) u trace(A) I.
+    """
+    n, trace = d.size, float(A.trace())
+    error = 1.01 * (terms + n + 28) * UNIT * trace
+    mu = 1.0 / top_value(lambda v: d * potrs(L, d * v), n)
+    alike = bool((d == d[0]).all())
+    least = mu * float(d[0]) ** 2 if alike else 1.0 / top_value(lambda v: potrs(L, v), n)
+    if not error <= LOSS * least:
+        return None
+    slacks = (max(1e-6, 4.0 * error / least), 1e-3, 0.1, 0.5)
+    c = shift(A, mu, d * d, error, slacks)
+    floor = (c * float(d[0]) ** 2 if alike else shift(A, least, np.ones(n), error, slacks)) - error
+    if not error <= 0.5 * floor:
+        return None
+    growth = 1.0 / math.sqrt(1.0 - error / floor) * (1.0 + 2.0 * (n + 4) * UNIT * math.sqrt(trace / floor))
+    return Inverse(L, d, growth * UP, floor, mu, math.sqrt(c) / UP)
+
+
+def shift(A: Array, value: float, weights: Array, error: float, slacks: tuple[float, ...]) -> float:
+    """c, below value by the least of the slacks with which the true A is >= c diag(weights) for sure; 0: none is."""
+    for slack in slacks:
+        c, B = value * (1.0 - slack), A.copy()
+        B[np.diag_indices(weights.size)] -= c * weights + error
+        if slack < 1.0 and definite(B):
+            return c
+    return 0.0
+
+
+def definite(B: Array) -> bool:
+    """Whether Cholesky's factorisation of a symmetric matrix, which is overwritten, completes."""
+    if B.shape[0] < 128:  # on one thread: scipy's is quicker to call (see linalg)
+        return bool(lapack.dpotrf(B.T, lower=1, clean=0, overwrite_a=1)[1] == 0)
+    try:
+        np.linalg.cholesky(B)
+    except np.linalg.LinAlgError:
+        return False
+    return True
+
+
+def top_value(apply: Callable[[Array], Array], n: int) -> float:
+    """The largest eigenvalue of a symmetric operator, from inside."""
+    return float(lanczos(apply, np.random.default_rng(0).standard_normal((n,)), 60 if n <= 256 else 25)[0][-1])
 
 
 def orthogonal_inverse(T: Tangent, d: Array) -> Inverse | None:
@@ -94,7 +149,13 @@ def orthogonal_inverse(T: Tangent, d: Array) -> Inverse | None:
         return None
     X, size, spread = found
     theta = (12 * m * n + 8) * UNIT * size_A * size * spread
-    return assembled(L, X, d, spread / (1.0 - theta)) if theta < 0.5 else None
+    if not theta < 0.5:
+        return None
+    growth = spread / (1.0 - theta) * UP
+    columns, G = inverse_gram(X, d)
+    estimate, bound = largest(G, 2 * n * UNIT * float(columns @ columns))
+    sigma = 1.0 / (growth * math.sqrt(bound) * UP)
+    return Inverse(L, d, growth, 1.0 / (size * spread * UP) ** 2, 1.0 / estimate, sigma)
 
 
 def triangular_inverse(L: Array) -> tuple[Array, float, float] | None:
@@ -107,10 +168,12 @@ def triangular_inverse(L: Array) -> tuple[Array, float, float] | None:
     return (X, size, 1.0 + 2.0 * error) if info == 0 and error < 0.1 else None
 
 
-def assembled(L: Array, X: Array, d: Array, growth: float) -> Inverse:
-    columns = np.sqrt(np.einsum("ij,ij->j", X, X)) * d * UP
-    G = lapack.dlauum(X, lower=1, overwrite_c=1)[0] * d * d[:, None]
-    return Inverse(L, d, G, columns, growth * UP)
+def inverse_gram(X: Array, d: Array) -> tuple[Array, Array]:
+    """Norms of the columns of Y = X D, and the lower triangle of Y^T Y; X is overwritten."""
+    G = lapack.dlauum(X, lower=1, overwrite_c=1)[0]
+    G *= d
+    G *= d[:, None]
+    return np.sqrt(G.diagonal()) * (1.0 + (d.size + 8) * UNIT) * UP, G
 
 
 def largest(A: Array, error: float) -> tuple[float, float]:
@@ -134,27 +197,25 @@ def largest(A: Array, error: float) -> tuple[float, float]:
     return estimate, float(np.trace(A)) * UP + error
 
 
-def sigma_min(inv: Inverse) -> tuple[float, float]:
-    """(lambda_min(K), s): an estimate, and s <= sigma_min(J)."""
-    n = inv.d.size
-    estimate, bound = largest(inv.G, 2 * n * UNIT * float(inv.columns @ inv.columns))
-    return 1.0 / estimate, 1.0 / (inv.growth * math.sqrt(bound) * UP)
-
-
 def newton_length(inv: Inverse, r: Array, noise: Array) -> float:
     """An upper bound on ||J^+ r|| for all r within noise (n,) of the given one."""
     z = lapack.dtrtrs(inv.L, inv.d * r, lower=1)[0]
-    bound = math.sqrt(float(np.trace(inv.G)))
-    return inv.growth * UP * (norm(z) + min(float(inv.columns @ noise), bound * norm(noise)))
+    more = min(norm(noise) / inv.sigma, inv.growth * norm(inv.d * noise) / math.sqrt(inv.floor))
+    return UP * (inv.growth * norm(z) + more)
 
 
 def omega(inv: Inverse, betas: Array) -> float:
-    """A Lipschitz constant of K^{-1/2} J from those of the rows of J (theory 3.2)."""
+    """A Lipschitz constant of K^{-1/2} J from those of the rows of J (theory 3.2); inf where there are no digits."""
+    found = triangular_inverse(np.asfortranarray(np.tril(inv.L)))
+    if found is None:
+        return math.inf
+    X, _, spread = found
     n = betas.size
-    by_equation = float(betas @ inv.columns)
-    weights = betas * inv.columns
-    together = largest(inv.G * betas * betas[:, None], 2 * n * UNIT * float(weights @ weights))[1]
-    return inv.growth * UP * min(by_equation, math.sqrt(n * together))
+    columns, G = inverse_gram(X, inv.d)
+    by_equation = float(betas @ columns)
+    weights = betas * columns
+    together = largest(G * betas * betas[:, None], 2 * n * UNIT * float(weights @ weights))[1]
+    return inv.growth * spread * UP * min(by_equation, math.sqrt(n * together))
 
 
 def newton_step(inv: Inverse, T: Tangent, r: Array) -> Array:
@@ -166,7 +227,7 @@ def newton_step(inv: Inverse, T: Tangent, r: Array) -> Array:
 def row_norms(T: Tangent, kernel: Kernel | None) -> Array:
     """Norms of the rows of J from above (n,); inf where J is an operator that is too large to be looked at."""
     J, (n, m) = T.J, T.shape
-    up = 1.0 + (m + 24) * UNIT
+    up = 1.0 + ((m if kernel is None else max(m, kernel.terms)) + 24) * UNIT
     if kernel is not None and n <= m:
         return np.sqrt(kernel.K.diagonal()) * up
     if isinstance(J, np.ndarray):
@@ -185,10 +246,17 @@ def norm_bound(kernel: Kernel | None, rows: Array, *, tight: bool) -> float:
     return min(frobenius, math.sqrt(max(bound, 0.0)) * UP)
 
 
-def top(kernel: Kernel | None, rows: Array) -> float:
+def ends(T: Tangent) -> tuple[float, float]:
+    """(lambda_min(K), ||J||) where K is too large to be formed, by Lanczos: estimates from inside."""
+    start = np.random.default_rng(0).standard_normal((T.shape[0],))
+    values = np.maximum(lanczos(lambda v: T.apply(T.adjoint(v)), start, 60)[0], 0.0)
+    return float(values[0]) if T.shape[0] <= T.shape[1] else 0.0, math.sqrt(float(values[-1]))
+
+
+def top(kernel: Kernel, rows: Array) -> float:
     """||J||, an estimate."""
     frobenius = norm(rows)
-    if kernel is None or not 0.0 < frobenius < 1e150:
+    if not 0.0 < frobenius < 1e150:
         return frobenius
     n = kernel.K.shape[0]
     start = np.random.default_rng(0).standard_normal((n,))

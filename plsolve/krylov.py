@@ -15,10 +15,15 @@ import numpy as np
 
 from plsolve.linalg import UNIT, Array, norm
 
-RANK = 128  # products that a preconditioner costs; solves that need fewer steps go without
+RANK = 128  # of the first preconditioner; each later one has twice the rank of the last
+NUMBERS = 1 << 25  # in the largest (256 MiB)
+EAGER = 0.5  # steps that pay for a product of the next preconditioner: several at once cost less than one by one
+WORN = 4.0  # the same for the largest: it belongs to another K by now
 PATIENCE = 1000  # steps without progress after which the system counts as inconsistent
 FLAT = 1e-20  # of the largest curvature: p has left the range of K
-WORN = 3  # times the steps of its first solve: the preconditioner belongs to another K by now
+DELAY = 4  # steps that tell whether x^T K^{-1} x still grows
+
+Product = Callable[[Array], Array]
 
 
 class Nystrom(NamedTuple):
@@ -31,16 +36,23 @@ class Nystrom(NamedTuple):
         return z + self.U @ (self.shrink * (self.U.T @ z))
 
 
-def nystrom(product: Callable[[Array], Array], n: int, rank: int = RANK) -> Nystrom:
-    """The preconditioner from ``rank`` products with K (n x n), the same on every call."""
+def nystrom(product: Product, n: int, rank: int = RANK, columns: int = 1) -> Nystrom:
+    """The preconditioner from ``rank`` products with K (n x n), so many at once; the same on every call."""
     omega = np.linalg.qr(np.random.default_rng(0).standard_normal((n, min(rank, n))))[0]
-    Y = np.column_stack([product(column) for column in omega.T])
+    Y = np.empty_like(omega)
+    for start in range(0, omega.shape[1], columns):
+        Y[:, start : start + columns] = product(omega[:, start : start + columns])
     shift = 10.0 * UNIT * float(np.linalg.norm(Y))  # lets the factorisation go through, and is taken off again
     Y += shift * omega
     L = np.linalg.cholesky(omega.T @ Y)
-    U, s, _ = np.linalg.svd(np.linalg.solve(L, Y.T).T, full_matrices=False)
-    lam = np.maximum(s * s - shift, shift)
-    return Nystrom(U, lam[-1] / lam - 1.0)
+    del omega
+    B = Y @ np.linalg.inv(L).T  # B B^T is the part of K
+    del Y
+    lam, V = np.linalg.eigh(B.T @ B)
+    kept = lam > 1e-14 * lam[-1]
+    U = B @ (V[:, kept] / np.sqrt(lam[kept]))
+    lam = np.maximum(lam[kept] - shift, shift)
+    return Nystrom(U, lam[0] / lam - 1.0)
 
 
 class Solution(NamedTuple):
@@ -53,17 +65,20 @@ class Solution(NamedTuple):
 
 
 def conjugate_gradients(
-    product: Callable[[Array], Array], x: Array, precondition: Nystrom | None, enough: float, most: int
+    product: Product, x: Array, precondition: Nystrom | None, enough: float, most: int, settled: float = 0.0
 ) -> Solution:
-    """K z = x until ||x - K z|| <= enough, in at most ``most`` steps; the best z on the way."""
+    """K z = x until ||x - K z|| <= enough, in at most ``most`` steps; where it is lost, the best z on the way.
+
+    settled: x^T K^{-1} x is wanted alone, to about this share of it.
+    """
     z, left = np.zeros_like(x), x.copy()
-    best, least, since = z, norm(x), 0
-    best_left = left
+    best, best_left, least, since = z, left, norm(x), 0
     d = left if precondition is None else precondition(left)
     p, slope, top = d, float(left.dot(d)), 0.0
+    gains = [0.0]  # of x^T z
     for k in range(most):
-        if least <= enough:
-            return Solution(best, best_left, k, False)
+        if least <= enough or (k >= DELAY and sum(gains[-DELAY:]) < settled * sum(gains)):
+            return Solution(z, left, k, False)
         q = product(p)
         curvature = float(p.dot(q))
         since += 1
@@ -73,46 +88,49 @@ def conjugate_gradients(
             return Solution(best, best_left, k + 1, True)
         z = z + (slope / curvature) * p
         left = left - (slope / curvature) * q
+        gains.append(slope * slope / curvature)
         if norm(left) < least:
             best, best_left, least, since = z, left, norm(left), 0
         d = left if precondition is None else precondition(left)
         last, slope = slope, float(left.dot(d))
         p = d + (slope / last) * p
-    return Solution(best, best_left, most, least > enough)
+    return Solution(z, left, most, False)
 
 
 class Memory:
-    """What one kernel's solves tell the next ones, at other points: the preconditioner, and whether it still serves."""
+    """What one kernel's solves tell the next ones, at other points: the preconditioner, and when a better one pays."""
 
     def __init__(self, rank: int = RANK) -> None:
-        self.rank = rank
+        self.rank = rank  # of the next preconditioner; 0: there is to be none
         self.preconditioner: Nystrom | None = None
-        self.usual = 0  # steps of the preconditioner's first solve
-        self.steps = 0  # products in all
+        self.steps = 0  # since the last one
+        self.due = EAGER * rank
 
-    def solve(self, product: Callable[[Array], Array], x: Array, accuracy: float) -> Solution:
-        """K z = x to ``accuracy`` of ||x||, with a preconditioner from the first solve on that would take long."""
+    def solve(self, product: Product, x: Array, accuracy: float, columns: int = 1, settled: float = 0.0) -> Solution:
+        """K z = x to ``accuracy`` of ||x||; the product takes so many columns at once."""
         enough, most = accuracy * norm(x), max(10 * x.size, 100)
-        if self.preconditioner is None and self.rank > 0:
-            first = conjugate_gradients(product, x, None, enough, min(self.rank, most))
-            self.steps += first.steps
-            if norm(first.left) <= enough or first.steps < self.rank:
-                return first
-            self.build(product, x.size)
-            rest = conjugate_gradients(product, first.left, self.preconditioner, enough, most)
-            self.usual = rest.steps
-            result = Solution(first.z + rest.z, rest.left, rest.steps, rest.lost)
-        else:
-            result = conjugate_gradients(product, x, self.preconditioner, enough, most)
-            if self.preconditioner is not None and result.steps > WORN * max(self.usual, self.rank):
-                self.preconditioner = None  # the next long solve builds a new one
-        self.steps += result.steps
-        return result
+        z, left, steps = np.zeros_like(x), x, 0
+        while True:
+            limit = most - steps
+            if self.rank > 0:
+                limit = min(limit, max(int(self.due) - self.steps, 1))
+            part = conjugate_gradients(product, left, self.preconditioner, enough, limit, settled)
+            z, left, steps = z + part.z, part.left, steps + part.steps
+            self.steps += part.steps
+            if part.steps < limit or part.lost or norm(left) <= enough:
+                return Solution(z, left, steps, part.lost)
+            if steps >= most:
+                return Solution(z, left, steps, True)
+            self.build(product, x.size, columns)
 
-    def build(self, product: Callable[[Array], Array], n: int) -> None:
+    def build(self, product: Product, n: int, columns: int) -> None:
         """Make the preconditioner for this K; none, where K is not positive semi-definite to rounding."""
+        self.preconditioner, self.steps = None, 0
+        most = min(n, max(NUMBERS // n, 1))
+        rank = min(self.rank, most)
         try:
-            self.preconditioner = nystrom(product, n, self.rank)
+            self.preconditioner = nystrom(product, n, rank, columns)
         except np.linalg.LinAlgError:
-            self.rank = 0
-        self.steps += min(self.rank, n)
+            rank = 0
+        self.rank = min(2 * rank, most)
+        self.due = (EAGER if self.rank > rank else WORN) * self.rank

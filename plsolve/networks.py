@@ -34,6 +34,7 @@ else:
     _Operator = LinearOperator
 
 _BLOCK_NUMBERS = 1 << 17  # in one temporary of a blocked pass (1 MiB: it stays in the cache)
+_COLUMNS = 512  # of a matrix product with several vectors
 _BLOCK_ROWS = 512  # rows of K at a time
 _PROBES = 64  # entries of w that tell most points apart
 
@@ -86,6 +87,11 @@ def as_activation(activation: Any, name: str) -> Activation:
     raise ValueError(f"`{name}` must be one of {', '.join(ACTIVATIONS)} or a pair (f, df), got {activation!r}.")
 
 
+def slices(n: int, size: int) -> Iterator[slice]:
+    """0, ..., n in pieces of this size."""
+    return (slice(start, min(start + size, n)) for start in range(0, n, size))
+
+
 class Layer(NamedTuple):
     """Z = factor A W + b: where W and b lie in w, -1 where they are not trained but stand in the network."""
 
@@ -100,11 +106,23 @@ class Layer(NamedTuple):
     def trained(self) -> bool:
         return self.start >= 0
 
+    @property
+    def wide(self) -> bool:
+        """Whether D_l is wider than A_{l-1}."""
+        return self.fan_in < self.fan_out
+
     def blocks(self, n: int) -> Iterator[slice]:
         """Slices of n rows: temporaries stay in the cache, and no block has fewer rows than W."""
-        rows = max(_BLOCK_NUMBERS // self.fan_out, self.fan_in)
-        for start in range(0, n, rows):
-            yield slice(start, min(start + rows, n))
+        return slices(n, max(_BLOCK_NUMBERS // min(self.fan_in, self.fan_out), self.fan_in, self.fan_out))
+
+    def batches(self, columns: int) -> Iterator[slice]:
+        """Slices of the columns that are multiplied at once, for the matrix products to be worth their name."""
+        return slices(columns, max(1, _COLUMNS // min(self.fan_in, self.fan_out)))
+
+    def rows(self, V: Array) -> Array:
+        """W, with b as one more row, in each of the vectors V (s, m): a view (s, fan-in or one more, fan-out)."""
+        end = self.start + self.fan_in * self.fan_out + self.b.size
+        return V[:, self.start : end].reshape(len(V), -1, self.fan_out)
 
     def split(self, w: Array) -> tuple[Array, Array]:
         """W and b in w; b empty without biases."""
@@ -314,6 +332,24 @@ class Point(NamedTuple):
     f: Array
 
 
+def accumulate(A: Array, B: Array, G: Array, fresh: bool) -> None:
+    """G = A B, or G += A B; G may have one of its two axes in two."""
+    if fresh and G.ndim == 2:
+        np.matmul(A, B, out=G)
+    elif fresh:
+        G[...] = (A @ B).reshape(G.shape)
+    else:
+        G += (A @ B).reshape(G.shape)
+
+
+def sum_of_products(Z: Array, D: list[Array]) -> Array:
+    """SUM_k Z[:, k, s] D_k[:, j] (N, s, j)."""
+    total = Z[:, 0, :, None] * D[0][:, None, :]
+    for k in range(1, len(D)):
+        total += Z[:, k, :, None] * D[k][:, None, :]
+    return total
+
+
 class NetworkJacobian(_Operator):
     """J of a network: J v, J^T z, and K = J J^T without J.
 
@@ -364,44 +400,71 @@ class NetworkJacobian(_Operator):
         return zip((layer for layer in self._network.layers if layer.trained), self._A, self._D, strict=False)
 
     def _matvec(self, v: Array) -> Array:
-        v = np.ascontiguousarray(v).ravel()
-        N = len(self._A[0])
-        out = np.zeros((N, len(self._D[0])))
-        for layer, A, D in self._trained():
-            V, c = layer.split(v)
-            late = layer.factor != 1.0 and V.size > A.size
-            if layer.factor != 1.0 and not late:
-                V = layer.factor * V
-            for block in layer.blocks(N):
-                U = A[block] @ V
-                if late:
-                    U *= layer.factor
-                if c.size:
-                    U += c
-                for k, seed in enumerate(D):
-                    out[block, k] += np.einsum("ij,ij->i", seed[block], U)
-        return out.ravel()
+        return self._matmat(v.reshape(-1, 1)).ravel()
 
     def _rmatvec(self, z: Array) -> Array:
-        N = len(self._A[0])
-        z = z.reshape(N, -1)
-        g = np.empty(self.shape[1])
+        return self._rmatmat(z.reshape(-1, 1)).ravel()
+
+    def _matmat(self, V: Array) -> Array:
+        """J V. Of A and D the wider one goes into matrix products, with many columns at once, the other beside them."""
+        V = np.ascontiguousarray(V.T)
+        out = np.zeros((len(self._A[0]), len(self._D[0]), len(V)))
         for layer, A, D in self._trained():
-            G, c = layer.split(g)
-            share = z if layer.factor == 1.0 else layer.factor * z
-            for block in layer.blocks(N):
-                B = share[block, :1] * D[0][block]
-                for k in range(1, len(D)):
-                    B += share[block, k : k + 1] * D[k][block]
-                if block.start == 0:
-                    np.matmul(A[block].T, B, out=G)
-                    c[...] = np.ones(len(B)) @ B if c.size else c
-                else:
-                    G += A[block].T @ B
-                    c += np.ones(len(B)) @ B if c.size else c
-            if layer.factor != 1.0:
-                c /= layer.factor
-        return g
+            for columns in layer.batches(len(V)):
+                self._outwards(layer, A, D, layer.rows(V[columns]), out[:, :, columns])
+        return out.reshape(self.shape[0], -1)
+
+    def _outwards(self, layer: Layer, A: Array, D: list[Array], V: Array, out: Array) -> None:
+        """Add the layer's share of J V to out (N, q, s), V (s, fan-in and one for the bias, fan-out)."""
+        if layer.wide:
+            V = V.reshape(-1, layer.fan_out).T
+            for block in layer.blocks(len(A)):
+                for k, seed in enumerate(D):
+                    U = (seed[block] @ V).reshape(len(seed[block]), out.shape[2], -1)
+                    out[block, k] += layer.factor * np.einsum("nsi,ni->ns", U[:, :, : layer.fan_in], A[block])
+                    if layer.b.size:
+                        out[block, k] += U[:, :, -1]
+            return
+        b = V[:, layer.fan_in :].reshape(-1) / layer.factor
+        V = V[:, : layer.fan_in].transpose(1, 0, 2).reshape(layer.fan_in, -1)
+        for block in layer.blocks(len(A)):
+            U = A[block] @ V
+            if b.size:
+                U += b
+            U = U.reshape(len(U), out.shape[2], -1)
+            for k, seed in enumerate(D):
+                out[block, k] += layer.factor * np.einsum("nso,no->ns", U, seed[block])
+
+    def _rmatmat(self, Z: Array) -> Array:
+        """J^T Z, like J V."""
+        Z = Z.reshape(len(self._A[0]), len(self._D[0]), -1)
+        G = np.empty((Z.shape[2], self.shape[1]))
+        for layer, A, D in self._trained():
+            for columns in layer.batches(len(G)):
+                self._inwards(layer, A, D, Z[:, :, columns], layer.rows(G[columns]))
+        return G.T
+
+    def _inwards(self, layer: Layer, A: Array, D: list[Array], Z: Array, G: Array) -> None:
+        """Set the layer's part of J^T Z, G (s, fan-in and one for the bias, fan-out)."""
+        s, fan_in, fresh = len(G), layer.fan_in, True
+        W = G if layer.wide else G[:, :fan_in].transpose(1, 0, 2)
+        if s == 1:
+            W = W.squeeze(0 if layer.wide else 1)  # two axes: the product is written in its place
+        for block in layer.blocks(len(A)):
+            if layer.wide:
+                for k, seed in enumerate(D):
+                    B = np.empty((len(seed[block]), *G.shape[:2]))
+                    np.multiply((layer.factor * Z[block, k])[:, :, None], A[block, None, :], out=B[:, :, :fan_in])
+                    B[:, :, fan_in:] = Z[block, k, :, None]
+                    accumulate(B.reshape(len(B), -1).T, seed[block], W, fresh)
+                    fresh = False
+                continue
+            B = sum_of_products(Z[block] if layer.factor == 1.0 else layer.factor * Z[block], [S[block] for S in D])
+            accumulate(A[block].T, B.reshape(len(B), -1), W, fresh)
+            if layer.b.size:
+                b = (np.ones(len(B)) @ B.reshape(len(B), -1)).reshape(s, -1) / layer.factor
+                G[:, fan_in] = b if fresh else G[:, fan_in] + b
+            fresh = False
 
     def gram(self) -> Array:
         """K = J J^T, a new array."""

@@ -122,7 +122,7 @@ def landscape(land: Landscape, ax: Any = None) -> Any:
     low = 1e-4
     if np.nanmin(land.loss) < low * start:
         ax.contour(land.a, land.b, height, levels=[np.log10(low)], colors="white", linewidths=1.6, linestyles="solid")
-        handles.append(patch("white", "solution set, to 1 % of ‖r₀‖"))
+        handles.append(patch("white", "‖r‖ ≤ 1 % of ‖r₀‖"))
     ax.plot([0.0, 1.0], [0.0, 0.0], "--", color="white", lw=0.9)
     ax.plot(0.0, 0.0, "o", color=RED, ms=8, mec="white")
     ax.plot(1.0, 0.0, "*", color=RED, ms=14, mec="white")
@@ -160,4 +160,5 @@ def line(land: Landscape, ax: Any) -> None:
     ax.annotate(
         f"{falls}\nHessian at t = 0.9: λ_min = {land.curvature:.2g}\n= {land.flattest:.1g} λ_max: {shape}",
         (0.04, 0.05), xycoords="axes fraction", fontsize=9,
+        bbox={"facecolor": "white", "edgecolor": "none"},
     )  # fmt: skip

@@ -33,7 +33,6 @@ from plsolve.tangent import LinearSolver, Tangent, tangent
 
 Indices = npt.NDArray[np.int64]
 EMPTY: Array = np.zeros(0)
-SINGLE = float(np.finfo(np.float32).eps)
 
 
 def given(reads_only: bool, w: Array) -> Array:
@@ -77,6 +76,7 @@ class Problem:
     nfev = njev = nfev_jac = 0
     flat = flat_gradient = 0.0
     precision = 2 * UNIT  # of what F returns
+    narrow = False  # F or jac has returned less than double precision
     deadline = math.inf
     note = ""  # why the run ended, where the status does not say it
     failed = False  # the last step ended the run; compiled code cannot raise exceptions
@@ -186,7 +186,8 @@ class Problem:
             self.precision = 2 * UNIT
             return f
         value = as_float(f, "F(w)")
-        self.precision = SINGLE if getattr(f, "dtype", None) == np.float32 else 2 * UNIT
+        self.precision = precision(f)
+        self.narrow |= self.precision > 2 * UNIT
         if value.ndim == 0:
             value = value.reshape(1)
         if value.ndim != 1 or value.size == 0:
@@ -288,6 +289,11 @@ class Problem:
         """The point of the last linearisation where that equals w, so that it need not be made again."""
         return self._last[0] if self._last is not None and np.array_equal(self._last[0], w) else w
 
+    @property
+    def latest(self) -> tuple[Array, Tangent] | None:
+        """The point of the last linearisation, and the tangent there."""
+        return None if self._last is None else (self._last[0], self._last[2])
+
     def known(self, w: Array) -> Array | None:
         """J at w, in C order, where the last linearisation was there, and differences not central ones."""
         last = self._last
@@ -342,24 +348,34 @@ class Problem:
         """Whether both F and jac can evaluate some equations alone."""
         return self._rows_F and (self._rows_jac or self._jac is True)
 
+    def _matrix(self, J: Any) -> Any:
+        """What jac returned for all equations."""
+        matrix = as_matrix(J, self.n, self.m)
+        self.narrow |= precision(J) > 2 * UNIT
+        return matrix
+
     def _jacobian(self, w: Array, r: Array, precise: bool) -> Any:
         if callable(self._jac):
-            return as_matrix(self._jac(given(self._jac_reads, w), *self._args, **self._full_jac), self.n, self.m)
+            return self._matrix(self._jac(given(self._jac_reads, w), *self._args, **self._full_jac))
         if self._jac is True:
             if self._pair is None or self._pair[0] is not w:
                 self.residual(w)
             assert self._pair is not None
-            return as_matrix(self._pair[1], self.n, self.m)
+            return self._matrix(self._pair[1])
         central = self._jac == "3-point" or (self._jac is None and precise)
         build = partial(self._differences, w=w, r=r, central=central)
-        return build(self) if self._mapped is None else differences.ahead(self, build, self._mapped, r)
+        return build(self) if self._mapped is None else differences.ahead(self, build, self._mapped, w, r)
 
     def _differences(self, source: Any, w: Array, r: Array, central: bool) -> Array:
         """DF(w) from the values of F that the source gives."""
         if self._jac == "cs":
             return differences.complex_jacobian(source, w, self.n)
         if self._diff_step is not None:
-            steps = np.broadcast_to(self._diff_step * np.where(w == 0.0, 1.0, np.abs(w)), w.shape)
+            steps = self._diff_step * np.abs(w)
+            least = (2 * UNIT) ** (1 / 3 if central else 1 / 2) * np.maximum(
+                1.0, np.abs(w)
+            )  # scipy's, where that is no step
+            steps = np.where((w + steps) - w == 0.0, least, steps)
             return differences.stepped_jacobian(source, w, r, steps, central)
         return differences.jacobian(source, w, r, np.abs(r) + np.abs(self.y), central, self.precision)
 
@@ -431,6 +447,16 @@ class Problem:
     def rounding_level(self, w: Array, r: Array, T: Tangent) -> float:
         """The size of ||r|| that rounding in F alone can make: 4 u (||F|| + ||y|| + || |J| |w| ||)."""
         return 4 * UNIT * (norm(r + self.y) + self.size_y + T.magnitude(w))
+
+
+def precision(value: Any) -> float:
+    """The relative spacing of the floats that F or jac returned, at least that of float64."""
+    kind = getattr(value, "dtype", None)
+    if kind is None and not isinstance(value, LinearOperator):
+        kind = np.asarray(value).dtype
+    if kind is None or kind is FLOAT64 or np.dtype(kind).kind != "f":
+        return 2 * UNIT
+    return max(float(np.finfo(kind).eps), 2 * UNIT)
 
 
 def _called(F: Callable[..., Any], args: tuple[Any, ...], keywords: dict[str, Any], w: Array) -> Any:

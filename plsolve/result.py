@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from decimal import ROUND_FLOOR
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from scipy.optimize import OptimizeResult
 from scipy.sparse.linalg import LinearOperator
 
 from plsolve import plotting
-from plsolve.certificate import certificate
+from plsolve.certificate import certificate_of_run
 from plsolve.kernel import TangentKernel
 from plsolve.landscape import landscape
 from plsolve.linalg import Array
@@ -18,7 +19,7 @@ from plsolve.problem import Problem
 from plsolve.record import Record
 from plsolve.stopping import Ended
 from plsolve.tangent import tangent
-from plsolve.theory.certificates import Certificate
+from plsolve.theory.certificates import Certificate, rounded
 
 
 class Result(OptimizeResult):
@@ -48,10 +49,12 @@ class Result(OptimizeResult):
         K = J J^T at x with its spectrum.
     certificate : Certificate or None
         Whether a solution near x is proved, see `plsolve.certify`; beta, where it was not given, is estimated from the
-        points of the run. None with ``certify=False``, or where F or jac raised (the message says so).
+        points of the run. With beta it needs no Jacobian at x where the last one was near (theory 3.9). None with
+        ``certify=False``, or where F or jac raised (the message says so).
     nit, nfev, njev, nfev_jac : int
         Iterations; calls of F; Jacobians evaluated at a point; calls of F for differences. An access to ``jac``,
-        ``grad``, ``optimality``, ``kernel`` or ``certificate`` adds the Jacobian at x to the counters, once.
+        ``grad``, ``optimality``, ``kernel`` or ``certificate`` adds the Jacobian at x to the counters, once, and
+        ``certificate`` what it takes to put a given beta to the test.
     method, method_reason : str
         The method that ran, and why it was chosen.
     forecast : float
@@ -100,8 +103,8 @@ class Result(OptimizeResult):
         """The certificate at x; None, with the reason in the message, where F or jac cannot be evaluated there."""
         run: Record = self._record
         try:
-            T = tangent(self["jac"], np.zeros(0))
-            return certificate(problem, T, self.x, self.fun, self._beta, run.path, run.bend)
+            point = self.x, self.fun
+            return certificate_of_run(problem, lambda: self["jac"], point, self._beta, run.path, run.bend)
         except Exception as error:  # noqa: BLE001 - the run's result must not be lost to it
             self["message"] += f" No certificate: {type(error).__name__}: {error}"
             return None
@@ -110,7 +113,7 @@ class Result(OptimizeResult):
         """Say in the message that there is no solution near x, where that is proved."""
         certificate = self["certificate"]
         if certificate is not None and certificate.absent and certificate.rigorous:
-            self["message"] += f" No solution within {certificate.radius:.3g} of x (theory 3.5)."
+            self["message"] += f" No solution within {rounded(certificate.radius, ROUND_FLOOR)} of x (theory 3.5)."
 
     def plot(self, what: str = "run", ax: Any = None) -> Any:
         """Draw the run, the spectrum of the kernel, or the landscape; returns the matplotlib Axes.

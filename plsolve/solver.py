@@ -73,7 +73,8 @@ def solve(
         4 u (||F|| + ||y|| + || |J| |w| ||), u = 1.1e-16. 0 asks for the rounding level.
     xtol : float
         Solved when a solution is proved (theory 3.1, h <= 1/2) to lie within xtol max(1, ||w||) of w, with ``beta`` or,
-        where that is not given, 10 times the largest curvature of F seen on the way in its place. Only for m >= n.
+        where that is not given, 10 times the largest curvature of F seen on the way in its place. Only for m >= n
+        and n <= 8192.
     eps : float
         Loss 1/2 ||F(w) - y||^2 at which to stop: for noisy or almost over-parameterized systems (PL*_eps, theory 1.6).
     max_iter : int, optional

@@ -154,8 +154,9 @@ def test_nearly_degenerate_fits_have_positive_variances():
         assert cov == pytest.approx(cov.T)
 
 
-def test_covariance_is_that_of_the_minimum():
-    """scipy's test_gh4555b, against a fit that has converged: its reference is 1.6e-6 off."""
+@pytest.mark.parametrize(("method", "accuracy"), [("lm", 1e-5), ("trf", 2e-7)])
+def test_covariance_is_that_of_the_minimum(method, accuracy):
+    """'lm', as MINPACK, takes the J of the last step, 1.6e-6 off here (scipy's test_gh4555b); 'trf' the J at x."""
     rng = np.random.default_rng(408113519974467917)
     x = np.linspace(0, 4, 50)
     y = model(x, 2.5, 1.3, 0.5) + 0.2 * rng.normal(size=50)
@@ -165,4 +166,15 @@ def test_covariance_is_that_of_the_minimum():
         return np.column_stack([e, -a * x * e, np.ones_like(x)])
 
     exact = scipy.optimize.curve_fit(model, x, y, jac=jac, ftol=1e-15, xtol=1e-15)[1]
-    assert curve_fit(model, x, y)[1] == pytest.approx(exact, rel=2e-7)
+    for derivative in (None, jac):
+        assert curve_fit(model, x, y, method=method, jac=derivative)[1] == pytest.approx(exact, rel=accuracy)
+
+
+def test_covariance_after_a_long_last_step():
+    """Data that are met exactly: the last step is longer than the residual that it leaves, so J at x is wanted."""
+    x = np.linspace(0, 4, 50)
+    y = model(x, 2.5, 1.3, 0.5)
+    _, pcov = curve_fit(model, x, y, sigma=0.1, absolute_sigma=True)
+    e = np.exp(-1.3 * x)
+    J = np.column_stack([e, -2.5 * x * e, np.ones_like(x)]) / 0.1
+    assert pcov == pytest.approx(np.linalg.inv(J.T @ J), rel=1e-7)

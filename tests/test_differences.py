@@ -98,3 +98,12 @@ def test_all_methods(method, mode):
     sol = solve(p.F, mode, p.w0, method=method, tol=1e-7, rng=0)
     assert sol.success, sol.message
     assert naive.loss(p.F(sol.x)) <= 1e-14 * naive.loss(p.F(p.w0))
+
+
+@pytest.mark.parametrize("distance", [1e-4, 1e-6, 3e-7])
+def test_close_to_an_end_of_F(distance):
+    """log(1 + w) just above w = -1: the usual central step would bring it to the end, or beyond."""
+    w0 = np.array([-1.0 + distance])
+    sol = solve(lambda w: np.array([np.log(1 + w[0]), w[0]]), "3-point", w0, max_iter=0)
+    with np.errstate(invalid="ignore"):
+        assert sol.jac[0, 0] == pytest.approx(1 / (1 + w0[0]), rel=2e-3)

@@ -323,8 +323,10 @@ def test_verbose(capsys):
     out = capsys.readouterr().out
     assert out.startswith(res.message)
     assert f"Function evaluations {res.nfev}" in out
-    least_squares(rosenbrock, [-1.2, 1.0], verbose=2)
-    assert "Cost reduction" in capsys.readouterr().out
+    res = least_squares(rosenbrock, [-1.2, 1.0], verbose=2)
+    head, *lines = capsys.readouterr().out.splitlines()[:-2]
+    assert "Cost reduction" in head
+    assert [int(line.split()[0]) for line in lines] == list(range(res.nit + 1))
 
 
 def test_workers_change_nothing():
@@ -347,6 +349,8 @@ def test_diff_step_is_taken_at_its_word():
     points = []
     least_squares(lambda x: points.append(x[0]) or x**2 - 2, 1.5, diff_step=1e-3, max_nfev=1)
     assert points == pytest.approx([1.5, 1.5015], rel=1e-12)
+    res = least_squares(rosenbrock, [0.0, 1.0], diff_step=1e-20)  # no step at all: scipy's default takes its place
+    assert res.x == pytest.approx([1, 1], rel=1e-6)
 
 
 # -- hard fits ---------------------------------------------------------------------------------------------------------
@@ -373,3 +377,32 @@ def test_overflow_on_the_way():
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         res = least_squares(lambda p: p[0] * np.exp(p[1] * x) - 2 * np.exp(-x), [1.0, 3.0])
     assert res.x == pytest.approx([2, -1], rel=1e-8)
+
+
+def test_near_a_pole():
+    """The second of two logarithms ends where it is nearly minus infinity; from a start where J lacks rank."""
+    rng = np.random.default_rng(408113519974467917)
+    x = np.arange(100)
+    y = np.linspace(2, 7, 100) + rng.random(100)
+
+    def F(p):
+        return p[0] * np.log(x + 1 + p[1]) + p[2] * np.log(x + 1 + p[3]) + p[4] - y
+
+    for k in range(4):
+        start = np.ones(5) + 1e-9 * np.random.default_rng(k).standard_normal(5)
+        with np.errstate(all="ignore"):
+            res = least_squares(F, start, max_nfev=2000)
+        assert res.success
+        assert 2 * res.cost == pytest.approx(7.43322747, rel=1e-8)
+
+
+@pytest.mark.parametrize("start", [[1.09, 3.99, 1.89], [14.8, 3.52, 1.35], [14.4, 3.01, 2.74], [7.44, 3.81, 1.69]])
+def test_columns_that_were_ten_decades_longer_at_the_start(start):
+    """a x^b + c: the scale stays that of the longest column, which the step must not drown in."""
+    x = np.linspace(1, 100, 40)
+    y = 2 * np.sqrt(x) + 3 + 0.05 * np.sin(7 * x)
+    res = least_squares(lambda p: p[0] * x ** p[1] + p[2] - y, start)
+    exact = least_squares(lambda p: p[0] * x ** p[1] + p[2] - y, [2.0, 0.5, 3.0])
+    assert res.success
+    assert res.nfev < 150
+    assert res.x == pytest.approx(exact.x, rel=1e-7)

@@ -165,6 +165,40 @@ def test_memory_builds_when_it_pays_and_only_then():
     np.testing.assert_allclose(x - K @ found.z, found.left, atol=1e-8 * np.linalg.norm(x))
 
 
+def test_memory_grows_while_steps_cost_more_than_a_better_preconditioner(monkeypatch):
+    from plsolve import krylov
+
+    n = 400
+    K, _ = spectrum(n, np.concatenate([np.logspace(5, 1, 70), np.linspace(1.0, 2.0, 330)]))
+    memory, ranks, steps = Memory(rank=10), [], []
+    monkeypatch.setattr(krylov, "NUMBERS", 80 * n)
+    for seed in range(8):
+        x = np.random.default_rng(seed).standard_normal(n)
+        found = memory.solve(lambda z: K @ z, x, 1e-8, columns=7)
+        assert np.linalg.norm(K @ found.z - x) <= 1.01e-8 * np.linalg.norm(x)
+        ranks.append(memory.preconditioner.U.shape[1])
+        steps.append(found.steps)
+    assert ranks[-1] == 80
+    assert steps[-1] < 0.5 * steps[0]
+
+
+def test_many_products_at_once_make_the_same_preconditioner():
+    K, _ = spectrum(200, np.concatenate([np.logspace(6, 2, 20), np.linspace(1.0, 2.0, 180)]))
+    one, many = (nystrom(lambda z: K @ z, 200, 30, columns) for columns in (1, 8))
+    x = np.random.default_rng(3).standard_normal(200)
+    np.testing.assert_allclose(one(x), many(x), atol=1e-10)
+
+
+def test_the_energy_is_known_long_before_the_solution():
+    K, _ = spectrum(400, np.logspace(3, -1, 400))
+    x = np.random.default_rng(3).standard_normal(400)
+    exact = x @ np.linalg.solve(K, x)
+    found = conjugate_gradients(lambda z: K @ z, x, None, 0.0, 4000, settled=0.1)
+    whole = conjugate_gradients(lambda z: K @ z, x, None, 1e-6 * np.linalg.norm(x), 4000)
+    assert found.steps < 0.5 * whole.steps
+    assert 0.5 * exact < x @ found.z <= exact * (1 + 1e-8)
+
+
 @pytest.mark.parametrize("K", [np.zeros((5, 5)), np.diag([1.0, 1.0, 0.0, 0.0, 0.0]), -np.eye(5)])
 def test_what_is_not_in_range_is_lost_not_nan(K):
     found = Memory(rank=2).solve(lambda z: K @ z, np.ones(5), 1e-10)

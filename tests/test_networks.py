@@ -88,6 +88,26 @@ def test_gram_in_blocks(monkeypatch, q):
     np.testing.assert_allclose(J.gram(), dense @ dense.T, rtol=1e-12)
 
 
+@pytest.mark.parametrize("widths", [(4,), (3, 7, 2), (1, 1)], ids=str)
+@pytest.mark.parametrize("q", [1, 2])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("columns", [1, 2, 9])
+def test_several_vectors_at_once(monkeypatch, widths, q, bias, columns):
+    from plsolve import networks
+
+    monkeypatch.setattr(networks, "_COLUMNS", 8)
+    monkeypatch.setattr(networks, "_BLOCK_NUMBERS", 8)
+    rng = np.random.default_rng(4)
+    net = WideNetwork(rng.standard_normal((11, 3)), widths, outputs=q, bias=bias)
+    J = net.jac(net.init(0))
+    dense = naive.jacobian(net.F, net.init(0))
+    V, Z = rng.standard_normal((net.m, columns)), rng.standard_normal((net.n, columns))
+    np.testing.assert_allclose(J.matmat(V), dense @ V, atol=1e-7)
+    np.testing.assert_allclose(J.rmatmat(Z), dense.T @ Z, atol=1e-7)
+    np.testing.assert_allclose(J.matmat(V), np.stack([J.matvec(v) for v in V.T], 1), rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(J.rmatmat(Z), np.stack([J.rmatvec(z) for z in Z.T], 1), rtol=1e-12, atol=1e-13)
+
+
 def test_predict_and_the_data_agree():
     net = WideNetwork(X, (7, 4), outputs=2)
     w = net.init(0)

@@ -1,5 +1,7 @@
 """SGD: the protocol of `rows`, the batches and their seed, and convergence under interpolation."""
 
+import functools
+
 import naive
 import numpy as np
 import problems
@@ -132,6 +134,48 @@ def test_a_parameter_called_rows_that_args_fill_is_the_users_own():
     sol = run(F, lambda w, rows: A, args=("mine",))
     assert sol.success, sol.message
     assert set(seen) == {"mine"}
+
+
+class Callable:
+    def __init__(self, f):
+        self.f = f
+
+    def __call__(self, w, rows=MISSING):
+        return self.f(w, rows=rows)
+
+
+def wrapped(f):
+    @functools.wraps(f)
+    def wrapper(*args, **kwargs):
+        return f(*args, **kwargs)
+
+    return wrapper
+
+
+GUISES = {
+    "partial": functools.partial,
+    "callable object": Callable,
+    "wrapped": wrapped,
+    "wrapped twice": lambda f: wrapped(wrapped(f)),
+    "wrapped partial": lambda f: wrapped(functools.partial(f)),
+    "partial of wrapped": lambda f: functools.partial(wrapped(f)),
+    "method of callable": lambda f: Callable(f).__call__,
+}
+
+
+@pytest.mark.parametrize("guise", GUISES)
+def test_rows_are_seen_in_every_guise(guise):
+    s = Rows()
+    sol = solve(GUISES[guise](s.F), GUISES[guise](s.jac), np.zeros(M), Y, method="sgd", max_iter=20, rng=0)
+    assert sol.nit == 20
+    assert s.batches
+    assert any(rows is not None for rows in s.asked_jac)
+
+
+@pytest.mark.parametrize("guise", [g for g in GUISES if g not in {"callable object", "method of callable"}])
+def test_no_rows_are_seen_where_there_are_none(guise):
+    sol = solve(GUISES[guise](lambda w: A @ w), GUISES[guise](lambda w: A), np.zeros(M), Y, method="sgd", max_iter=9)
+    assert sol.nit == 9
 
 
 @pytest.mark.parametrize("who", ["F", "jac", "neither"])

@@ -185,6 +185,32 @@ def test_omega_bounds_the_change_of_the_whitened_jacobian():
     assert size > 1.9 * math.sqrt(np.sum(np.diag(inverse)))
 
 
+@pytest.mark.parametrize("q", [0.0, 1e-9, 1e-4, 0.1, 0.5, 0.9, 0.999])
+@pytest.mark.parametrize("kappa", [1.0, 1e4])
+def test_numbers_at_a_point_from_the_jacobian_at_another(q, kappa):
+    """3.9: where J(x) is within q of J(w) its numbers are bounded by those at w, with equality in the worst case."""
+    rng = np.random.default_rng(0)
+    for m in (4, 7):
+        U, V = (np.linalg.qr(rng.standard_normal((k, 4)))[0] for k in (4, m))
+        A = (U * np.geomspace(1.0, kappa**-0.5, 4)) @ V.T
+        K_root = U @ np.diag(np.geomspace(1.0, kappa**0.5, 4)) @ U.T  # K^{-1/2}
+        r, D = rng.standard_normal(4), rng.standard_normal((4, m))
+        for E in (rng.standard_normal((4, m)), -A):
+            E = E * (q / np.linalg.norm(K_root @ E, 2))
+            J = np.linalg.pinv(A + E)
+            h, e = certificates.moved_newton(0.5, np.linalg.norm(np.linalg.pinv(A) @ r), 2.0 * q)
+            assert np.linalg.norm(J @ r) <= e * (1 + 1e-9)
+            assert np.linalg.norm(J @ D, 2) * (1 - q) <= np.linalg.norm(np.linalg.pinv(A) @ D, 2) * (1 + 1e-9)
+            assert np.linalg.norm(J, 2) * (1 - q) <= kappa**0.5 * (1 + 1e-9)
+            assert h == pytest.approx(0.5 * e / (1 - q))
+        assert np.linalg.norm(J @ r) == pytest.approx(e)  # J(x) = (1 - q) J(w)
+
+
+def test_too_far_for_the_jacobian_at_another_point():
+    assert certificates.moved_newton(1.0, 1e-9, 1.0) == (math.inf, math.inf)
+    assert certificates.moved_newton(2.0, 0.1, 0.0) == (0.2, 0.1)
+
+
 @pytest.mark.parametrize("c", [0.1, 1.0])
 @pytest.mark.parametrize("share", [1e-9, 0.5, 1.0])
 def test_descent_ball(c, share):

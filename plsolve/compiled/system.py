@@ -513,7 +513,9 @@ def functions_of(module: Any) -> list[Any]:
 
 
 # What every iteration runs becomes part of the step: handing a model on takes longer than its use.
-HOT = {getattr(gauss_newton, name) for name in ("newton", "refined", "search", "path", "attempt", "next_radius", "inside")}
+HOT = {
+    getattr(gauss_newton, name) for name in ("newton", "refined", "search", "path", "attempt", "next_radius", "inside")
+}
 inlined = register_jitable(forceinline=True)
 
 for small in (

@@ -5,12 +5,17 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse.linalg import LinearOperator, eigsh
+
+if TYPE_CHECKING:
+    from plsolve.networks import WideNetwork
 
 Array = npt.NDArray[np.float64]
+Row = Mapping[str, Any]
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # told apart by every kind of colour vision
 GREY = "0.45"
@@ -31,7 +36,7 @@ class Report(NamedTuple):
     """The table (one row each entry), the claims, and a function that draws into a matplotlib Figure."""
 
     title: str
-    table: Sequence[Mapping[str, Any]]
+    table: Sequence[Row]
     claims: Sequence[Claim]
     draw: Callable[[Any], None]
 
@@ -63,17 +68,28 @@ def slope(x: npt.ArrayLike, y: npt.ArrayLike) -> float:
     return float(np.polyfit(np.log(np.asarray(x, float)), np.log(np.asarray(y, float)), 1)[0])
 
 
-def hessian_norm(net: Any, w: Array, rows: Sequence[int], steps: int = 12) -> float:
-    """The largest spectral norm of D^2 F_i over these rows, by power iteration on differences of gradients."""
-    largest = 0.0
-    for i in rows:
-        unit = np.zeros(net.n)
-        unit[i] = 1.0
-        v = np.random.default_rng(i).standard_normal(net.m)
-        size = 0.0
-        for _ in range(steps):
-            v *= 1e-4 / np.linalg.norm(v)
-            v = (net.jac(w + v).rmatvec(unit) - net.jac(w - v).rmatvec(unit)) / 2e-4
-            size = float(np.linalg.norm(v))
-        largest = max(largest, size)
-    return largest
+def sizes_on_axis(axes: Any, sizes: npt.ArrayLike) -> None:
+    """Mark a logarithmic axis where something was measured, and nowhere else."""
+    sizes = np.asarray(sizes)
+    axes.set_xticks(sizes, [f"{size:g}" for size in sizes])
+    axes.set_xticks([], minor=True)
+
+
+def column(table: Sequence[Row], name: str) -> Array:
+    """The entries of that name."""
+    return np.array([row[name] for row in table], dtype=float)
+
+
+def hessian_norm(net: WideNetwork, w: Array, i: int, step: float = 1e-4) -> float:
+    """The spectral norm of D^2 F_i, from central differences of its gradient, by Lanczos to 1e-3."""
+    rows, one = np.array([i]), np.ones(1)
+
+    def product(v: Array) -> Array:
+        size = float(np.linalg.norm(v))
+        v = (step / size) * v.ravel()
+        forward, backward = (net.jac(u, rows=rows).rmatvec(one) for u in (w + v, w - v))
+        return np.asarray((0.5 * size / step) * (forward - backward))
+
+    H = LinearOperator((net.m, net.m), matvec=product, dtype=np.float64)
+    start = np.random.default_rng(i).standard_normal(net.m)
+    return float(abs(eigsh(H, k=1, which="LM", v0=start, ncv=min(10, net.m), tol=1e-3, return_eigenvectors=False)[0]))

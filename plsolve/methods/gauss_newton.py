@@ -27,7 +27,8 @@ from plsolve.problem import Problem
 from plsolve.stopping import RUNNING, Status
 from plsolve.tangent import Inverse, Tangent, only
 
-FIRST_RADIUS = 0.25  # of ||gn||
+PROBE = 0.5  # of ||gn||: where F is first asked how far gn leads
+FIRST_RADIUS = 0.25  # of ||gn||, where not all the way
 ENOUGH = 1e-4  # gain of a step that is accepted
 OVERSHOT = 0.3  # below this gain a first accepted step is tried once more, shorter
 SHRINKS = 0.5  # a chord step must be shorter than this much of the last
@@ -36,8 +37,6 @@ LOST = 1e-6  # of ||r|| left by a kernel solve: the Cholesky factor has lost its
 WORTH = 0.99  # of the reduction kept when a step is cut to the box: it need not be made up for
 RAY = 0.3  # of ||gn||: a shorter step does not lead along gn
 TURNS = 5  # conjugate gradients on the way to gn
-RIGHT = 0.9  # above this gain a first step inside the ray is tried once more, LONGER times as long
-LONGER = 4.0
 CRAWL = 1e-3  # of ||r||: a step inside the ray that takes less away leads nowhere
 PATIENCE = 25  # with so many such steps in a row
 CHORDS = 10  # Broyden pairs kept
@@ -111,7 +110,7 @@ def step(problem: Problem, s: State) -> State:
         return ending(problem, s, model, flat=math.isfinite(model.potential))
     if s.crawl == PATIENCE:
         return ending(problem, s, model, flat=False)
-    radius = s.radius if s.radius > 0.0 else FIRST_RADIUS * model.length
+    radius = s.radius if s.radius > 0.0 else first_radius(problem, s.w, s.r, model)
     best = search(problem, s.w, s.r, model, radius)
     if best.gain <= 0.0:
         return ending(problem, s, model, flat=False)
@@ -195,6 +194,12 @@ def refined(H: Inverse, r: Array) -> tuple[Array, Array]:
     return gn, left
 
 
+def first_radius(problem: Problem, w: Array, r: Array, model: Newton) -> float:
+    """All of gn where that is within its natural radius, else the length of a cautious step."""
+    probe = attempt(problem, w, r, model, path(problem, w, r, model, PROBE * model.length))
+    return model.length if probe.reach >= model.length else FIRST_RADIUS * model.length
+
+
 def search(problem: Problem, w: Array, r: Array, model: Newton, radius: float) -> Trial:
     """The best of a few trial points on the path, with gain 0 if none reduces the loss."""
     shortest = 1e-16 * model.T.norm(w)
@@ -265,7 +270,7 @@ def attempt(problem: Problem, w: Array, r: Array, model: Newton, step: Step) -> 
         curve = fell + 2.0 * slope  # minus the curvature of the parabola
         least = slope / curve if curve < 0.0 else math.inf
     if inside(model, step.length):
-        reach, least = step.length * (LONGER if gain > RIGHT else min(least, 1.0)), math.inf
+        reach, least = step.length * min(least, 1.0), math.inf
     else:
         reach = step.length * step.length / (2.0 * max(model.H.length(new - r - step.Jp), 1e-300))
     return Trial(w, new, size, step.length, step.full, gain, reach, least)
@@ -302,29 +307,36 @@ def dogleg(model: Newton, r: Array, radius: float) -> tuple[Array, Array]:
     """A step p of length radius, and J p: along a few conjugate gradients to the least loss in the model, then to gn.
 
     With one of them it is Powell's dogleg; with as many as J has large singular values it follows the valley of a small
-    one, where steepest descent goes to and fro (Steihaug, SIAM J. Numer. Anal. 20, 1983).
+    one, where steepest descent goes to and fro (Steihaug, SIAM J. Numer. Anal. 20, 1983). All of it is done in the
+    space of r, p = D^2 J^T v and ||p||^2 = v . J p, since m may be large.
     """
-    T = model.T
-    p, Jp, s, last = 0.0 * model.gn, 0.0 * r, 0.0 * model.gn, 1.0
+    v, Jp, s, Js, last = 0.0 * r, 0.0 * r, 0.0 * r, 0.0 * r, 1.0
     for _ in range(TURNS):
-        z = only(model.free, -T.raised(T.adjoint(r + Jp)))
-        size = T.norm(z)
+        z = -(r + Jp)
+        Kz, size = model.H.kernel(z)
         if not size > 0.0:
             break
-        s = z / size + (size / last) * s
-        Js = T.apply(s)
+        s, Js = z / size + (size / last) * s, Kz / size + (size / last) * Js
         t, last = size / max(float(Js.dot(Js)), 1e-300), size
-        if T.norm(p + t * s) >= radius:
-            return outwards(T, p, Jp, s, Js, radius)
-        p, Jp = p + t * s, Jp + t * Js
-    return outwards(T, p, Jp, model.gn - p, model.Jgn - Jp, radius)
+        ahead, Jahead = v + t * s, Jp + t * Js
+        if ahead.dot(Jahead) >= radius * radius:
+            u = outwards(s.dot(Js), v.dot(Js), radius * radius - v.dot(Jp))
+            return lifted(model, v + u * s), Jp + u * Js
+        v, Jp = ahead, Jahead
+    square, beside = v.dot(Jp), v.dot(model.Jgn)  # p . p, p . gn
+    u = outwards(model.length * model.length - 2.0 * beside + square, beside - square, radius * radius - square)
+    return (1.0 - u) * lifted(model, v) + u * model.gn, (1.0 - u) * Jp + u * model.Jgn
 
 
-def outwards(T: Tangent, p: Array, Jp: Array, s: Array, Js: Array, radius: float) -> tuple[Array, Array]:
-    """The point of length radius on the way from p along s, and J times it."""
-    a, b, c = T.dot(s, s), T.dot(p, s), radius * radius - T.dot(p, p)
-    u = c / (b + math.sqrt(b * b + a * c)) if b > 0.0 else (math.sqrt(b * b + a * c) - b) / a
-    return p + u * s, Jp + u * Js
+def outwards(a: float, b: float, c: float) -> float:
+    """The least u >= 0 with a u^2 + 2 b u = c: so far along s from p is the radius; a = s . s, b = p . s."""
+    root = math.sqrt(max(b * b + a * c, 0.0))
+    return c / (b + root) if b > 0.0 else (root - b) / max(a, 1e-300)
+
+
+def lifted(model: Newton, v: Array) -> Array:
+    """D^2 J^T v, on the free unknowns."""
+    return only(model.free, model.T.raised(model.T.adjoint(v)))
 
 
 def within_bounds(problem: Problem, model: Newton, w: Array, r: Array, p: Array, radius: float) -> Array:

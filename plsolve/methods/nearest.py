@@ -16,7 +16,7 @@ from plsolve.stopping import RUNNING, Status
 from plsolve.tangent import Inverse, tangent
 
 KKT = 1e-9  # of ||w - w0||: d is zero
-VISIBLE = 1e-7  # of ||w - w0||: a shorter d changes the distance by its square, which rounding hides
+VISIBLE = 1e-7  # of ||w - w0||: a shorter d changes the distance by its square, which rounding hides; it has to shrink
 CORRECTIONS = 15  # Gauss-Newton steps back to the solution set
 
 
@@ -52,7 +52,8 @@ def step(problem: Problem, s: State) -> State:
     share, visible = s.share, norm(d) > VISIBLE * norm(way)
     while share > 1e-8:
         w, r = back(problem, H, s.w + share * d, s.level)
-        if norm(r) <= s.level and norm(w - problem.w0) < norm(way):
+        nearer = norm(w - problem.w0) < norm(way) if visible else norm(w - s.w) < 0.9 * s.step
+        if norm(r) <= s.level and nearer:
             return State(w, r, RUNNING, s.nit + 1, norm(w - s.w), True, min(1.0, 2.0 * share), s.level, -1.0, 0.0)
         if not visible:
             break

@@ -56,8 +56,10 @@ class Data:
 
     def __init__(self, f: Callable[..., Any], x: Any, y: Array, transform: Array | None, jac: Any) -> None:
         self.f, self.x, self.y, self.transform, self.jac = f, x, y, transform, jac
-        #: None: the data are one number, which numpy subtracts from as many as there are.
+        #: None: the data are one number, which numpy subtracts from as many as there are; or not finite, as then f - y.
         self.target = None if y.size == 1 else self.weighed(y)
+        if self.target is not None and not np.isfinite(self.target).all():
+            self.target = None
 
     def weighed(self, value: Array) -> Array:
         if self.transform is None:
@@ -108,13 +110,16 @@ def check_sparsity(method: str, jac: Any, jac_sparsity: Any, tr_solver: str | No
         raise ValueError("tr_solver='exact' is incompatible with `jac_sparsity`.")
 
 
+def check_shape(shape: tuple[int, int], J: Any) -> None:
+    if J.shape != shape:
+        raise ValueError(f"The return value of `jac` has wrong shape: expected {shape}, actual {J.shape}.")
+
+
 def check_jacobian(
     size: Callable[[], tuple[int, int]], method: str, tr_solver: str | None, x_scale: Any, J: Any
 ) -> None:
     """The first Jacobian's shape and kind."""
-    shape = size()
-    if J.shape != shape:
-        raise ValueError(f"The return value of `jac` has wrong shape: expected {shape}, actual {J.shape}.")
+    check_shape(size(), J)
     if isinstance(J, np.ndarray):
         return
     if method == "lm":
@@ -172,7 +177,7 @@ def check_bounds(bounds: Any, x0: Array, method: str) -> tuple[Array, Array] | N
     lower, upper = as_sides(bounds, x0.size)
     if isinstance(bounds, Bounds):
         lower, upper = (np.resize(side, x0.size) if side.shape == (1,) else side for side in (lower, upper))
-    free = bool(np.all((lower == -np.inf) & (upper == np.inf)))
+    free = bool(np.all(lower == -np.inf) and np.all(upper == np.inf))
     if method == "lm" and not free:
         raise ValueError("Method 'lm' doesn't support bounds.")
     if lower.shape != x0.shape or upper.shape != x0.shape:

@@ -11,14 +11,21 @@ import numpy as np
 from scipy.linalg import LinAlgError, cholesky, qr, svd
 from scipy.optimize import Bounds, OptimizeWarning
 
-from plsolve.linalg import Array
-from plsolve.result import Result
-from plsolve.scipy_api.arguments import EPS, Data, as_sides
-from plsolve.scipy_api.fitting import least_squares, nearest_to_start
+from plsolve import loop
+from plsolve.linalg import Array, norm, trcon
+from plsolve.methods import tall
+from plsolve.methods.quadratic import NOWHERE, upper
+from plsolve.problem import Problem
+from plsolve.scipy_api.arguments import EPS, Call, Data, JacobianCall, as_sides, as_start, check_shape
+from plsolve.scipy_api.fitting import Tolerances, least_squares, minimise, nearest_to_start, tangent_at
 
 NO_COVARIANCE = "Covariance of the parameters could not be estimated"
-LEASTSQ = {"ftol": 1.49012e-8, "xtol": 1.49012e-8, "gtol": 0.0, "maxfev": 0}
-LEASTSQ_UNUSED = {"factor"}
+NOT_FOUND = "Optimal parameters not found: "
+TOLERANCES = {"ftol": 1.49012e-8, "xtol": 1.49012e-8, "gtol": 0.0}
+#: The arguments of scipy's `leastsq` with their defaults; the last two say nothing to this library.
+LEASTSQ = {**TOLERANCES, "maxfev": 0, "epsfcn": None, "diag": None, "col_deriv": False, "factor": 100}
+LATEST = 1e-5  # of ||r|| that the last step may have changed, for the J before it to make the covariance
+WELL = 1e-3  # reciprocal condition number for which one-sided differences do as well
 NOISE = 1e-9  # relative error of differences: smaller singular values of J are none
 
 
@@ -46,9 +53,10 @@ def curve_fit(
     -------
     popt : ndarray (n,)
     pcov : ndarray (n, n)
-        As in scipy; all inf, with an `OptimizeWarning`, where J lacks rank or there are not more data than parameters,
-        and ``absolute_sigma`` is False. With ``absolute_sigma`` True it is finite for the parameters that the data
-        determine, and inf in the rows and columns of the others.
+        As in scipy, for 'lm' from the Jacobian of the last step where that was short; all inf, with an
+        `OptimizeWarning`, where J lacks rank or there are not more data than parameters, and ``absolute_sigma`` is
+        False. With ``absolute_sigma`` True it is finite for the parameters that the data determine, and inf in the
+        rows and columns of the others.
     infodict : dict
         With ``full_output``: scipy's entries, and ``rank`` of J, ``null_space`` (n, n - rank), an orthonormal basis of
         the changes of the parameters that the data do not see.
@@ -78,27 +86,19 @@ def curve_fit(
     if "args" in kwargs:
         raise ValueError("'args' is not a supported keyword argument.")
     data = Data(f, xdata, ydata, as_transform(sigma, ydata.size), jac)
-    derivative = data.jacobian if callable(jac) else jac or "2-point"
     if method == "lm":
-        settings, limit = leastsq_settings(kwargs, start.size, ydata.size)
+        fit = by_leastsq(data, start, kwargs, full_output)
     else:
-        settings, limit = kwargs, None
-        if "max_nfev" not in settings:
-            settings["max_nfev"] = settings.pop("maxfev", None)
-    name = "gauss-newton" if method == "lm" else method
-    res = least_squares(data, start, jac=derivative, bounds=bounds, method=name, **settings)
-    if not res.success:
-        why = res.message if limit is None else f"Number of calls to function has reached maxfev = {limit}."
-        raise RuntimeError("Optimal parameters not found: " + why)
-    if res.fun.size < start.size and not bounded:
-        res = nearest_to_start(res)
-    space = determined(res.jac, 0.0 if callable(jac) else NOISE)
-    pcov = covariance(space, res, absolute_sigma)
+        if "max_nfev" not in kwargs:
+            kwargs["max_nfev"] = kwargs.pop("maxfev", None)
+        fit = by_least_squares(data, start, bounds=bounds, method=method, **kwargs)
+    space = determined(fit.A, 0.0 if callable(jac) else NOISE)
+    pcov = covariance(space, fit, absolute_sigma)
     if np.isinf(pcov).all():
         warnings.warn(NO_COVARIANCE, category=OptimizeWarning, stacklevel=2)
     if not full_output:
-        return res.x, pcov
-    return res.x, pcov, information(res, space, method), *ended(res, method, settings)
+        return fit.x, pcov
+    return fit.x, pcov, information(fit, space, method), fit.message, fit.ier
 
 
 def as_parameters(f: Callable[..., Any], p0: Any, bounds: Any) -> tuple[Array, bool]:
@@ -175,21 +175,86 @@ def as_transform(sigma: Any, size: int) -> Array | None:
         raise ValueError("`sigma` must be positive definite.") from error
 
 
-def leastsq_settings(kwargs: dict[str, Any], n: int, size: int) -> tuple[dict[str, Any], int]:
-    """Settings for `least_squares` from those that scipy's `leastsq` takes, and the limit of calls."""
-    given = {**LEASTSQ, **kwargs}
-    settings: dict[str, Any] = {"x_scale": 1.0 if 1 < size < n else "jac"}
-    limit = given.pop("maxfev") or 200 * (n + 1)
-    if "epsfcn" in given and (eps := given.pop("epsfcn")) is not None:
-        settings["diff_step"] = np.sqrt(eps)
-    if "diag" in given and (diag := given.pop("diag")) is not None:
-        settings["x_scale"] = 1.0 / np.asarray(diag, dtype=float)
-    given.pop("col_deriv", None)
-    for name in given:
-        if name not in LEASTSQ and name not in LEASTSQ_UNUSED:
+class Fit(NamedTuple):
+    """The parameters found, their residuals and Jacobian, and how the fit ended."""
+
+    x: Array
+    fun: Array
+    cost: float
+    A: Array  # makes the covariance (A^T A)^+: J, or R of J = Q R
+    J: Array
+    nfev: int
+    message: str
+    ier: int
+
+
+def by_leastsq(data: Data, start: Any, kwargs: dict[str, Any], full: bool) -> Fit:
+    """The fit with the arguments of scipy's `leastsq`; full: with J at x in any case."""
+    for name in kwargs:
+        if name not in LEASTSQ:
             raise TypeError(f"leastsq() got an unexpected keyword argument '{name}'")
-    settings |= {name: given[name] or None for name in ("ftol", "xtol", "gtol")}
-    return settings | {"max_nfev": limit}, limit
+    given, start = LEASTSQ | kwargs, as_start(start)
+    limit = given["maxfev"] or 200 * (start.size + 1)
+    scale: Any = 1.0 if 1 < data.y.size < start.size else "jac"
+    if given["diag"] is not None:
+        scale = 1.0 / np.asarray(given["diag"], dtype=float)
+    derivative = data.jac
+    if callable(derivative):
+        derivative = JacobianCall(data.jacobian, (), {}, lambda J: check_shape((problem.n, problem.m), J)).__call__
+    problem = Problem(
+        *(Call(data, (), {}).__call__, derivative, start, data.target, (), None, scale, 0.0, None),
+        diff_step=None if given["epsfcn"] is None else np.sqrt(given["epsfcn"]),
+        max_nfev=limit,
+    )
+    tolerances = Tolerances(*(given[name] for name in TOLERANCES))
+    end, s, _ = minimise(problem, "gauss-newton", tolerances, None, 0)
+    status = tolerances.status(end, np.inf)
+    if status <= 0:
+        raise RuntimeError(f"{NOT_FOUND}Number of calls to function has reached maxfev = {limit}.")
+    if problem.n < problem.m:
+        s = nearest_to_start(problem, s)
+    A = last_triangle(s)
+    J = tangent_at(problem, s, True).toarray() if full or not A.size else A
+    nfev, cost = problem.nfev + problem.nfev_jac, 0.5 * float(s.r.dot(s.r))
+    return Fit(s.w, s.r, cost, A if A.size else J, J, nfev, *leastsq_message(status, tolerances))
+
+
+def last_triangle(s: loop.State) -> Array:
+    """R of the J = Q R that the last step was made with, as in MINPACK; empty where a better J is needed."""
+    if not isinstance(s, tall.State) or not s.memory.s.size:
+        return NOWHERE
+    last = s.memory
+    R = upper(last.R) / last.d
+    good = norm(R.dot(last.s)) <= LATEST * norm(s.r) and (last.precise or trcon(last.R) > WELL)
+    return R if good else NOWHERE
+
+
+def leastsq_message(status: int, tolerances: Tolerances) -> tuple[str, int]:
+    """MINPACK's message and integer for one of scipy's statuses."""
+    sums = f"Both actual and predicted relative reductions in the sum of squares\n  are at most {tolerances.ftol:f}"
+    iterates = "he relative error between two consecutive iterates is at"
+    cosine = "The cosine of the angle between func(x) and any column of the\n  Jacobian is at most "
+    return {
+        1: (f"{cosine}{tolerances.gtol:f} in absolute value", 4),
+        2: (sums, 1),
+        3: (f"T{iterates} most {tolerances.xtol:f}", 2),
+        4: (f"{sums} and t{iterates} \n  most {tolerances.xtol:f}", 3),
+    }[status]
+
+
+def by_least_squares(data: Data, start: Any, **kwargs: Any) -> Fit:
+    """The fit with the arguments of scipy's `least_squares`, and with J at x."""
+    jac = data.jacobian if callable(data.jac) else data.jac or "2-point"
+    res = least_squares(data, start, jac=jac, **kwargs)
+    if not res.success:
+        raise RuntimeError(NOT_FOUND + res.message)
+    x, fun, J = res.x, res.fun, res.jac
+    problem: Problem = res._problem
+    if problem.n < problem.m and not problem.bounded:
+        s = nearest_to_start(problem, loop.Start(x, fun, nit=res.nit))
+        x, fun, J = s.w, s.r, problem.linearise(s.w, s.r, True).J
+    J = J if isinstance(J, np.ndarray) else J.toarray()
+    return Fit(x, fun, res.cost, J, J, problem.nfev, res.message, res.status)
 
 
 class Space(NamedTuple):
@@ -201,9 +266,8 @@ class Space(NamedTuple):
     rank: int
 
 
-def determined(J: Any, noise: float) -> Space:
+def determined(J: Array, noise: float) -> Space:
     """The singular values of J above rounding and noise, and the directions that go with them."""
-    J = np.asarray(J if isinstance(J, np.ndarray) else J.toarray())
     if not np.isfinite(J).all():
         return Space(np.ones(J.shape[1]), np.empty(0), np.eye(J.shape[1]), 0)
     d = np.sqrt(np.einsum("ij,ij->j", J, J))
@@ -216,48 +280,27 @@ def determined(J: Any, noise: float) -> Space:
     return Space(d, s[:rank], Vt.T, rank)
 
 
-def covariance(space: Space, res: Result, absolute: bool) -> Array:
+def covariance(space: Space, fit: Fit, absolute: bool) -> Array:
     """(J^T J)^+ in the units of the parameters, inf where these are not determined."""
-    m, n = res.fun.size, res.x.size
+    m, n = fit.fun.size, fit.x.size
     if not absolute and (space.rank < n or m <= n):
         return np.full((n, n), np.inf)
     V = space.V[:, : space.rank]
     half = V / space.s / space.d[:, None]
     pcov = half @ half.T
     if not absolute:
-        pcov *= 2.0 * res.cost / (m - n)
+        pcov *= 2.0 * fit.cost / (m - n)
     lost = np.einsum("ij,ij->i", V, V) < 1.0 - 1e-9
     pcov[lost] = pcov[:, lost] = np.inf
     return np.asarray(pcov)
 
 
-def information(res: Result, space: Space, method: str) -> dict[str, Any]:
+def information(fit: Fit, space: Space, method: str) -> dict[str, Any]:
     """scipy's infodict, with rank and null space."""
     null = qr(space.V[:, space.rank :] / space.d[:, None], mode="economic")[0]
-    info = {"nfev": res.nfev, "fvec": res.fun, "rank": space.rank, "null_space": null}
+    info = {"nfev": fit.nfev, "fvec": fit.fun, "rank": space.rank, "null_space": null}
     if method == "lm":
-        (packed, _tau), _R, order = qr(np.asarray(res.jac), mode="raw", pivoting=True)
-        Q = qr(np.asarray(res.jac), mode="economic", pivoting=True)[0]
-        info |= {"nfev": res.nfev + res.nfev_jac, "fjac": packed.T, "ipvt": order + 1, "qtf": Q.T @ res.fun}
+        (packed, _tau), _R, order = qr(fit.J, mode="raw", pivoting=True)
+        Q = qr(fit.J, mode="economic", pivoting=True)[0]
+        info |= {"fjac": packed.T, "ipvt": order + 1, "qtf": Q.T @ fit.fun}
     return info
-
-
-def ended(res: Result, method: str, settings: dict[str, Any]) -> tuple[str, int]:
-    """The message and the integer that go with how the fit ended."""
-    if method != "lm":
-        return res.message, res.status
-    ftol, xtol, gtol = (settings[name] or 0.0 for name in ("ftol", "xtol", "gtol"))
-    sum_of_squares = f"Both actual and predicted relative reductions in the sum of squares\n  are at most {ftol:f}"
-    iterates = f"he relative error between two consecutive iterates is at \n  most {xtol:f}"
-    return {
-        2: (sum_of_squares, 1),
-        3: (f"The relative error between two consecutive iterates is at most {xtol:f}", 2),
-        4: (f"{sum_of_squares} and t{iterates}", 3),
-        1: (
-            (
-                "The cosine of the angle between func(x) and any column of the\n  "
-                f"Jacobian is at most {gtol:f} in absolute value"
-            ),
-            4,
-        ),
-    }[res.status]

@@ -12,7 +12,7 @@ from warnings import warn
 import numpy as np
 from scipy._lib._util import MapWrapper
 from scipy.optimize._numdiff import approx_derivative, group_columns
-from scipy.sparse import issparse
+from scipy.sparse import csr_array, issparse
 
 from plsolve import loop
 from plsolve.choice import METHODS, least_squares_method
@@ -56,24 +56,18 @@ class Tolerances(NamedTuple):
         """scipy's status 2, 3 or 4 if the step was small enough, else RUNNING."""
         if after.nit == before.nit:
             return RUNNING
-        converging = (
-            after.step < before.step
-            and getattr(before, "full", False)
-            and getattr(after, "full", False)
-            and getattr(after, "precise", False)
-        )
-        shrinks = after.step / before.step if converging else 1.0
-        left = min(shrinks / (1.0 - shrinks), 1.0) if shrinks < 1.0 else 1.0  # of the step: how far it is still to go
-        loss = float(after.r.dot(after.r))
-        flat = False
-        enough = NEAR * self.ftol**2 * loss
-        if left * left * abs(float(before.r.dot(before.r)) - loss) <= 2.0 * enough + 1e-12 * loss:  # a quick look first
+        left = 1.0  # of the step: how far it is still to go
+        if after.step < before.step and getattr(before, "full", False) and after.full and after.precise:  # type: ignore[attr-defined]
+            left = min(after.step / (before.step - after.step), 1.0)
+        change, size, last, loss = after.w - before.w, norm(after.w), norm(before.r), norm(after.r)
+        last, loss = last * last, loss * loss
+        flat = still = False
+        if self.ftol > 0.0 and left * left * abs(last - loss) <= 1e-12 * loss:  # a quick look first
             fall = left * left * float((before.r - after.r).dot(before.r + after.r))
-            flat = self.ftol > 0.0 and abs(fall) <= enough
-        change, size, share = after.w - before.w, norm(after.w), NEAR * self.xtol
-        still = self.xtol > 0.0 and left * norm(change) <= 2.0 * share * size
-        if still:
-            still = bool((left * np.abs(change) <= share * (np.abs(after.w) + self.xtol * size)).all())
+            flat = abs(fall) <= NEAR * self.ftol**2 * loss
+        if self.xtol > 0.0 and left * norm(change) <= 2.0 * NEAR * self.xtol * size:
+            limit = NEAR * self.xtol * (np.abs(after.w) + self.xtol * size)
+            still = bool((left * np.abs(change) <= limit).all())
         if not (flat or still):
             return RUNNING
         return 4 if flat and still else 2 if flat else 3
@@ -248,12 +242,14 @@ def package(problem: Problem, s: loop.State, ended: int, tolerances: Tolerances,
     if problem.loss is not None:
         J = scaled_rows(problem.plain_J, problem.loss.triggs(plain))
         g = problem.plain_J.T @ (problem.loss.slope(plain) * plain)
-    optimality = float(np.abs(s.w - problem.project(s.w - g) if problem.bounded else g).max())
+    if issparse(J):
+        J = csr_array(J)  # type: ignore[call-overload]
+    optimality = np.abs(s.w - problem.project(s.w - g) if problem.bounded else g).max()
     status = tolerances.status(ended, optimality)
     return Result(
         {
             "x": s.w.copy(),
-            "cost": 0.5 * float(s.r.dot(s.r)),
+            "cost": 0.5 * s.r.dot(s.r),
             "fun": plain,
             "jac": J,
             "grad": g,
@@ -281,22 +277,14 @@ def tangent_at(problem: Problem, s: loop.State, precise: bool) -> Tangent:
         return tangent(np.full((problem.n, problem.m), np.nan), np.empty(0))
 
 
-def nearest_to_start(res: Result) -> Result:
+def nearest_to_start(problem: Problem, s: loop.State) -> loop.State:
     """From a solution of a system with more unknowns than equations to the one nearest to the start."""
-    problem: Problem = res._problem
-    T = problem.linearise(res.x, res.fun, True)
-    level = problem.rounding_level(res.x, res.fun, T)
-    if norm(res.fun) > 1e4 * level:
-        return res
+    level = problem.rounding_level(s.w, s.r, problem.linearise(problem.remembered(s.w), s.r, True))
+    if norm(s.r) > 1e4 * level:
+        return s
     problem.target = level
-    start = partial(nearest.init, w=res.x, r=res.fun, nit=res.nit)
-    s, _ = loop.run(problem, start, nearest.step, lambda s: RUNNING, loop.distance, -1.0, res.nit + 1000)
-    res.pop("kernel", None)
-    T = problem.linearise(s.w, s.r, True)
-    g = T.adjoint(s.r)
-    res.update(x=s.w.copy(), fun=s.r, cost=0.5 * float(s.r.dot(s.r)), jac=T.J, grad=g, nit=s.nit)
-    res.update(optimality=float(np.abs(g).max()), nfev=problem.nfev, njev=problem.njev, nfev_jac=problem.nfev_jac)
-    return res
+    start = partial(nearest.init, w=s.w, r=s.r, nit=s.nit)
+    return loop.run(problem, start, nearest.step, lambda s: RUNNING, loop.distance, -1.0, s.nit + 1000)[0]
 
 
 def active(problem: Problem, w: Array) -> Any:
@@ -368,15 +356,19 @@ class Progress:
 
     def __init__(self, problem: Problem, record: Record) -> None:
         self.problem, self.record = problem, record
-        self.last: float | None = None
+        self.last: loop.State | None = None
 
     def __call__(self, s: loop.State) -> int:
-        if self.last is None:
+        last, self.last = self.last, s
+        if last is not None and s.nit == last.nit:
+            return self.record(s)
+        if last is None:
             names = ("Iteration", "Total nfev", "Cost", "Cost reduction", "Step norm", "Optimality")
             print("".join(f"{name:^15}" for name in names))  # noqa: T201
         cost = 0.5 * float(s.r.dot(s.r))
-        change = f"{'':15}{'':15}" if self.last is None else f"{self.last - cost:^15.2e}{s.step:^15.2e}"
+        change = f"{'':15}{'':15}"
+        if last is not None:
+            change = f"{0.5 * float(last.r.dot(last.r)) - cost:^15.2e}{norm(s.w - last.w):^15.2e}"
         g = self.problem.linearise(s.w, s.r, False).adjoint(s.r)
         print(f"{s.nit:^15}{self.problem.nfev:^15}{cost:^15.4e}{change}{float(np.abs(g).max()):^15.2e}")  # noqa: T201
-        self.last = cost
         return self.record(s)

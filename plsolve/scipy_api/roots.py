@@ -118,7 +118,9 @@ def root(
         *(problem, partial(init, 0), step, Settled(record, partial(settled, settings["xtol"])), loop.residual_norm),
         *(0.0, sys.maxsize),
     )
-    return package(problem, s, int(Status.RESIDUAL) if ended == RUNNING else ended, name, limit, record)
+    return package(
+        problem, s, int(Status.RESIDUAL) if ended == RUNNING else ended, name, limit, settings["xtol"], record
+    )
 
 
 def transposed(jac: Callable[..., Any], x: Any, *args: Any) -> Any:
@@ -131,7 +133,7 @@ def settled(xtol: float, before: loop.State, after: loop.State) -> int:
     return int(Status.RESIDUAL) if small else RUNNING
 
 
-def package(problem: Problem, s: Any, ended: int, name: str, limit: int, record: Record) -> Result:
+def package(problem: Problem, s: Any, ended: int, name: str, limit: int, xtol: float, record: Record) -> Result:
     """scipy's fields, with those of this library beside them."""
     T = tangent_at(problem, s, True)
     if ended in (Status.STALLED, Status.STATIONARY):
@@ -139,7 +141,9 @@ def package(problem: Problem, s: Any, ended: int, name: str, limit: int, record:
         ended = int(Status.RESIDUAL) if norm(s.r) <= level else ended
     status = STATUSES[name].get(ended, STATUSES[name][int(Status.STALLED)])
     message = MESSAGES[Status(ended)]
-    if ended == Status.MAX_ITER:
+    if name != "gauss-newton":
+        message = minpack_message(name, status, limit, xtol) or message
+    elif ended == Status.MAX_ITER:
         message = f"Not solved: {limit} calls of the function were made."
     fields: dict[str, Any] = {
         "x": s.w.copy(),
@@ -157,6 +161,18 @@ def package(problem: Problem, s: Any, ended: int, name: str, limit: int, record:
     if problem.n >= problem.m and isinstance(T.J, np.ndarray):
         fields |= factors(T.J, s.r) if name == "lm" else square_factors(T.J, s.r)
     return Result(fields, problem, record)
+
+
+def minpack_message(name: str, status: int, limit: int, xtol: float) -> str:
+    """scipy's message for its status; empty where MINPACK would have called a minimum of the residual a success."""
+    return {
+        ("hybr", 1): "The solution converged.",
+        ("hybr", 2): f"The number of calls to function has reached maxfev = {limit}.",
+        ("hybr", 5): "The iteration is not making good progress, as measured by the \n"
+        " improvement from the last ten iterations.",
+        ("lm", 2): f"The relative error between two consecutive iterates is at most {xtol:f}",
+        ("lm", 5): f"Number of calls to function has reached maxfev = {limit}.",
+    }.get((name, status), "")
 
 
 def square_factors(J: Any, r: Any) -> dict[str, Any]:

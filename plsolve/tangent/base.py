@@ -18,12 +18,12 @@ class LinearSolver:
 
     kind: 'auto'; 'cholesky', of K whatever its size; 'qr', orthogonal factorisations from the start; 'cg', no
     factorisation at all. Conjugate gradients solve to 1e-12 of the right-hand side, or (``inexact``) no further than
-    Newton's method can use: 0.9 (||r||/||r before||)^2 between 0.1 and 1e-3 (Eisenstat, Walker, SIAM J. Sci. Comput.
-    17, 1996).
+    Newton's method can use: 0.9 (||r||/||r before||)^2 between 0.5 and 1e-3, and half of what is left to ``target``
+    (Eisenstat, Walker, SIAM J. Sci. Comput. 17, 1996).
     """
 
     def __init__(self, kind: str = "auto", inexact: bool = False) -> None:
-        self.kind, self.inexact = kind, inexact
+        self.kind, self.inexact, self.target = kind, inexact, 0.0
         self.memory = Memory()
         self.augmented: bool | None = None  # which sparse factorisation fills less, once both have been tried
         self._size = 0.0
@@ -33,7 +33,7 @@ class LinearSolver:
         if not self.inexact:
             return 1e-12
         ratio, self._size = (size / self._size if self._size > 0.0 else 1.0), size
-        return min(max(0.9 * ratio * ratio, 1e-3), 0.1)
+        return min(max(0.9 * ratio * ratio, 1e-3, 0.5 * self.target / max(size, 1e-300)), 0.5)
 
     def kernel_fits(self, n: int, rows: int) -> bool:
         return self.kind == "cholesky" or (self.kind == "auto" and n <= rows)
@@ -69,6 +69,9 @@ class Inverse(Protocol):
 
     def image(self, u: Array, p: Array) -> Array:
         """J p (n,), where p = lift(u)."""
+
+    def kernel(self, x: Array) -> tuple[Array, float]:
+        """J D^2 J^T x and ||D J^T x||, both on the free unknowns."""
 
     def solve(self, x: Array) -> Array:
         """J^+ x (m,)."""
@@ -106,6 +109,7 @@ class Tangent:
         self.J, self.scale = J, scale
         self.shape: tuple[int, int] = J.shape
         self.solver = LinearSolver() if solver is None else solver
+        self.factor: Array | None = None  # L, L L^T = J J^T, where the kernel was factored as a whole
 
     def apply(self, v: Array) -> Array:
         """J v."""
@@ -134,6 +138,11 @@ class Tangent:
     def raised(self, g: Array) -> Array:
         """D^2 g: the gradient g as a direction in the metric of the step."""
         return self.scale * (self.scale * g) if self.scale.size else g
+
+    def kernel(self, free: Mask, x: Array) -> tuple[Array, float]:
+        """J D^2 J^T x and ||D J^T x||, both on the free unknowns."""
+        p = only(free, self.raised(self.adjoint(x)))
+        return self.apply(p), self.norm(p)
 
     def weights(self, free: Mask) -> Array:
         """The diagonal of D restricted to the free unknowns; empty: all ones."""

@@ -50,6 +50,9 @@ class DenseInverse(NamedTuple):
     def image(self, u: Array, p: Array) -> Array:
         return self.T.apply(p)
 
+    def kernel(self, x: Array) -> tuple[Array, float]:
+        return self.T.kernel(self.free, x)
+
     def solve(self, x: Array) -> Array:
         return self.lift(self.coordinates(x)[0])
 
@@ -75,7 +78,10 @@ class DenseTangent(Tangent):
     def inverse(self, free: Mask, orthogonal: bool) -> Inverse:
         if self.solver.kind == "cg":
             return by_products(self, free, orthogonal)
-        return dense_inverse(self, free, orthogonal or self.solver.kind == "qr")
+        H = dense_inverse(self, free, orthogonal or self.solver.kind == "qr")
+        if H.K.sound and not (free.size or self.scale.size):
+            self.factor = H.K.L
+        return H
 
 
 def dense_inverse(T: DenseTangent, free: Mask, by_reflections: bool) -> DenseInverse:

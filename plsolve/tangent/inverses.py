@@ -36,6 +36,12 @@ class KernelInverse:
     def image(self, u: Array, p: Array) -> Array:
         return self._tangent.apply(p) if self._K is None else self._K @ u
 
+    def kernel(self, x: Array) -> tuple[Array, float]:
+        if self._K is None or self._free.size or self._tangent.scale.size:
+            return self._tangent.kernel(self._free, x)
+        Kx = self._K @ x
+        return Kx, math.sqrt(max(x.dot(Kx), 0.0))
+
     def solve(self, x: Array) -> Array:
         return self.lift(self._solve_gram(x))
 
@@ -75,6 +81,9 @@ class DirectInverse:
 
     def image(self, u: Array, p: Array) -> Array:
         return self._tangent.apply(p)
+
+    def kernel(self, x: Array) -> tuple[Array, float]:
+        return self._tangent.kernel(self._free, x)
 
     def solve(self, x: Array) -> Array:
         return self.lift(self._solve(x))

@@ -25,10 +25,10 @@ class OperatorTangent(Tangent):
         self._dense: DenseTangent | None = None
 
     def apply(self, v: Array) -> Array:
-        return self.J.matvec(v)  # type: ignore[no-any-return]
+        return self.J.matvec(v) if v.ndim == 1 else self.J.matmat(v)  # type: ignore[no-any-return]
 
     def adjoint(self, z: Array) -> Array:
-        return self.J.rmatvec(z)  # type: ignore[no-any-return]
+        return self.J.rmatvec(z) if z.ndim == 1 else self.J.rmatmat(z)  # type: ignore[no-any-return]
 
     def toarray(self) -> Array:
         n, m = self.shape

@@ -13,7 +13,8 @@ from plsolve.linalg import Array, Mask, norm
 from plsolve.tangent.base import Inverse, Tangent, count, only
 from plsolve.tangent.inverses import DirectInverse
 
-_ROUGHLY = 0.5  # accuracy of lengths that only steer
+_ROUGHLY = 0.1  # of the square of lengths that only steer
+_BLOCK_NUMBERS = 1 << 22  # in a block of vectors (32 MiB)
 
 
 class CGInverse:
@@ -30,6 +31,7 @@ class CGInverse:
         self._tangent, self._free, self._solver = tangent, free, tangent.solver
         d = tangent.weights(free)
         self._d2 = d * d
+        self._columns = max(1, _BLOCK_NUMBERS // tangent.shape[1])
         self._accuracy = 0.0  # not set yet
         self._by_lsmr: Inverse | None = None
 
@@ -38,15 +40,16 @@ class CGInverse:
         return self._by_lsmr is not None
 
     def _product(self, z: Array) -> Array:
-        g = self._tangent.adjoint(z)
-        return self._tangent.apply(self._d2 * g if self._d2.size else g)
+        """K z, or K Z."""
+        G = self._tangent.adjoint(z)
+        return self._tangent.apply((self._d2 * G.T).T if self._d2.size else G)
 
     def coordinates(self, x: Array) -> tuple[Array, Array]:
         first = self._accuracy == 0.0
         if first:
             self._accuracy = self._solver.forcing(norm(x))
         if self._by_lsmr is None:
-            found = self._solver.memory.solve(self._product, x, self._accuracy)
+            found = self._solver.memory.solve(self._product, x, self._accuracy, self._columns)
             if not (first and found.lost):
                 return found.z, x
             self._by_lsmr = iterative(self._tangent, self._free, True)
@@ -60,6 +63,9 @@ class CGInverse:
     def image(self, u: Array, p: Array) -> Array:
         return self._tangent.apply(p)
 
+    def kernel(self, x: Array) -> tuple[Array, float]:
+        return self._tangent.kernel(self._free, x)
+
     def solve(self, x: Array) -> Array:
         return self.lift(self.coordinates(x)[0])
 
@@ -69,7 +75,7 @@ class CGInverse:
     def length(self, x: Array) -> float:
         if self._by_lsmr is not None:
             return self._by_lsmr.length(x)
-        u = self._solver.memory.solve(self._product, x, _ROUGHLY).z
+        u = self._solver.memory.solve(self._product, x, 1e-12, self._columns, _ROUGHLY).z
         return math.sqrt(max(u.dot(x), 0.0))
 
 

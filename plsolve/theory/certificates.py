@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context
 
 INFINITE = float("inf")
 
@@ -25,6 +26,15 @@ def newton_radius(h: float, e: float) -> float:
     Ben-Israel 1966, Haussler 1986, Walker and Watson 1990, Deuflhard 2004; inf where h > 1/2.
     """
     return 2.0 * e / (1.0 + math.sqrt(1.0 - 2.0 * h)) if h <= 0.5 else INFINITE
+
+
+def moved_newton(omega: float, e: float, away: float) -> tuple[float, float]:
+    """h and ||J^+ r|| from above at a point x, from J at another one this far away: e = ||J^+ r(x)|| there (3.9).
+
+    omega = beta/sigma_min(J), or of 3.2, at the other point.
+    """
+    left = 1.0 - omega * away
+    return (omega * e / (left * left), e / left) if left > 0.0 else (INFINITE, INFINITE)
 
 
 def newton_bounds(beta: float, e: float, s: float, steps: int) -> list[float]:
@@ -110,6 +120,11 @@ def alpha_radius(e: float, gamma: float) -> float:
     return 2.0 * e / (1.0 + alpha + math.sqrt(max((1.0 + alpha) ** 2 - 8.0 * alpha, 0.0)))
 
 
+def rounded(radius: float, rounding: str) -> str:
+    """Two digits of a radius, rounded so that what is said of it stays true."""
+    return f"{float(Context(2, rounding).create_decimal_from_float(radius)):.2g}"
+
+
 @dataclass(frozen=True)
 class Certificate:
     """What is known about solutions of F(w) = y near one point.
@@ -131,7 +146,7 @@ class Certificate:
     margin : float
         1/(2h): the factor by which beta may be larger and the conclusion still hold.
     mu, lipschitz : float
-        lambda_min(K) and ||J|| at the point.
+        lambda_min(K) and ||J|| at the point; in a `Result`, with a given beta, to 1e-4 of sigma_min(J) (3.9).
     beta : float
         The Lipschitz constant of J that was used; per equation: the root of the sum of their squares.
     theorem : str
@@ -167,14 +182,19 @@ class Certificate:
             about += f", not rigorous: {self.reason}"
         if self.exists:
             name = "Newton-Kantorovich" + (" per equation" if self.theorem == "3.2" else "")
+            radius = rounded(self.radius, ROUND_CEILING)
             return (
-                f"A solution of F(w)=y lies within {self.radius:.2g} of x ({name}, h = {self.h:.2g}; {about}, "
+                f"A solution of F(w)=y lies within {radius} of x ({name}, h = {self.h:.2g}; {about}, "
                 f"safety margin {self.margin:.2g})."
             )
         if self.absent:
-            return f"No solution of F(w)=y lies within {self.radius:.2g} of x (theory {self.theorem}; {about})."
+            radius = rounded(self.radius, ROUND_FLOOR)
+            return f"No solution of F(w)=y lies within {radius} of x (theory {self.theorem}; {about})."
+        if self.reason == TOO_LARGE:
+            return f"No solution of F(w)=y is proved near x: {TOO_LARGE}."
         return f"No solution of F(w)=y is proved near x (h = {self.h:.2g} is not below 1/2; {about})."
 
 
 #: Reasons that the text already gives.
 ESTIMATED, UNPROVED = "beta is estimated", "nothing is proved"
+TOO_LARGE = "there are too many equations for a bound on K^-1"

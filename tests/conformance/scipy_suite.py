@@ -70,7 +70,9 @@ class SwapIn:
         if self.engine.__name__ == "plsolve":
             self.close_scipy_solvers()
         for name, (module, _) in SUITES.items():
-            setattr(importlib.import_module(module), name, self.counted(name))
+            function = self.counted(name)
+            for place in (module, "scipy.optimize"):  # gh4555 calls it by its full name
+                setattr(importlib.import_module(place), name, function)
         kept = []
         for item in items:
             owner = item.cls.__name__ if item.cls else None

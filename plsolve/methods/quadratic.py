@@ -1,0 +1,271 @@
+"""The model ||r + J p||^2 + p^T S p of the loss around a point, n >= m, and where it is least in a ball and a box.
+
+It is kept in q = p / d as m x m numbers, J diag(d) = Q R and c = Q^T r. Where it is least comes from triangular factors
+if the ball does not matter, else from the singular values of R, or where S is in use the eigenvalues of the Hessian.
+Unknowns that meet a bound are held there and the rest solved again.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cache, cached_property
+from typing import NamedTuple
+
+import numpy as np
+from scipy.linalg import blas, lapack
+
+from plsolve.linalg import Array, Mask, diagonal_range, norm, trtrs
+from plsolve.tangent import Tangent
+
+RANK = 1e-15  # of the largest singular value: smaller ones are zero
+REGULAR = 1e-11  # reciprocal condition number beyond which R need not be taken apart
+ROUNDING = 1e-15  # of the largest eigenvalue: error of the others
+SOUND = 1e-2  # least by largest pivot beyond which a Cholesky factor is good enough
+ALL, NOWHERE = np.empty(0, np.bool_), np.empty(0)
+
+
+class Spectrum(NamedTuple):
+    """The Hessian V diag(e) V^T in the free unknowns, and b = V^T times half the slope."""
+
+    e: Array
+    V: Array
+    b: Array
+
+
+class Least(NamedTuple):
+    """Where the model is least: q, whether no radius is in the way, and the damping t."""
+
+    q: Array
+    full: bool
+    t: float
+
+
+class Quadratic:
+    """The model; ``curved`` is with S.
+
+    Attributes
+    ----------
+    d, c : ndarray (m,)
+        The scale, and Q^T r.
+    R, S : ndarray (m, m)
+        Below the diagonal of R anything may stand; ``regular`` says that it can be divided by.
+    below, above : ndarray
+        How far every p may go; empty: without bounds.
+    low, high : ndarray
+        The same for q.
+    free : ndarray
+        Marks the unknowns that are not held at a bound; empty: all.
+    newton : ndarray (m,)
+        Where the model without S is least; empty where R is not regular, or unknowns are held.
+    length : float
+        Its norm; then inf.
+    """
+
+    def __init__(
+        self,
+        d: Array,
+        R: Array,
+        c: Array,
+        S: Array,
+        regular: bool,
+        below: Array = NOWHERE,
+        above: Array = NOWHERE,
+        free: Mask = ALL,
+    ) -> None:
+        self.d, self.R, self.c, self.S = d, R, c, S
+        self.below, self.above, self.free = below, above, free
+        self.low, self.high = (below / d, above / d) if below.size else (below, above)
+        self.newton, self.length = NOWHERE, math.inf
+        if regular and not free.size:
+            self.newton = trtrs(R, -c, False)
+            self.length = norm(self.newton)
+
+    def step(self, q: Array) -> Array:
+        """p, where q is at its limit exactly what leads to the bound."""
+        p = self.d * q
+        if not self.low.size:
+            return p
+        return np.where(q == self.low, self.below, np.where(q == self.high, self.above, p))
+
+    @cached_property
+    def triangle(self) -> Array:
+        """R with zeros below the diagonal."""
+        return upper(self.R)
+
+    @cached_property
+    def bending(self) -> Array:
+        """diag(d) S diag(d)."""
+        return self.d[:, None] * self.S * self.d
+
+    @cached_property
+    def plain(self) -> Spectrum:
+        """The spectrum without S."""
+        return self.spectrum(False, self.free, NOWHERE)
+
+    @cached_property
+    def bent(self) -> Spectrum:
+        """The spectrum with S."""
+        return self.spectrum(True, self.free, NOWHERE)
+
+    @cached_property
+    def bent_newton(self) -> tuple[Array, float, float]:
+        """Where the model with S is least, the length, and what it takes away; empty where that is not so simple."""
+        if not self.free.size:
+            R = self.triangle
+            slope = R.T.dot(self.c)
+            L, q, failed = lapack.dposv(R.T.dot(R) + self.bending, -slope)
+            pivot, largest = diagonal_range(L)
+            if not failed and pivot >= SOUND * largest:
+                return q, norm(q), -float(slope.dot(q))
+        return NOWHERE, math.inf, math.inf
+
+    def spectrum(self, curved: bool, free: Mask, q: Array) -> Spectrum:
+        """Of the free unknowns, where the others stand at q (empty: at zero)."""
+        R, c = self.triangle, self.c
+        if q.size:
+            c = c + R[:, ~free].dot(q[~free])
+        if free.size:
+            R = R[:, free]
+        if R.shape[1] == 0:
+            return Spectrum(NOWHERE, np.empty((0, 0)), NOWHERE)
+        if not curved:
+            U, s, Vt, _ = lapack.dgesdd(R, full_matrices=0)
+            b = s * c.dot(U)
+            if s[-1] <= RANK * s[0]:
+                b[s <= RANK * s[0]] = 0.0
+            return Spectrum(s * s, Vt.T, b)
+        slope, S = R.T.dot(c), self.bending
+        if q.size:
+            slope = slope + S[np.ix_(free, ~free)].dot(q[~free])
+        if free.size:
+            S = S[np.ix_(free, free)]
+        e, V, _ = lapack.dsyevd(R.T.dot(R) + S)
+        return Spectrum(e, V, slope.dot(V))
+
+    # -- what it foretells --------------------------------------------------------------------------------------------
+
+    def foretold(self, q: Array) -> float:
+        """||r||^2 - ||r + J p||^2."""
+        if q is self.newton:
+            return float(self.c.dot(self.c))
+        Rq = blas.dtrmv(self.R, q)
+        return -(2.0 * float(self.c.dot(Rq)) + float(Rq.dot(Rq)))
+
+    def promised(self, q: Array, curved: bool) -> float:
+        """What the model takes away from ||r||^2."""
+        return self.foretold(q) - (float(q.dot(self.bending.dot(q))) if curved else 0.0)
+
+    def most(self, curved: bool) -> float:
+        """What it takes away where it is least; inf where it has no least."""
+        if not curved:
+            return float(self.c.dot(self.c)) if self.newton.size else promise(self.plain)
+        return self.bent_newton[2] if self.bent_newton[0].size else promise(self.bent)
+
+    # -- where it is least --------------------------------------------------------------------------------------------
+
+    def least(self, curved: bool, radius: float) -> Least:
+        """The least in ball and box."""
+        q, length = self.bent_newton[:2] if curved else (self.newton, self.length)
+        if length <= radius and q.size:
+            best = Least(q, True, 0.0)
+        else:
+            spectrum = self.bent if curved else self.plain
+            best = in_ball(spectrum, radius)
+            best = best._replace(q=spectrum.V.dot(best.q))
+        return self.in_box(best, curved, radius) if self.low.size else best
+
+    def in_box(self, whole: Least, curved: bool, radius: float) -> Least:
+        """The least in the box from that for the free unknowns."""
+        free = self.free if self.free.size else np.ones(self.d.size, np.bool_)
+        q = np.zeros(self.d.size)
+        q[free] = whole.q
+        cut = (q < self.low) | (q > self.high)
+        if not cut.any():
+            return whole._replace(q=q)
+        while cut.any():
+            q, free = np.minimum(np.maximum(q, self.low), self.high), free & ~cut
+            if not free.any():
+                break
+            rest = self.spectrum(curved, free, q)
+            q[free] = rest.V.dot(in_ball(rest, radius).q)
+            cut = (q < self.low) | (q > self.high)
+        down = self.downhill(curved, radius)
+        better = self.promised(q, curved) > 0.5 * self.promised(down, curved)
+        return Least(q if better else down, False, whole.t)
+
+    def downhill(self, curved: bool, radius: float) -> Array:
+        """A step down the projected gradient that keeps a share of what its slope promises."""
+        R = self.triangle
+        g = R.T.dot(self.c)
+        if self.free.size:
+            g[~self.free] = 0.0
+        size, bend = norm(g), norm(R.dot(g))
+        t = min(radius / max(size, 1e-300), 10.0 * (size / bend) ** 2 if bend > 0.0 else 1.0)
+        q: Array = g
+        for _ in range(60):
+            q = np.minimum(np.maximum(-t * g, self.low), self.high)
+            if self.promised(q, curved) >= -0.2 * float(g.dot(q)):
+                break
+            t *= 0.3
+        return q
+
+    def sent_back(self, T: Tangent, x: Array, t: float) -> Array:
+        """(A^T A + t)^+ A^T x, A = J diag(d): for t = 0 the pseudo-inverse of A."""
+        a = self.d * T.adjoint(x)
+        if self.newton.size and t == 0.0:
+            return trtrs(self.R, trtrs(self.R, a, True), False)
+        free, (e, V, _) = self.free, self.plain
+        shifted = e + t
+        z = (a[free] if free.size else a).dot(V)
+        z = np.where(shifted > RANK * RANK * e.max(), z, 0.0) / np.where(shifted > 0.0, shifted, 1.0)
+        if not free.size:
+            return V.dot(z)  # type: ignore[no-any-return]
+        a = np.zeros(free.size)
+        a[free] = V.dot(z)
+        return a
+
+
+@cache
+def ones_above(m: int) -> Array:
+    return np.asfortranarray(np.triu(np.ones((m, m))))
+
+
+def upper(R: Array) -> Array:
+    """R with zeros below the diagonal."""
+    return R * ones_above(R.shape[0])  # a quarter of the time of triu
+
+
+def in_ball(model: Spectrum, radius: float) -> Least:
+    """x with (e + t) x = -b, ||x|| <= radius, t >= 0 and e + t >= 0."""
+    e, b = model.e, model.b
+    size = norm(b) if b.size else 0.0
+    if size == 0.0:
+        return Least(np.zeros(b.size), True, 0.0)
+    low, top = sorted((float(e[0]), float(e[-1])))  # e ascends or descends
+    if low > 1e-14 * top or ((e > 0.0) | (b == 0.0)).all():
+        x = b / (e if low > 0.0 else np.where(e > 0.0, e, 1.0))
+        if norm(x) <= radius:
+            return Least(-x, True, 0.0)
+    top = max(abs(top), abs(low))
+    if radius == math.inf:
+        radius = size / max(top, 1e-300)
+    least_t = max(0.0, -low) + (ROUNDING if low < 0.0 else 1e-32) * top
+    t = max(size / radius - top, least_t)
+    for _ in range(20):
+        shifted = e + t
+        x = b / shifted
+        length = norm(x)
+        if abs(length - radius) <= 0.1 * radius:
+            break
+        t = max(t + (length / radius - 1.0) * length * length / float(x.dot(x / shifted)), least_t)
+    return Least(x * -min(1.0, radius / norm(x)), False, t)
+
+
+def promise(model: Spectrum) -> float:
+    """What a model takes away at its least; inf where it has none."""
+    e, b = model.e, model.b
+    if e.size and not min(e[0], e[-1]) > 0.0:
+        e, b = e[b != 0.0], b[b != 0.0]
+    if e.size and not min(e[0], e[-1]) > 0.0:
+        return math.inf
+    return float(b.dot(b / e))
