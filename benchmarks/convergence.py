@@ -199,6 +199,19 @@ class Convergence(EachCell):
     def track_function_evaluations(self, cells: Any, method: str, kappa: float, ratio: int) -> float:
         return self.value("evaluations")
 
+    @counted_in("ratio")
+    def track_speedup(self, cells: Any, method: str, kappa: float, ratio: int) -> float:
+        """The best of scipy's methods that solve it, over this one."""
+        theirs = [cells[peer, kappa, ratio]["seconds"] for peer in PEERS if (peer, kappa, ratio) in cells]
+        theirs = [s for s in theirs if math.isfinite(s)]
+        return min(theirs, default=math.nan) / self.value("seconds")
+
+
+class Theory(EachCell):
+    """What was known before, and what was promised."""
+
+    params: ClassVar = [list(OURS), KAPPAS, RATIOS]
+
     @counted_in("count")
     def track_forecast(self, cells: Any, method: str, kappa: float, ratio: int) -> float:
         return self.value("forecast")
@@ -207,13 +220,6 @@ class Convergence(EachCell):
     def track_rate_margin(self, cells: Any, method: str, kappa: float, ratio: int) -> float:
         """Decay of log L in an iteration, observed over guaranteed: 1 or more keeps the promise."""
         return self.value("margin")
-
-    @counted_in("ratio")
-    def track_speedup(self, cells: Any, method: str, kappa: float, ratio: int) -> float:
-        """The best of scipy's methods that solve it, over this one."""
-        theirs = [cells[peer, kappa, ratio]["seconds"] for peer in PEERS if (peer, kappa, ratio) in cells]
-        theirs = [s for s in theirs if math.isfinite(s)]
-        return min(theirs, default=math.nan) / self.value("seconds")
 
 
 class Solving(EachCell):

@@ -100,6 +100,11 @@ def number(x: float, digits: int = 2) -> str:
     return f"{x:.{digits}g}"
 
 
+def power(x: float) -> str:
+    """A power of ten, shortly."""
+    return f"{x:.0e}".replace("e+0", "e") if x > 1.0 else f"{x:g}"
+
+
 def time(seconds: float) -> str:
     if not math.isfinite(seconds):
         return "-"
@@ -124,17 +129,17 @@ def axis(values: Values, k: int) -> list[Any]:
 def growth(new: Newest) -> str:
     """Fitted exponents."""
     exponents = new["convergence.Growth.track_exponent"]
-    margins, iterations = (new[f"convergence.Convergence.track_{n}"] for n in ("rate_margin", "iterations"))
-    forecasts = new["convergence.Convergence.track_forecast"]
+    iterations = new["convergence.Convergence.track_iterations"]
+    margins, forecasts = (new[f"convergence.Theory.track_{n}"] for n in ("rate_margin", "forecast"))
     rows = []
     for method in axis(exponents, 0):
         cells = [exponents[method, ratio] for ratio in axis(exponents, 1)]
         least = [v for (m, _, _), v in margins.items() if m == method and math.isfinite(v)]
-        run = [k for (m, k, r), v in iterations.items() if m == method and r == RATIO and math.isfinite(v)]
+        run = [k for (m, k, r), v in iterations.items() if m == method and math.isfinite(v)]
         out = [k for (m, k, r), v in forecasts.items() if m == method and r == RATIO and k not in run and v > 2e5]
-        at = "-" if not out else f"{number(forecasts[method, out[0], RATIO])} at {out[0]:.0e}"
+        at = "-" if not out else f"{number(forecasts[method, out[0], RATIO])} at {power(out[0])}"
         name = method if method in LOOK else f"scipy {method}"
-        reach = f"{run[0]:.0e} ... {run[-1]:.0e}" if run else "-"
+        reach = f"{power(min(run))} ... {power(max(run))}" if run else "-"
         rows.append([name, *map(number, cells), reach, number(min(least, default=math.nan)), at])
     head = ["method", *(f"m = {r} n" for r in axis(exponents, 1)), "kappa that was run"]
     return table([*head, "decay / guaranteed, at least", "forecast of the first left out"], rows)
@@ -152,7 +157,7 @@ def beside_scipy(new: Newest) -> str:
             slower = speedup["gauss-newton", kappa, RATIO] / speedup[method, kappa, RATIO]
             cells.append("not solved" if not math.isfinite(J) else f"{J:.0f} J, {F:.0f} F: {number(slower)}")
         rows.append([method if method == "gauss-newton" else f"scipy {method}", *cells])
-    return table(["", *(f"kappa {k:.0e}" for k in kappas)], rows)
+    return table(["", *(f"kappa {power(k)}" for k in kappas)], rows)
 
 
 def scaling(new: Newest) -> str:
@@ -163,7 +168,7 @@ def scaling(new: Newest) -> str:
     for form in axis(times, 0):
         m = max(m for (f, m), v in seconds.items() if f == form and math.isfinite(v))
         cells = [number(w[form, against]) for w in (times, memories) for against in ("m", "n")]
-        rows.append([form, *cells, f"{m:.0e}", time(seconds[form, m]), memory(peaks[form, m]), number(shares[form, m])])
+        rows.append([form, *cells, power(m), time(seconds[form, m]), memory(peaks[form, m]), number(shares[form, m])])
     head = ["J", "time in m", "in n", "memory in m", "in n", "largest m", "a linearisation", "peak", "peak / (J + K)"]
     return table(head, rows)
 
@@ -248,7 +253,8 @@ def lines(ax: Any, values: Values, name: str, at: Any, hollow: Values | None = N
     color, marker = LOOK[name]
     known = [(x, values[key]) for x, key in at if math.isfinite(values[key])]
     if known:
-        ax.loglog(*zip(*known, strict=True), color=color, marker=marker, ms=6, lw=1.5, label=name)
+        size = 9 if name == "heavy-ball" else 6  # Chebyshev's points lie on it
+        ax.loglog(*zip(*known, strict=True), color=color, marker=marker, ms=size, lw=1.5, label=name)
     if hollow is not None and known:
         beyond = [(x, hollow[key]) for x, key in at if x > known[-1][0] and math.isfinite(hollow[key])]
         path = [known[-1], *beyond]
@@ -258,7 +264,7 @@ def lines(ax: Any, values: Values, name: str, at: Any, hollow: Values | None = N
 
 
 def draw_kappa(new: Newest, plt: Any) -> Any:
-    iterations, forecasts = (new[f"convergence.Convergence.track_{w}"] for w in ("iterations", "forecast"))
+    iterations, forecasts = new["convergence.Convergence.track_iterations"], new["convergence.Theory.track_forecast"]
     figure, ax = plt.subplots(figsize=(7.2, 4.6), layout="constrained")
     for method in (m for m in axis(iterations, 0) if m in LOOK):
         lines(ax, iterations, method, [(k, (method, k, RATIO)) for k in axis(iterations, 1)], forecasts)
@@ -282,6 +288,8 @@ def draw_scaling(new: Newest, plt: Any) -> Any:
             values = new[f"scaling.{side}.track_{what}"]
             for form in axis(values, 0):
                 lines(ax, values, form, [(x, (form, x)) for x in axis(values, 1)])
+            ax.set_xticks(axis(values, 1), [power(x) if x >= 1000 else str(x) for x in axis(values, 1)])
+            ax.minorticks_off()
             ax.grid(alpha=0.25)
         axes[0].set_ylabel(label)
     grid[0, 0].set_title("100 equations")

@@ -39,10 +39,7 @@ def batch(threads: int, targets: int) -> tuple[float, float]:
     from benchmarks.checks.main_job import seconds
     from plsolve import solve_batch
 
-    goals = np.empty((targets, 12))
-    for i, q in enumerate(np.random.default_rng(0).uniform(-arms.LIMITS, arms.LIMITS, (targets, 7))):
-        _, _, R, p = arms.frames(q)
-        goals[i] = np.concatenate([p, R.T.ravel()])
+    goals = arms.reachable(targets, 0)
 
     def run() -> Any:
         return solve_batch(arms.pose, arms.pose_jac, arms.READY, each=(goals,), tol=1e-11, threads=threads)

@@ -61,6 +61,12 @@ def test_the_planar_arm_is_the_same_in_all_ways():
     np.testing.assert_allclose(call().x, interpreted().x, rtol=1e-6)
 
 
+def test_a_batch_of_poses():
+    rate, share = small.batch(1, 20)
+    assert rate > 0.0
+    assert share > 0.3
+
+
 def test_forecast_benchmark():
     benchmark = proofs.OneForecast()
     benchmark.setup(20)
