@@ -139,7 +139,7 @@ class Tangent:
         """D^2 g: the gradient g as a direction in the metric of the step."""
         return self.scale * (self.scale * g) if self.scale.size else g
 
-    def kernel(self, free: Mask, x: Array) -> tuple[Array, float]:
+    def kernel_times(self, free: Mask, x: Array) -> tuple[Array, float]:
         """J D^2 J^T x and ||D J^T x||, both on the free unknowns."""
         p = only(free, self.raised(self.adjoint(x)))
         return self.apply(p), self.norm(p)

@@ -51,7 +51,7 @@ class DenseInverse(NamedTuple):
         return self.T.apply(p)
 
     def kernel(self, x: Array) -> tuple[Array, float]:
-        return self.T.kernel(self.free, x)
+        return self.T.kernel_times(self.free, x)
 
     def solve(self, x: Array) -> Array:
         return self.lift(self.coordinates(x)[0])

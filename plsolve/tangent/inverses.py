@@ -38,7 +38,7 @@ class KernelInverse:
 
     def kernel(self, x: Array) -> tuple[Array, float]:
         if self._K is None or self._free.size or self._tangent.scale.size:
-            return self._tangent.kernel(self._free, x)
+            return self._tangent.kernel_times(self._free, x)
         Kx = self._K @ x
         return Kx, math.sqrt(max(x.dot(Kx), 0.0))
 
@@ -83,7 +83,7 @@ class DirectInverse:
         return self._tangent.apply(p)
 
     def kernel(self, x: Array) -> tuple[Array, float]:
-        return self._tangent.kernel(self._free, x)
+        return self._tangent.kernel_times(self._free, x)
 
     def solve(self, x: Array) -> Array:
         return self.lift(self._solve(x))

@@ -64,7 +64,7 @@ class CGInverse:
         return self._tangent.apply(p)
 
     def kernel(self, x: Array) -> tuple[Array, float]:
-        return self._tangent.kernel(self._free, x)
+        return self._tangent.kernel_times(self._free, x)
 
     def solve(self, x: Array) -> Array:
         return self.lift(self.coordinates(x)[0])
