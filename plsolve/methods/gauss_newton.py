@@ -245,7 +245,7 @@ def path(problem: Problem, w: Array, r: Array, model: Newton, radius: float) -> 
         step = Step(share * model.gn, share * model.Jgn, radius, reduction(r, share * model.Jgn), False)
     else:
         p, Jp = dogleg(model, r, radius)
-        step = Step(p, Jp, model.T.norm(p), reduction(r, Jp), False)
+        step = Step(p, Jp, radius, reduction(r, Jp), False)
     if not problem.bounded:
         return step
     p = within_bounds(problem, model, w, r, step.p, radius)
