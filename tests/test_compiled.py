@@ -123,7 +123,11 @@ def test_gauss_newton_ends_at_the_same_point(name, jac, settings):
         settings = {**settings, "options": {"linear_solver": "cholesky", **settings.get("options", {})}}
     one, two = both(name, jac, method="gauss-newton", **settings)
     last = 2 if name == "overdetermined" or "options" in settings else 0
-    noise = 1e-5 if "x_scale" in settings else 1e-6  # unknowns near zero: steps of 1e-10 leave J six digits
+    noise = 1e-6
+    if (
+        not jac and "x_scale" in settings
+    ):  # unknowns near zero: steps of 1e-10 leave J six digits, and one call more or less
+        last, noise = max(last, 1), 1e-5
     agree(one, two, 1e-8 if jac else noise, last)
 
 
