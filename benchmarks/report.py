@@ -341,7 +341,7 @@ def main() -> int:
     text = rewritten(readme.read_text(encoding="utf-8"), new)
     FIGURES.mkdir(exist_ok=True)
     for name, draw in PICTURES.items():
-        draw(new, plt).savefig(FIGURES / f"{name}.png", dpi=110, metadata={"Software": None})
+        draw(new, plt).savefig(FIGURES / f"{name}.png", dpi=110, bbox_inches="tight", metadata={"Software": None})
     readme.write_text(text, encoding="utf-8")
     print(f"README.md and {len(PICTURES)} pictures: {new.machine()}")
     return 0
