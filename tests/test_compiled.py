@@ -280,6 +280,48 @@ def test_max_time_and_max_iter():
     assert solve(hand, hand_jac, np.full(7, 0.1), max_iter=2).status == Status.MAX_ITER
 
 
+INTERRUPTED = """
+    import os
+    import signal
+    import threading
+    import numpy as np
+    from numba import njit
+    from plsolve import solve, solve_batch
+
+    @njit
+    def slow(w):
+        s = 0.0
+        for i in range(100_000):
+            s += np.sin(i * w[0])
+        return w + 1e-9 * s + w**3 + 1
+
+    gd = {"method": "gd", "options": {"step_size": 1e-5}}
+    solve(slow, None, np.ones(2), max_iter=1, **gd)
+    solve_batch(slow, None, np.ones((2, 2)))
+    for call in (lambda: solve(slow, None, np.ones(2), **gd), lambda: solve_batch(slow, None, np.ones((10**6, 2)))):
+        threading.Timer(0.7, os.kill, (os.getpid(), signal.SIGINT)).start()
+        try:
+            call()
+        except KeyboardInterrupt as error:
+            best = getattr(error, "best", None)
+            print("interrupted", best is None or bool((best < 1).all()))
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="SIGINT cannot be sent there")
+def test_ctrl_c_stops_a_compiled_run_and_keeps_the_best_point():
+    assert run_python(INTERRUPTED).split() == ["interrupted", "True"] * 2
+
+
+def test_two_processes_compile_at_once(tmp_path):
+    """Both run, whatever the other writes to the cache meanwhile."""
+    env = {**os.environ, "PYTHONPATH": str(PACKAGE.parent), "NUMBA_CACHE_DIR": str(tmp_path)}
+    code = textwrap.dedent(NEXT_PROCESS)
+    pair = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=env) for _ in range(2)]
+    assert [p.communicate(timeout=300)[0].split()[:1] for p in pair] == [[b"True"]] * 2
+    assert run_python(NEXT_PROCESS, NUMBA_CACHE_DIR=str(tmp_path)).split() == ["True"]
+
+
 # Failures ------------------------------------------------------------------------------------------------------------
 
 FAILING = """

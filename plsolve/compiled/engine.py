@@ -211,18 +211,20 @@ class Engine:
             states, same = States(s, best), s is best
             log = np.empty((1 if record.every else min(CHUNK, max_iter + 1), loop.ROW))
             status, rows, stop = loop.CHUNK, 1, int(stop)
-            while status == loop.CHUNK and (rows or not problem.late()):
-                until = loop.clock() + 0.1
-                limits = (stop, enough, max_iter, until if until < problem.deadline else problem.deadline)
-                frame[KNOWN + 1] = known
-                status, rows, same = steps(frame, numbers, states.numbers, log, *limits, same)
-                known = 0
-                problem.nfev, problem.njev, problem.nfev_jac, failure = frame[NFEV : NFEV + 4].tolist()
-                if rows:
-                    if record.every or failure:
-                        problem.best = self._vector("best")
-                    s = states.state(0)
-                    stop = int(record.extend(s, log[:rows]))
+            try:
+                while status == loop.CHUNK and (rows or not problem.late()):
+                    until = loop.clock() + 0.1
+                    limits = (stop, enough, max_iter, until if until < problem.deadline else problem.deadline)
+                    frame[KNOWN + 1] = known
+                    status, rows, same = steps(frame, numbers, states.numbers, log, *limits, same)
+                    known = 0
+                    problem.nfev, problem.njev, problem.nfev_jac, failure = frame[NFEV : NFEV + 4].tolist()
+                    if rows:
+                        s = states.state(0)
+                        stop = int(record.extend(s, log[:rows]))
+            except BaseException:  # of the callback, or Ctrl-C
+                problem.best = self._vector("best")
+                raise
             best = s if same else states.state(1)
             if failure:
                 problem.best = self._vector("best")
