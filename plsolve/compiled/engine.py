@@ -2,35 +2,31 @@
 
 from __future__ import annotations
 
-import struct
 import sys
 from collections.abc import Callable
-from functools import cache, partial
-from typing import Any, get_type_hints
+from functools import cache, lru_cache, partial
+from typing import Any
 
 import numpy as np
 
 from plsolve import loop
 from plsolve.compiled.callbacks import NotCompilableError, arguments, arguments_of_each, callbacks, interface
+from plsolve.compiled.states import States, members, put, read
 from plsolve.compiled.system import (
     FAILED_DIFFERENCES,
     FAILED_F,
     FAILED_F_ROWS,
     FAILED_JAC,
     FLAGS,
-    INDICES,
     LATE,
-    NUMBERS,
     PLACES,
     REALS,
     VECTORS,
-    members,
+    WORDS,
     problem_at,
-    put,
-    read,
 )
 from plsolve.compiled.units import compiled
-from plsolve.compiled.vectors import MEMORY_WORDS, address_of, end_memory, peek, poke, start_memory
+from plsolve.compiled.vectors import address_of, end_memory, peek, poke, start_memory
 from plsolve.linalg import Array
 from plsolve.loop import Native
 from plsolve.methods import nearest, sgd, tall
@@ -40,10 +36,10 @@ from plsolve.stopping import Ended, Status
 
 CHUNK = 1024  # states that are looked at together
 NFEV = PLACES["nfev"]  # nfev, njev, nfev_jac and what failed are neighbours
-KNOWN, ORIGIN, N, M = (PLACES[name] for name in ("known_w", "numbers", "n", "m"))
-_NONE = np.zeros(0)
+KNOWN, ORIGIN, N, M, REAL, GENERATOR = (
+    PLACES[name] for name in ("known_w", "numbers", "n", "m", REALS[0], "state_address")
+)
 _NO_ROWS = np.zeros(0, np.int64)
-_NO_GENERATOR = [0] * 6
 
 
 def state_of(step: Any) -> Any:
@@ -88,66 +84,17 @@ def entry(step: Any) -> Any:
     return compiled(run, step.__module__.rpartition(".")[2])
 
 
-class Layout:
-    """How the states of a method are written: words for scalars and the sizes of vectors, and the vectors' numbers."""
-
-    def __init__(self, State: Any) -> None:
-        names = members(State)
-        self.format = struct.Struct("".join("d" if kind is float else "q" for _, kind in names))
-        written = [f"{n}.size" if k is np.ndarray else f"int({n})" if k is bool else n for n, k in names]
-        self.flat = eval(f"lambda s: ({', '.join(written)})")
-        self.vectors = eval(f"lambda s: ({', '.join(name for name, kind in names if kind is np.ndarray)},)")
-        self._scope: dict[str, Any] = {}
-        self.made = eval(f"lambda t, x: {self._source(State, [0, 0])}", self._scope)
-
-    def _source(self, State: Any, places: list[int]) -> str:
-        """The constructor of a state from its words t and its vectors x."""
-        name = f"State{len(self._scope)}"
-        self._scope[name] = State
-        parts = []
-        for kind in get_type_hints(State).values():
-            if hasattr(kind, "_fields"):
-                parts.append(self._source(kind, places))
-                continue
-            if kind in (int, float, bool):
-                parts.append(f"bool(t[{places[0]}])" if kind is bool else f"t[{places[0]}]")
-            else:
-                parts.append(f"x[{places[1]}]")
-                places[1] += 1
-            places[0] += 1
-        return f"{name}({', '.join(parts)})"
-
-
-layout_of = cache(Layout)
-
-
-class States:
-    """Memory for the last state and for the best one, which compiled code reads and writes."""
-
-    def __init__(self, s: Any, best: Any) -> None:
-        self._layout = layout = layout_of(type(s))  # type: ignore[arg-type]
-        vectors = layout.vectors(s)
-        self._sizes = [x.size for x in vectors]
-        words, size = layout.format.size // 8, sum(self._sizes)
-        self._starts = 2 * words, 2 * words + size
-        self.numbers = np.empty(2 * (words + size))
-        for k, state in enumerate((s,) if best is s else (s, best)):
-            layout.format.pack_into(self.numbers, 8 * k * words, *layout.flat(state))  # type: ignore[arg-type]
-            start = self._starts[k]
-            np.concatenate(layout.vectors(state), out=self.numbers[start : start + size])
-
-    def state(self, k: int) -> Any:
-        """A copy of the last state (0) or of the best one (1)."""
-        layout, start, vectors = self._layout, self._starts[k], []
-        for size in self._sizes:
-            vectors.append(self.numbers[start : start + size].copy())
-            start += size
-        return layout.made(layout.format.unpack_from(self.numbers, k * layout.format.size), vectors)  # type: ignore[arg-type]
-
-
-FRAME = struct.Struct(
-    f"{8 * MEMORY_WORDS}x{len(NUMBERS + FLAGS)}q{len(REALS)}d{2 * len(VECTORS + INDICES)}q"
-)  # the words of a frame
+@lru_cache(maxsize=256)
+def template(addresses: tuple[int, ...], n: int, m: int, flags: tuple[bool, ...], sizes: tuple[int, ...]) -> bytes:
+    """The frame of a problem with these callbacks, sizes, flags and sizes of vectors, but for its numbers."""
+    frame = np.zeros(WORDS, np.int64)
+    frame[PLACES["F"] : PLACES["F"] + len(addresses)] = addresses
+    frame[N], frame[M] = n, m
+    frame[PLACES[FLAGS[0]] : PLACES[FLAGS[0]] + len(flags)] = flags
+    start = PLACES[VECTORS[0]]
+    frame[start : start + 2 * len(sizes) : 2] = 8 * np.cumsum((0, *sizes[:-1]))  # from where the numbers begin
+    frame[start + 1 : start + 1 + 2 * len(sizes) : 2] = sizes
+    return frame.tobytes()
 
 
 class Engine:
@@ -179,18 +126,17 @@ class Engine:
         scale, largest = p.column_norms()
         vectors = (p.w0, p.y, p.r0, p.lower, p.upper, scale, largest, p.w0, p.best, self._args.table.view(np.float64))
         self._numbers = np.concatenate(vectors)
-        words: list[int] = []
-        place = 0  # from where the numbers begin
-        for x in vectors:
-            words += (place, x.size)
-            place += 8 * x.size
-        for indices in (self._failed_rows, self._everything):
-            words += (indices.__array_interface__["data"][0], indices.size) if indices.size else (0, 0)
-        rng = interface(p.rng) if self._batches else _NO_GENERATOR
-        numbers = (*self._callbacks.addresses, p.n, p.m, 0, 0, 0, 0, *rng, 0, 0, 0, 0, 0)
-        reals = (p.size_y, p.target, p.least, p.deadline)
-        packed = FRAME.pack(*numbers, p.bounded, *differences, p.single, *reals, *words)
-        return np.frombuffer(bytearray(packed), np.int64)
+        flags = (p.bounded, *differences, p.single)
+        frame = np.frombuffer(
+            bytearray(template(self._callbacks.addresses, p.n, p.m, flags, tuple(map(len, vectors)))), np.int64
+        )
+        frame.view(np.float64)[REAL : REAL + len(REALS)] = p.size_y, p.target, p.least, p.deadline
+        if self._batches:
+            frame[GENERATOR : GENERATOR + 6] = interface(p.rng)
+        for name, indices in (("failed_rows", self._failed_rows), ("everything", self._everything)):
+            if indices.size:
+                frame[PLACES[name] : PLACES[name] + 2] = indices.ctypes.data, indices.size
+        return frame
 
     def _vector(self, name: str) -> Array:
         """The vector of the frame, a copy."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from typing import Any, NamedTuple, get_type_hints
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import carray, types
@@ -328,83 +328,6 @@ def linearise_rows(self: Any, w: Array, rows: Any) -> CompiledTangent:
         for j in range(self.m):
             store(J, k * self.m + j, load(whole, rows[k] * self.m + j))
     return CompiledTangent(J, self.scale)
-
-
-# -- states ------------------------------------------------------------------------------------------------------------
-
-
-def members(State: Any, prefix: str = "s") -> list[tuple[str, type]]:
-    """The fields of a state, those of what it contains included, with their kinds."""
-    found: list[tuple[str, type]] = []
-    for name, kind in get_type_hints(State).items():
-        if hasattr(kind, "_fields"):
-            found += members(kind, f"{prefix}.{name}")
-        else:
-            found.append((f"{prefix}.{name}", kind if kind in (int, float, bool) else np.ndarray))
-    return found
-
-
-def read(State: Any, frame: int, words: int, numbers: int) -> Any:
-    """The state of these words and of the numbers of its vectors: addresses of both."""
-
-
-def put(s: Any, words: int, numbers: int) -> int:
-    """Write a state there; where its numbers end."""
-    raise NotImplementedError
-
-
-@overload(read, strict=False)
-def _read(State: Any, frame: Any, words: Any, numbers: Any) -> Any:
-    scope: dict[str, Any] = {"peek": peek, "as_number": as_number, "vector": vector}
-    lines: list[str] = []
-
-    def source(shape: Any, place: int) -> tuple[str, int]:
-        parts, name = [], f"Made{len(scope)}"
-        scope[name] = shape
-        for kind in get_type_hints(shape).values():
-            word = f"peek(words + {8 * place})"
-            if hasattr(kind, "_fields"):
-                part, place = source(kind, place)
-                parts.append(part)
-                continue
-            if kind is float:
-                parts.append(f"as_number({word})")
-            elif kind is bool:
-                parts.append(f"{word} != 0")
-            elif kind is int:
-                parts.append(word)
-            else:
-                lines.append(f"x{place} = vector(numbers, {word}, frame).copy()\n    numbers += 8 * {word}")
-                parts.append(f"x{place}")
-            place += 1
-        return f"{name}({', '.join(parts)})", place
-
-    made = source(State.instance_class, 0)[0]
-    exec("\n    ".join(["def made(State, frame, words, numbers):", *lines, f"return {made}"]), scope)
-    return scope["made"]
-
-
-@overload(put, strict=False)
-def _put(s: Any, words: Any, numbers: Any) -> Any:
-    lines = []
-    for place, (name, kind) in enumerate(members(s.instance_class)):
-        word = f"words + {8 * place}"
-        if kind is np.ndarray:
-            lines.append(f"poke({word}, {name}.size)\n    numbers = copied({name}, numbers)")
-        else:
-            lines.append(f"poke({word}, {f'as_bits({name})' if kind is float else f'int({name})'})")
-    scope: dict[str, Any] = {"peek": peek, "poke": poke, "as_bits": as_bits, "copied": copied}
-    exec("\n    ".join(["def put(s, words, numbers):", *lines, "return numbers"]), scope)
-    return scope["put"]
-
-
-@register_jitable
-def copied(x: Any, place: int) -> int:
-    """Copy a vector to this address; where it ends there."""
-    z = vector(place, x.size, x.frame)
-    for i in range(x.size):
-        store(z, i, load(x, i))
-    return place + 8 * x.size
 
 
 # -- sharing -----------------------------------------------------------------------------------------------------------
