@@ -561,6 +561,18 @@ def test_cache_belongs_to_the_sources_and_is_used(tmp_path):
     assert run_python(FACTOR, **env) == "False\n"
 
 
+def test_no_two_processes_give_their_functions_the_same_numbers():
+    """Else the linker takes a function from the cache for another one of that name that was compiled here."""
+    numbers = """
+        import plsolve.compiled
+        from numba import njit
+        f = njit(lambda x: x + 1)
+        f(1.0)
+        print(f.overloads[f.signatures[0]].fndesc.unique_name)
+    """
+    assert run_python(numbers) != run_python(numbers)
+
+
 def test_without_a_place_for_the_cache():
     out = run_python(
         """

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import itertools
+import secrets
 import warnings
 from functools import cache
 from pathlib import Path
@@ -17,10 +18,15 @@ from typing import Any
 import llvmlite.binding as llvm
 from numba import njit, types
 from numba.core import cgutils
+from numba.core.bytecode import FunctionIdentity
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile
 from numba.extending import intrinsic, overload
 
 OPTIONS = {"error_model": "numpy", "nogil": True}
+
+# numba tells functions of one name apart by a number that counts from 1 in every process. Code from the cache brings
+# the numbers of the process that compiled it, and the linker takes a function of the same name and number for it.
+FunctionIdentity._unique_ids = itertools.count(secrets.randbits(48))
 
 
 @cache
