@@ -39,7 +39,7 @@ WORTH = 0.99  # of the reduction kept when a step is cut to the box: it need not
 RAY = 0.3  # of ||gn||: a shorter step does not lead along gn
 TURNS = 5  # conjugate gradients on the way to gn
 CRAWL = 1e-3  # of ||r||: a step inside the ray that takes less away leads nowhere
-PATIENCE = 25  # with so many such steps in a row
+PATIENCE = 10  # with so many such steps in a row
 CHORDS = 10  # Broyden pairs kept
 CHORD_ROWS = 8  # below, a Jacobian costs no more than the calls of F that chord steps would add
 
@@ -68,6 +68,7 @@ class Newton(NamedTuple):
     T: Tangent
     H: Inverse
     gn: Array
+    u: Array  # gn = H.lift(u)
     Jgn: Array
     length: float  # ||gn||
     potential: float  # ||r||^2 - ||r + J gn||^2
@@ -112,12 +113,12 @@ def step(problem: Problem, s: State) -> State:
     if s.crawl == PATIENCE:
         return ending(problem, s, model, flat=False)
     radius = s.radius if s.radius > 0.0 else first_radius(problem, s.w, s.r, model)
-    best = search(problem, s.w, s.r, model, radius)
+    best, reached = search(problem, s.w, s.r, model, radius)
     if best.gain <= 0.0:
         return ending(problem, s, model, flat=False)
     if best.full and not model.stays and not problem.spent:
         best = doubled(problem, s.w, model, best)
-    w, r, length, radius = best.w, best.r, best.length, next_radius(model, best, radius)
+    w, r, length, radius = best.w, best.r, best.length, next_radius(model, best, reached, reached < radius)
     if best.full and not model.stays and model.H.direct and (r.size >= CHORD_ROWS or problem.differenced):
         w, r, radius = chords(problem, model, w, r, best.length / model.length, radius)
         length = T.norm(w - s.w)
@@ -168,18 +169,18 @@ def newton(T: Tangent, r: Array, free: Mask, orthogonal: bool) -> Newton:
     H = T.inverse(free, orthogonal)
     if not H.sound:
         H = T.inverse(free, True)
-    gn, left = refined(H, r)
+    gn, u, left = refined(H, r)
     if H.dual and not H.orthogonal and not norm(left) <= LOST * norm(r):
         H = T.inverse(free, True)
-        gn, left = refined(H, r)
+        gn, u, left = refined(H, r)
     Jgn = left - r
     size = norm(r)
     stays = norm(left) > STAYS * size and (H.direct or H.orthogonal)  # else gn is not meant to be exact
-    return Newton(T, H, gn, Jgn, T.norm(gn), reduction(r, Jgn), size, free, stays)
+    return Newton(T, H, gn, u, Jgn, T.norm(gn), reduction(r, Jgn), size, free, stays)
 
 
-def refined(H: Inverse, r: Array) -> tuple[Array, Array]:
-    """gn = -J^+ r and r + J gn, with iterative refinement while that halves what is left."""
+def refined(H: Inverse, r: Array) -> tuple[Array, Array, Array]:
+    """gn = -J^+ r, its coordinates and r + J gn, with iterative refinement while that halves what is left."""
     u = -H.coordinates(r)[0]
     gn = H.lift(u)
     left = r + H.image(u, gn)
@@ -192,7 +193,7 @@ def refined(H: Inverse, r: Array) -> tuple[Array, Array]:
         if not norm(less) <= 0.5 * norm(left):
             break
         u, gn, left = v, better, less
-    return gn, left
+    return gn, u, left
 
 
 def first_radius(problem: Problem, w: Array, r: Array, model: Newton) -> float:
@@ -201,27 +202,27 @@ def first_radius(problem: Problem, w: Array, r: Array, model: Newton) -> float:
     return model.length if probe.reach >= model.length else FIRST_RADIUS * model.length
 
 
-def search(problem: Problem, w: Array, r: Array, model: Newton, radius: float) -> Trial:
-    """The best of a few trial points on the path, with gain 0 if none reduces the loss."""
+def search(problem: Problem, w: Array, r: Array, model: Newton, radius: float) -> tuple[Trial, float]:
+    """The best of a few trial points on the path, with gain 0 if none reduces the loss, and its radius."""
     shortest = 1e-16 * model.T.norm(w)
     best = Trial(w, r, model.size, 0.0, False, 0.0, 0.0, 0.0)
-    rejected = shortened = False
+    rejected, shortened, reached = False, False, radius
     while True:
         step = path(problem, w, r, model, radius)
         if not (step.length > shortest and step.predicted > 0.0):
-            return best
+            return best, reached
         new = attempt(problem, w, r, model, step)
         if new.gain < OVERSHOT and new.reach > new.length:
             new = corrected(problem, w, r, model, step, new)
         if best.gain > 0.0 and not new.size < best.size:
-            return best
+            return best, reached
         if best.gain > 0.0 or new.gain > ENOUGH:
-            best = new
+            best, reached = new, radius
         if best.gain <= 0.0:
             rejected = True
             radius = min(max(new.reach, 0.1 * new.length), 0.5 * new.length)
         elif new.size <= problem.target or model.stays:
-            return best
+            return best, reached
         elif (
             not (rejected or new.full)
             and new.length < model.length
@@ -233,7 +234,7 @@ def search(problem: Problem, w: Array, r: Array, model: Newton, radius: float) -
             shortened = True
             radius = new.length * min(max(new.least, 0.1), 0.7)
         else:
-            return best
+            return best, reached
 
 
 def path(problem: Problem, w: Array, r: Array, model: Newton, radius: float) -> Step:
@@ -326,7 +327,10 @@ def dogleg(model: Newton, r: Array, radius: float) -> tuple[Array, Array]:
         v, Jp = ahead, Jahead
     square, beside = v.dot(Jp), v.dot(model.Jgn)  # p . p, p . gn
     u = outwards(model.length * model.length - 2.0 * beside + square, beside - square, radius * radius - square)
-    return (1.0 - u) * lifted(model, v) + u * model.gn, (1.0 - u) * Jp + u * model.Jgn
+    Jp = (1.0 - u) * Jp + u * model.Jgn
+    if model.H.dual and not model.H.orthogonal:
+        return lifted(model, (1.0 - u) * v + u * model.u), Jp
+    return (1.0 - u) * lifted(model, v) + u * model.gn, Jp
 
 
 def outwards(a: float, b: float, c: float) -> float:
@@ -385,10 +389,11 @@ def inside(model: Newton, length: float) -> bool:
     return model.stays or length < RAY * model.length
 
 
-def next_radius(model: Newton, best: Trial, radius: float) -> float:
+def next_radius(model: Newton, best: Trial, radius: float, rejected: bool) -> float:
+    """From the radius of the best trial; rejected: a larger one was tried first."""
     if not inside(model, best.length):
         return max(min(best.reach, 10.0 * best.length), best.length)
-    if best.gain > 0.75:
+    if best.gain > 0.75 and not rejected:
         return max(radius, 2.0 * best.length)
     return 0.5 * best.length if best.gain < 0.25 else radius
 
