@@ -346,7 +346,7 @@ def diagonal_range(L: Any) -> Any:
         low = high = load(L, 0)
         for i in range(L.rows):
             low, high = min(low, load(L, i * L.rows + i)), max(high, load(L, i * L.rows + i))
-        return low, high
+        return (1.0 / high, 1.0 / low) if L.rows <= SMALL else (low, high)
 
     return ends
 
@@ -365,10 +365,10 @@ def potrf(K: Any) -> Any:
             pivot = load(K, j * n + j)
             if not pivot > 0.0:
                 return K, j + 1
-            root = math.sqrt(pivot)
-            store(K, j * n + j, root)
+            root = 1.0 / math.sqrt(pivot)
+            store(K, j * n + j, root)  # the reciprocal: divisions take longer than all the rest
             for i in range(j + 1, n):
-                store(K, j * n + i, load(K, j * n + i) / root)
+                store(K, j * n + i, load(K, j * n + i) * root)
         return K, 0
 
     return factor
@@ -382,7 +382,7 @@ def potrs(L: Any, x: Any) -> Any:
             dpotrs((LOWER, n, 1, L, n, z, n, 0))
             return z
         for j in range(n):
-            t = load(z, j) / load(L, j * n + j)
+            t = load(z, j) * load(L, j * n + j)
             store(z, j, t)
             for i in range(j + 1, n):
                 store(z, i, load(z, i) - t * load(L, j * n + i))
@@ -390,7 +390,7 @@ def potrs(L: Any, x: Any) -> Any:
             t = load(z, j)
             for i in range(j + 1, n):
                 t -= load(L, j * n + i) * load(z, i)
-            store(z, j, t / load(L, j * n + j))
+            store(z, j, t * load(L, j * n + j))
         return z
 
     return solution
