@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 
@@ -180,7 +180,7 @@ def runner(
     native = engine(problem, compiled, gauss_newton.step if problem.n <= problem.m else tall.step)
     if native is None:
 
-        def work(starts: Array, which: Indices, stop: Any, x: Array, fun: Array, status: Any, nit: Any) -> None:
+        def work(starts: Array, which: Indices, turn: Any, x: Array, fun: Array, status: Any, nit: Any) -> None:
             for i in which.tolist():
                 options = {"args": own(i), "method": "gauss-newton", "compiled": False, **common}
                 try:
@@ -189,55 +189,54 @@ def runner(
                 except Exception as error:  # noqa: BLE001  # whatever the user's functions raise ends this system only
                     x[i] = getattr(error, "best", starts[i])
 
-        return in_pieces(work, (len(W0), problem.n), 1, nullcontext)
+        return in_turns(work, (len(W0), problem.n), 1, nullcontext)
     from plsolve.compiled import one_thread  # numba is there already
 
     limits = (float(common["tol"]), float(common["eps"]), 200 if common["max_iter"] is None else common["max_iter"])
     targets = np.zeros((len(W0), problem.n)) if Y is None else Y
-    return in_pieces(native.batch(targets, args, each, limits), (len(W0), problem.n), workers, one_thread)
+    return in_turns(native.batch(targets, args, each, limits), (len(W0), problem.n), workers, one_thread)
 
 
-def in_pieces(work: Callable[..., None], shape: tuple[int, int], workers: int, around: Callable[[], Any]) -> Run:
-    """A function that does the work in pieces, by many threads."""
+def in_turns(work: Callable[..., None], shape: tuple[int, int], workers: int, around: Callable[[], Any]) -> Run:
+    """A function that does the work, by many threads, of which each takes the next system when it is free."""
 
     def run(starts: Array, which: Indices, tick: Callable[[int], None]) -> BatchResult:
         k, n = shape
         x, fun = starts.copy(), np.full((k, n), np.nan)
         status, nit = np.full(k, FAILED), np.zeros(k, np.int64)
-        stop = np.zeros(1, np.int64)
-        size = max(1, min(1024, which.size // (8 * workers)))
-        pieces = [which[start : start + size] for start in range(0, which.size, size)]
 
-        def do(piece: Indices) -> None:
-            work(starts, piece, stop, x, fun, status, nit)
+        def do(some: Indices, turn: Indices) -> None:
+            work(starts, some, turn, x, fun, status, nit)
 
         with around():
-            do(which[:0])  # compiles it, or loads it from the cache
-            if workers == 1:
-                for piece in pieces:
-                    do(piece)
-                    tick(piece.size)
-            else:
-                in_threads(do, pieces, workers, stop, tick)
+            do(which[:0], np.zeros(1, np.int64))  # compiles it, or loads it from the cache
+            if workers > 1:
+                in_threads(do, which, workers, tick)
+            size = max(1, min(1024, which.size // 8))
+            for start in range(0, which.size if workers == 1 else 0, size):
+                piece = which[start : start + size]
+                do(piece, np.zeros(1, np.int64))
+                tick(piece.size)
         return BatchResult(x[which], fun[which], status[which], nit[which], status[which] > 0)
 
     return run
 
 
 def in_threads(
-    do: Callable[[Indices], None], pieces: list[Indices], workers: int, stop: Any, tick: Callable[[int], None]
+    do: Callable[[Indices, Indices], None], which: Indices, workers: int, tick: Callable[[int], None]
 ) -> None:
+    turn, seen = np.zeros(1, np.int64), 0
     with ThreadPoolExecutor(workers) as pool:
-        waiting = {pool.submit(do, piece): piece.size for piece in pieces}
+        running = [pool.submit(do, which, turn) for _ in range(workers)]
         try:
-            while waiting:
-                for done in wait(waiting, return_when=FIRST_COMPLETED).done:
-                    tick(waiting.pop(done))
-                    done.result()
-        except BaseException:
-            stop[0] = 1
-            pool.shutdown(cancel_futures=True)
-            raise
+            while wait(running, timeout=0.1).not_done:
+                seen, before = min(turn.item(0), which.size), seen
+                tick(seen - before)
+            for done in running:
+                done.result()
+            tick(which.size - seen)
+        finally:
+            turn[0] = which.size  # nobody takes another one
 
 
 def first_problem(F: Any, jac: Any, W0: Array, target: Any, own: Any, common: Any) -> Problem:

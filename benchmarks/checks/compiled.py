@@ -276,6 +276,11 @@ def share_solved(residuals):
     return np.mean(np.linalg.norm(residuals, axis=1) <= 1e-10)
 
 
+def one_by_one(method, goals):
+    for goal in goals:
+        method(args=(goal,))
+
+
 def case_arm(k=1000, tol=1e-11):
     """Reachable targets, position and orientation, all from the ready pose."""
     print(f"7-joint arm in space, {k} targets, solved to 1e-10")
@@ -293,12 +298,13 @@ def case_arm(k=1000, tol=1e-11):
     goals, batches = reachable(k, 0), {}
     for threads in (1, 2):
         run = partial(solve_batch, pose, pose_jac, READY, each=(goals,), tol=tol, threads=threads)
-        batches[threads] = per_call(run, 1) / k
+        batches[threads] = per_call(run, 1, 7) / k
     hand, simple = (per_call(lambda f=f: f(goals, READY, tol), 1) / k for f in (hand_written, plainly))
     one = partial(solve, pose, pose_jac, READY, tol=tol, certify=False)
-    single = per_call(lambda: [one(args=(g,)) for g in goals[:300]], 1) / 300
     theirs = partial(least_squares, pose, READY, pose_jac, **TIGHT)
-    dogbox = per_call(lambda: [theirs(args=(g,)) for g in goals[:300]], 1, rounds=1) / 300
+    single, dogbox = (
+        per_call(partial(one_by_one, f, goals[:300]), 1, rounds) / 300 for f, rounds in ((one, 7), (theirs, 1))
+    )
     print(f"  a target: from Python {single:.0f} us, dogbox {dogbox:.0f} -> {dogbox / single:.0f}x; batch, one thread "
           f"{batches[1]:.1f}, two {batches[2]:.1f} -> {batches[1] / batches[2]:.2f}x; hand-written {hand:.1f} "
           f"-> {batches[1] / hand:.2f}x, plainly written {simple:.1f} ({plainly(goals, READY, tol) / k:.1%} solved) "

@@ -97,9 +97,20 @@ def whole(frame: int, w0: Any, y: Any, table: int, tol: float, eps: float, max_i
 unit(whole)
 
 
+@intrinsic
+def take(typingctx: Any, turn: Any) -> Any:
+    """The number in an array, which is counted up: no two threads get the same."""
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, values[0])
+        return builder.atomic_rmw("add", array.data, WORD(1), "monotonic")
+
+    return types.int64(turn), codegen
+
+
 def _batch(
     words: Any, W0: Any, Y: Any, tables: Any, scale: Any, jac_scale: bool,
-    tol: float, eps: float, max_iter: int, which: Any, stop: Any, x: Any, fun: Any, status: Any, nit: Any,
+    tol: float, eps: float, max_iter: int, which: Any, turn: Any, x: Any, fun: Any, status: Any, nit: Any,
 ) -> Any:  # fmt: skip
     frame, m, n = address_of(words), W0.shape[1], Y.shape[1]
     own_scale, largest = np.ones(m) if jac_scale else scale, np.zeros(m if jac_scale else 0)
@@ -107,9 +118,9 @@ def _batch(
     for place, v in ((SCALE, own_scale), (LARGEST, largest)):
         poke(frame + place, address_of(v))
         poke(frame + place + 8, v.size)
-    for i in which:
-        if stop[0] != 0:
-            break
+    k = take(turn)
+    while k < which.size:
+        i = which[k]
         release(frame, 0)
         largest[:] = 0.0
         if jac_scale:
@@ -121,6 +132,7 @@ def _batch(
             x[i, j] = w[j]
         for j in range(n):
             fun[i, j] = r[j]
+        k = take(turn)
     end_memory(frame)
 
 
