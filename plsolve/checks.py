@@ -53,7 +53,8 @@ def as_vector(value: Any, name: str, size: int | None = None) -> Array:
 
 
 def check_finite(array: Array, name: str) -> None:
-    if not math.isfinite(norm(array.ravel())) and not np.isfinite(array).all():
+    """A vector must be."""
+    if not math.isfinite(norm(array)) and not np.isfinite(array).all():
         index = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
         where = ", ".join(map(str, index))
         raise ValueError(f"`{name}` must be finite, but {name}[{where}] is {array[index]}.")
@@ -193,7 +194,7 @@ def check_options(method: Any, options: Any, methods: Mapping[str, Sequence[str]
     """The options, for a method that is known and knows them; methods: their names and those of their options."""
     if not isinstance(method, str) or method not in methods:
         raise ValueError(f"`method` must be one of {', '.join(methods)}, got {method!r}.")
-    if not isinstance(options, Mapping):
+    if type(options) is not dict and not isinstance(options, Mapping):
         raise TypeError(f"`options` must be a dict, got {type(options).__name__}.")
     if not options:
         return options

@@ -320,10 +320,10 @@ class Problem:
         """Whether jac comes from differences that can still be refined or that never are exact."""
         return not (callable(self._jac) or self._jac is True)
 
-    def functions(self) -> tuple[Any, Any, tuple[Any, ...], bool, bool, set[str]]:
-        """F, jac, args, whether F and jac take `rows`, and which of them must be given all of them."""
-        required = {name for name, full in (("F", self._full_F), ("jac", self._full_jac)) if full}
-        return self._F, self._jac, self._args, self._rows_F, self._rows_jac, required
+    def functions(self) -> tuple[Any, Any, tuple[Any, ...], tuple[bool, bool], tuple[bool, bool]]:
+        """F, jac, args, whether F and jac take `rows`, and whether they must be given them."""
+        required = bool(self._full_F), bool(self._full_jac)
+        return self._F, self._jac, self._args, (self._rows_F, self._rows_jac), required
 
     def column_norms(self) -> tuple[Array, Array]:
         """The scale, and where it comes from J the largest norms of its columns so far (0: none), else empty."""

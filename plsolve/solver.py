@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from plsolve import loop
@@ -17,7 +17,7 @@ from plsolve.problem import Problem
 from plsolve.progress import LOG, watching
 from plsolve.record import Record
 from plsolve.result import Result
-from plsolve.stopping import AT_ROUNDING_LEVEL, MESSAGES, RUNNING, Status
+from plsolve.stopping import AT_ROUNDING_LEVEL, MESSAGES, RUNNING, STATUSES, Status
 
 NEAREST_MISSED = " The solution nearest to w0 was not reached ({}): x is the nearest found."
 
@@ -163,7 +163,7 @@ def solve(
         size = norm(s.r)
         if status == RUNNING:
             status = Status.RESIDUAL if size <= problem.target else Status.EPSILON
-        status = Status(status)
+        status = STATUSES[int(status)]
         left, message = 0.0 if status > 0 else math.nan, MESSAGES[status]
         if status == Status.RESIDUAL and size > problem.target:
             message = AT_ROUNDING_LEVEL
@@ -174,7 +174,7 @@ def solve(
             if ended != Status.RESIDUAL:
                 message += NEAREST_MISSED.format(Status(ended).name)
     record.guarantee = partial(guaranteed, problem, s)
-    message += problem.note
+    message, size = message + problem.note, norm(s.r)
     problem.deadline = math.inf  # what is computed on access takes the time it takes
     if status in (Status.MAX_ITER, Status.MAX_TIME) and method != "gauss-newton" and s.nit > 0:
         left, kappa = forecast(problem, s, record.history(), enough)
@@ -186,7 +186,7 @@ def solve(
             "status": status,
             "message": message,
             "fun": s.r,
-            "cost": 0.5 * norm(s.r) * norm(s.r),
+            "cost": 0.5 * size * size,
             "nit": record.last,
             "nfev": problem.nfev,
             "njev": problem.njev,
@@ -226,14 +226,21 @@ def prepared(
         raise
 
 
+@cache
+def compiler() -> Any:
+    """The package for compiled code: numba is imported when it is needed first."""
+    from plsolve import compiled
+
+    return compiled
+
+
 def engine(problem: Problem, wanted: bool | None, step: Any) -> Any:
     """What runs this problem compiled; None: it is to be interpreted."""
     if wanted not in (None, True, False):
         raise TypeError(f"`compiled` must be None, True or False, got {wanted!r}.")
     if wanted is False or step is loop.out_of_range or (wanted is None and not problem.of_numba):
         return None
-    from plsolve import compiled  # numba is imported when it is needed first
-
+    compiled = compiler()
     try:
         return compiled.Engine(problem, step)
     except compiled.NotCompilableError as error:

@@ -36,6 +36,8 @@ class Status(IntEnum):
     STATIONARY = -4
 
 
+STATUSES = {int(status): status for status in Status}
+
 MESSAGES = {
     Status.RESIDUAL: "Solved: the residual is within `tol`.",
     Status.DISTANCE: "Solved: a solution is proved to lie within `xtol`.",

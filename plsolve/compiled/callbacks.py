@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ctypes
 import inspect
+import struct
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -26,8 +27,10 @@ from numba.core.errors import NumbaError
 from numba.extending import intrinsic, overload
 
 from plsolve.compiled.units import outside
+from plsolve.linalg import FLOAT64
 
 OK, RAISED, SHAPE = range(3)
+DOUBLE = FLOAT64.str
 SIGNATURE = types.int64(*[types.int64] * 7)
 WORD = ir.IntType(64)
 
@@ -221,7 +224,7 @@ class Arguments(NamedTuple):
     kinds : tuple
         For each its kind: (dtype, ndim, layout), ndim -1 for a number.
     table : ndarray (k,)
-        Addresses, shapes and numbers, as 64-bit words.
+        Addresses, shapes and numbers, as the bits of float64.
     kept : tuple
         What must stay alive.
     """
@@ -231,7 +234,7 @@ class Arguments(NamedTuple):
     kept: tuple[Any, ...]
 
 
-_NO_ARGUMENTS = Arguments((), np.zeros(1, np.int64), ())
+_NO_ARGUMENTS = Arguments((), np.zeros(1), ())
 
 
 def arguments(args: tuple[Any, ...]) -> Arguments:
@@ -242,6 +245,11 @@ def arguments(args: tuple[Any, ...]) -> Arguments:
     words: list[int] = []
     kept: list[Any] = []
     for i, value in enumerate(args):
+        if type(value) is np.ndarray and value.dtype is FLOAT64 and value.flags.carray and value.size:
+            kept.append(value)
+            kinds.append((DOUBLE, value.ndim, "C"))  # the quick way, and ctypes.data takes ten times as long as this
+            words += [ctypes.addressof(ctypes.c_char.from_buffer(value)), *value.shape]  # type: ignore[arg-type]
+            continue
         array = np.asarray(value)
         if array.dtype.kind not in "biufc" or not array.dtype.isnative or array.dtype.itemsize > 16:
             raise NotCompilableError(f"`args[{i}]` must be an array or a number, got {type(value).__name__}")
@@ -261,13 +269,17 @@ def arguments(args: tuple[Any, ...]) -> Arguments:
             number = complex(value)
             kinds.append(("<c16" if array.dtype.kind == "c" else "<f8", -1, ""))
             words += np.array([number.real, number.imag]).view(np.int64).tolist()
-    return Arguments(tuple(kinds), np.array([*words, 0], dtype=np.int64), tuple(kept))
+    try:
+        table = np.frombuffer(struct.pack(f"{len(words) + 1}q", *words, 0))
+    except struct.error:
+        raise NotCompilableError("`args` has an integer of more than 64 bits") from None
+    return Arguments(tuple(kinds), table, tuple(kept))
 
 
 def arguments_of_each(args: tuple[Any, ...], each: tuple[Any, ...], k: int) -> tuple[Any, tuple[Any, ...]]:
     """Tables of arguments (k, words), one for each system, and what must stay alive."""
     shared = arguments((*args, *(a[0] for a in each)))
-    tables = np.tile(shared.table, (k, 1))
+    tables = np.tile(shared.table.view(np.int64), (k, 1))
     kept: list[Any] = [shared.kept]
     place = 0
     for i, (dtype, ndim, _) in enumerate(shared.kinds):

@@ -94,15 +94,16 @@ def copied(x: Any, place: int) -> int:
 
 
 class Layout:
-    """How the states of a method are written: words for scalars and the sizes of vectors, and the vectors' numbers."""
+    """How the states of a method are written: words for scalars and the sizes of vectors, then the vectors' numbers."""
 
     def __init__(self, State: Any) -> None:
         names = members(State)
         self.format = struct.Struct("".join("d" if kind is float else "q" for _, kind in names))
-        written = [f"{n}.size" if k is np.ndarray else f"int({n})" if k is bool else n for n, k in names]
-        self.flat = eval(f"lambda s: ({', '.join(written)})")
-        self.vectors = eval(f"lambda s: ({', '.join(name for name, kind in names if kind is np.ndarray)},)")
-        self._scope: dict[str, Any] = {}
+        self.vectors = [i for i, (_, kind) in enumerate(names) if kind is np.ndarray]
+        words = [f"{n}.size" if k is np.ndarray else f"int({n})" if k is bool else n for n, k in names]
+        parts = [f"words(pack({', '.join(words)}))", *(names[i][0] for i in self.vectors)]
+        self._scope: dict[str, Any] = {"words": np.frombuffer, "pack": self.format.pack}
+        self.written = eval(f"lambda s: ({', '.join(parts)})", self._scope)
         self.made = eval(f"lambda t, x: {self._source(State, [0, 0])}", self._scope)
 
     def _source(self, State: Any, places: list[int]) -> str:
@@ -127,24 +128,20 @@ layout_of = cache(Layout)
 
 
 class States:
-    """Memory for the last state and for the best one, which compiled code reads and writes."""
+    """Memory for the last state and for the best one, half of it each, which compiled code reads and writes."""
 
     def __init__(self, s: Any, best: Any) -> None:
         self._layout = layout = layout_of(type(s))  # type: ignore[arg-type]
-        vectors = layout.vectors(s)
-        self._sizes = [x.size for x in vectors]
-        words, size = layout.format.size // 8, sum(self._sizes)
-        self._starts = 2 * words, 2 * words + size
-        self.numbers = np.empty(2 * (words + size))
-        for k, state in enumerate((s,) if best is s else (s, best)):
-            layout.format.pack_into(self.numbers, 8 * k * words, *layout.flat(state))  # type: ignore[arg-type]
-            start = self._starts[k]
-            np.concatenate(layout.vectors(state), out=self.numbers[start : start + size])
+        last = layout.written(s)
+        self.numbers = np.concatenate(last + (last if best is s else layout.written(best)))
 
     def state(self, k: int) -> Any:
         """A copy of the last state (0) or of the best one (1)."""
-        layout, start, vectors = self._layout, self._starts[k], []
-        for size in self._sizes:
-            vectors.append(self.numbers[start : start + size].copy())
-            start += size
-        return layout.made(layout.format.unpack_from(self.numbers, k * layout.format.size), vectors)  # type: ignore[arg-type]
+        layout, numbers, vectors = self._layout, self.numbers, []
+        start = k * (numbers.size // 2)
+        words = layout.format.unpack_from(numbers, 8 * start)  # type: ignore[arg-type]
+        start += len(words)
+        for i in layout.vectors:
+            vectors.append(numbers[start : start + words[i]].copy())
+            start += words[i]
+        return layout.made(words, vectors)
