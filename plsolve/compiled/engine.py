@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from plsolve import loop
-from plsolve.compiled.callbacks import NotCompilableError, arguments, arguments_of_each, callbacks, interface
+from plsolve.compiled.bridges import callbacks
+from plsolve.compiled.callbacks import NotCompilableError, arguments, arguments_of_each, interface
 from plsolve.compiled.states import States, members, put, read
 from plsolve.compiled.system import (
     FAILED_DIFFERENCES,

@@ -15,7 +15,7 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import get_cython_function_address, intrinsic, overload, overload_method
+from numba.extending import get_cython_function_address, intrinsic, overload, overload_method, register_jitable
 
 from plsolve import linalg, tangent
 from plsolve.compiled.vectors import (
@@ -69,8 +69,8 @@ def routine(library: str, name: str, letters: int, returns: bool = False) -> Any
 
 
 SMALL = 24  # order up to which factorisations are plain loops
-SHORT = 48  # length up to which sums are
-FEW = 1024  # entries of a matrix up to which its products are
+FEW = 1024  # entries of a matrix up to which its kernel is
+MANY = 1 << 17  # numbers beyond which the threads of BLAS are worth what they take
 
 ddot = routine("blas", "ddot", 0, returns=True)
 dnrm2 = routine("blas", "dnrm2", 0, returns=True)
@@ -91,26 +91,38 @@ dgesdd = routine("lapack", "dgesdd", 1)
 @overload_method(VectorType, "dot", strict=False)
 def dot(self: Any, other: Any) -> Any:
     def product(self: Any, other: Any) -> Any:
-        if self.size > SHORT:
+        if self.size > MANY:
             return ddot((self.size, self, 1, other, 1))
-        total = 0.0
-        for i in range(self.size):
-            total += load(self, i) * load(other, i)
-        return total
+        return summed(self, other)
 
     return product
+
+
+@register_jitable
+def summed(x: Any, y: Any) -> float:
+    """x . y in eight sums side by side, which the processor adds up at once."""
+    a = b = c = d = e = f = g = h = 0.0
+    whole = x.size - x.size % 8
+    for i in range(0, whole, 8):
+        a += load(x, i) * load(y, i)
+        b += load(x, i + 1) * load(y, i + 1)
+        c += load(x, i + 2) * load(y, i + 2)
+        d += load(x, i + 3) * load(y, i + 3)
+        e += load(x, i + 4) * load(y, i + 4)
+        f += load(x, i + 5) * load(y, i + 5)
+        g += load(x, i + 6) * load(y, i + 6)
+        h += load(x, i + 7) * load(y, i + 7)
+    total = ((a + b) + (c + d)) + ((e + f) + (g + h))
+    for i in range(whole, x.size):
+        total += load(x, i) * load(y, i)
+    return total
 
 
 @overload(linalg.norm, strict=False)
 def norm(x: Any) -> Any:
     def length(x: Any) -> Any:
-        if x.size <= SHORT:
-            total = 0.0
-            for i in range(x.size):
-                total += load(x, i) * load(x, i)
-            if 1e-280 < total < 1e280:
-                return math.sqrt(total)
-        return dnrm2((x.size, x, 1))
+        total = x.dot(x)  # several times faster than dnrm2, which is safe
+        return math.sqrt(total) if 1e-280 < total < 1e280 else dnrm2((x.size, x, 1))
 
     return length
 
@@ -120,25 +132,23 @@ def matrix_dot(self: Any, x: Any) -> Any:
     def by_rows(self: Any, x: Any) -> Any:
         rows, columns = self.rows, self.columns
         z = new(self.frame, rows)
-        if rows * columns > FEW:
+        if rows * columns > MANY:
             dgemv((TRANSPOSED, columns, rows, 1.0, self, columns, x, 1, 0.0, z, 1))
             return z
         for i in range(rows):
-            total = 0.0
-            for j in range(columns):
-                total += load(self, i * columns + j) * load(x, j)
-            store(z, i, total)
+            store(z, i, summed(vector(self.data + 8 * i * columns, columns, self.frame), x))
         return z
 
     def by_columns(self: Any, x: Any) -> Any:
         rows, columns = self.rows, self.columns
         z = new(self.frame, rows)
-        if rows * columns > FEW:
+        if rows * columns > MANY:
             dgemv((PLAIN, rows, columns, 1.0, self, rows, x, 1, 0.0, z, 1))
             return z
+        first = load(x, 0) if columns else 0.0
         for i in range(rows):
-            store(z, i, 0.0)
-        for j in range(columns):
+            store(z, i, first * load(self, i) if columns else 0.0)
+        for j in range(1, columns):
             t = load(x, j)
             for i in range(rows):
                 store(z, i, load(z, i) + t * load(self, j * rows + i))

@@ -28,7 +28,8 @@ import plsolve.linalg
 import plsolve.loop
 import plsolve.tangent
 from plsolve.compiled import lapack
-from plsolve.compiled.callbacks import OK, WORD, as_bits, as_number, call, generator, nanoseconds, pointer
+from plsolve.compiled.bridges import OK
+from plsolve.compiled.callbacks import WORD, as_bits, as_number, call, generator, nanoseconds, pointer
 from plsolve.compiled.units import unit, with_parameters
 from plsolve.compiled.vectors import (
     BASE,

@@ -45,11 +45,19 @@ PREFIX = "plsolve_unit_"
 
 
 class UnitCacheImpl(CompileResultCacheImpl):
-    """What is cached of a function names the units that it calls: they must be there before it is loaded."""
+    """What is cached of a function names the units that it calls: they must be there before it is loaded.
+
+    numba caches its intermediate code too, for its being compiled into others. That takes longest to load, and is not
+    needed: nothing but the names of what is defined is kept.
+    """
 
     def reduce(self, cres: Any) -> Any:
-        called = {f.name for f in cres.library._final_module.functions if f.name.startswith(PREFIX)}
-        return [SYMBOLS[name] for name in sorted(called)], super().reduce(cres)
+        functions = list(cres.library._final_module.functions)
+        called = {f.name for f in functions if f.name.startswith(PREFIX)}
+        defined = "\n".join(f'define void @"{f.name}"() {{ unreachable }}' for f in functions if not f.is_declaration)
+        (name, kind, (machine_code, _)), *rest = super().reduce(cres)
+        names = llvm.parse_assembly(defined).as_bitcode()
+        return [SYMBOLS[name] for name in sorted(called)], ((name, kind, (machine_code, names)), *rest)
 
     def rebuild(self, target_context: Any, payload: Any) -> Any:
         called, result = payload

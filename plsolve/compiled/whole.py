@@ -12,7 +12,8 @@ from numba import njit, types
 from numba.extending import intrinsic, overload
 
 from plsolve import loop
-from plsolve.compiled.callbacks import WORD, as_bits, callback
+from plsolve.compiled.bridges import callback
+from plsolve.compiled.callbacks import WORD, as_bits
 from plsolve.compiled.system import PLACES, WORDS, problem_at
 from plsolve.compiled.units import compiled, unit
 from plsolve.compiled.vectors import BASE, USED, address_of, end_memory, new, peek, poke, release, start_memory, vector

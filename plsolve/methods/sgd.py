@@ -136,11 +136,10 @@ def direction(T: Tangent, r: Array, rule: int, eta: float) -> Array:
         H = T.inverse(free, False)
         return -(H if H.sound else T.inverse(free, True)).solve(r)
     g = T.adjoint(r)
-    d = -T.raised(g)
     if rule == POLYAK:
-        slope = float(g.dot(d))
-        return float(r.dot(r)) / -slope * d if slope < 0.0 else d
-    return eta * d
+        slope = float(g.dot(T.raised(g)))
+        return -(float(r.dot(r)) / slope if slope > 0.0 else 1.0) * T.raised(g)
+    return -eta * T.raised(g)
 
 
 def checked(problem: Problem, s: State, w: Array, ahead: Array, nit: int, length: float) -> State:
