@@ -172,20 +172,19 @@ def gram(J: Any, d: Any) -> Any:
     def kernel(J: Any, d: Any) -> Any:
         n, m = J.rows, J.columns
         K = new_transpose(J.frame, n, n)
-        if n <= SMALL and m <= FEW:
-            for i in range(n):
-                for k in range(i + 1):
-                    total = 0.0
-                    if d.size:
-                        for j in range(m):
-                            total += load(J, i * m + j) * load(d, j) * (load(J, k * m + j) * load(d, j))
-                    else:
-                        for j in range(m):
-                            total += load(J, i * m + j) * load(J, k * m + j)
-                    store(K, k * n + i, total)
-        else:
-            B = linalg.weighted(J, d, vector(0, 0, J.frame)) if d.size else J
+        B = linalg.weighted(J, d, vector(0, 0, J.frame)) if d.size else J
+        if n > SMALL or m > FEW:
             dsyrk((LOWER, TRANSPOSED, n, m, 1.0, B, m, 0.0, K, n))
+            return K
+        for i in range(n):
+            for k in range(0, i + 1, 2):  # two sums at a time
+                left = right = 0.0
+                beside = min(k + 1, i) * m
+                for j in range(m):
+                    left += load(B, i * m + j) * load(B, k * m + j)
+                    right += load(B, i * m + j) * load(B, beside + j)
+                store(K, k * n + i, left)
+                store(K, min(k + 1, i) * n + i, right)
         return K
 
     return kernel

@@ -169,23 +169,23 @@ def newton(T: Tangent, r: Array, free: Mask, orthogonal: bool) -> Newton:
     H = T.inverse(free, orthogonal)
     if not H.sound:
         H = T.inverse(free, True)
-    gn, u, left = refined(H, r)
-    if H.dual and not H.orthogonal and not norm(left) <= LOST * norm(r):
-        H = T.inverse(free, True)
-        gn, u, left = refined(H, r)
-    Jgn = left - r
     size = norm(r)
+    gn, u, left = refined(H, r, size)
+    if H.dual and not H.orthogonal and not norm(left) <= LOST * size:
+        H = T.inverse(free, True)
+        gn, u, left = refined(H, r, size)
+    Jgn = left - r
     stays = norm(left) > STAYS * size and (H.direct or H.orthogonal)  # else gn is not meant to be exact
     return Newton(T, H, gn, u, Jgn, T.norm(gn), reduction(r, Jgn), size, free, stays)
 
 
-def refined(H: Inverse, r: Array) -> tuple[Array, Array, Array]:
+def refined(H: Inverse, r: Array, size: float) -> tuple[Array, Array, Array]:
     """gn = -J^+ r, its coordinates and r + J gn, with iterative refinement while that halves what is left."""
     u = -H.coordinates(r)[0]
     gn = H.lift(u)
     left = r + H.image(u, gn)
     for _ in range(3):
-        if not H.dual or not norm(left) > 1e-11 * norm(r):
+        if not H.dual or not norm(left) > 1e-11 * size:
             break
         v = u - H.coordinates(left)[0]
         better = H.lift(v)
