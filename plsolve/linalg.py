@@ -34,6 +34,11 @@ _NOTHING = np.empty((0, 0)).T, np.empty(0)
 norm: Callable[[Array], float] = blas.dnrm2  # safe from overflow, and NaN or inf when any entry is
 
 
+def distance(v: Array, w: Array) -> float:
+    """||v - w||."""
+    return norm(v - w)
+
+
 def column_blocks(J: Array) -> Iterator[slice]:
     """Slices of columns, each block of J small enough to be copied at no cost in memory."""
     width = max(128, _BLOCK // J.shape[0])

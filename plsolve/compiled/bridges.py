@@ -140,7 +140,8 @@ def bridge(function: Any, kinds: tuple[Any, ...], matrix: bool, rows: bool) -> C
         python.gil_release(state)
         builder.ret(WORD(RAISED))
     made = context.make_array(kind)(context, builder, value)
-    wrong = [builder.icmp_signed("!=", a, b) for a, b in zip(cgutils.unpack_tuple(builder, made.shape), (n, m))]  # noqa: B905
+    lengths = zip(cgutils.unpack_tuple(builder, made.shape), (n, m), strict=False)
+    wrong = [builder.icmp_signed("!=", length, wanted) for length, wanted in lengths]
     with builder.if_then(builder.or_(wrong[0], wrong[-1]), likely=False):
         context.nrt.decref(builder, kind, value)
         builder.ret(WORD(SHAPE))

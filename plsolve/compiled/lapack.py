@@ -127,6 +127,24 @@ def norm(x: Any) -> Any:
     return length
 
 
+@overload(linalg.distance, strict=False)
+def distance(v: Any, w: Any) -> Any:
+    def apart(v: Any, w: Any) -> Any:
+        a = b = c = d = 0.0
+        whole = v.size - v.size % 4
+        for i in range(0, whole, 4):
+            a += (load(v, i) - load(w, i)) ** 2
+            b += (load(v, i + 1) - load(w, i + 1)) ** 2
+            c += (load(v, i + 2) - load(w, i + 2)) ** 2
+            d += (load(v, i + 3) - load(w, i + 3)) ** 2
+        total = (a + b) + (c + d)
+        for i in range(whole, v.size):
+            total += (load(v, i) - load(w, i)) ** 2
+        return math.sqrt(total) if 1e-280 < total < 1e280 else linalg.norm(v - w)
+
+    return apart
+
+
 @overload_method(MatrixType, "dot", strict=False)
 def matrix_dot(self: Any, x: Any) -> Any:
     def by_rows(self: Any, x: Any) -> Any:

@@ -438,7 +438,8 @@ def functions_of(module: Any) -> list[Any]:
 
 # What every iteration runs becomes part of the step: handing a model on takes longer than its use.
 HOT = {
-    getattr(gauss_newton, name) for name in ("newton", "refined", "search", "path", "attempt", "next_radius", "inside")
+    getattr(gauss_newton, name)
+    for name in ("newton", "refined", "search", "path", "attempt", "next_radius", "inside", "toward")
 }
 inlined = register_jitable(forceinline=True)
 

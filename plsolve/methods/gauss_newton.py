@@ -67,7 +67,7 @@ class Newton(NamedTuple):
 
     T: Tangent
     H: Inverse
-    gn: Array
+    gn: Array  # perhaps not made yet: see `toward`
     u: Array  # gn = H.lift(u)
     Jgn: Array
     length: float  # ||gn||
@@ -121,7 +121,7 @@ def step(problem: Problem, s: State) -> State:
     w, r, length, radius = best.w, best.r, best.length, next_radius(model, best, reached, reached < radius)
     if best.full and not model.stays and model.H.direct and (r.size >= CHORD_ROWS or problem.differenced):
         w, r, radius = chords(problem, model, w, r, best.length / model.length, radius)
-        length = T.norm(w - s.w)
+        length = T.distance(w, s.w)
     orthogonal = s.orthogonal or (model.H.dual and model.H.orthogonal)
     precise = s.precise or (problem.differenced and model.potential < 0.1 * r2)
     status = RUNNING
@@ -142,11 +142,13 @@ def ending(problem: Problem, s: State, model: Newton, flat: bool) -> State:
     w, r, nit = s.w, s.r, s.nit
     if flat and status != Status.RESIDUAL and not problem.spent:
         status = int(Status.STATIONARY)
-        wt = problem.project(w + model.gn)  # too short to be judged by the loss, it mends the last digits of w
+        wt = problem.project(
+            w + toward(model, 1.0)
+        )  # too short to be judged by the loss, it mends the last digits of w
         rt = problem.residual(wt)
         if norm(rt) <= norm(r):
             w, r, nit = wt, rt, nit + 1
-    length = model.T.norm(w - s.w)
+    length = model.T.distance(w, s.w)
     return State(w, r, status, nit, length, True, s.radius, s.orthogonal, s.precise, s.beta, s.pl, s.bend, 0)
 
 
@@ -176,19 +178,20 @@ def newton(T: Tangent, r: Array, free: Mask, orthogonal: bool) -> Newton:
         gn, u, left = refined(H, r, size)
     Jgn = left - r
     stays = norm(left) > STAYS * size and (H.direct or H.orthogonal)  # else gn is not meant to be exact
-    return Newton(T, H, gn, u, Jgn, T.norm(gn), reduction(r, Jgn), size, free, stays)
+    length = T.norm(gn) if gn.size else math.sqrt(max(u.dot(Jgn), 0.0))  # gn = D^2 J^T u
+    return Newton(T, H, gn, u, Jgn, length, reduction(r, Jgn), size, free, stays)
 
 
 def refined(H: Inverse, r: Array, size: float) -> tuple[Array, Array, Array]:
     """gn = -J^+ r, its coordinates and r + J gn, with iterative refinement while that halves what is left."""
     u = -H.coordinates(r)[0]
-    gn = H.lift(u)
+    gn = H.sketched(u)
     left = r + H.image(u, gn)
     for _ in range(3):
         if not H.dual or not norm(left) > 1e-11 * size:
             break
         v = u - H.coordinates(left)[0]
-        better = H.lift(v)
+        better = H.sketched(v)
         less = r + H.image(v, better)
         if not norm(less) <= 0.5 * norm(left):
             break
@@ -240,10 +243,10 @@ def search(problem: Problem, w: Array, r: Array, model: Newton, radius: float) -
 def path(problem: Problem, w: Array, r: Array, model: Newton, radius: float) -> Step:
     """The step of the given length: gn if that is shorter, gn cut, the dogleg; then cut to the box."""
     if model.length <= radius:
-        step = Step(model.gn, model.Jgn, model.length, model.potential, True)
+        step = Step(toward(model, 1.0), model.Jgn, model.length, model.potential, True)
     elif not inside(model, radius):
         share = radius / model.length
-        step = Step(share * model.gn, share * model.Jgn, radius, reduction(r, share * model.Jgn), False)
+        step = Step(toward(model, share), share * model.Jgn, radius, reduction(r, share * model.Jgn), False)
     else:
         p, Jp = dogleg(model, r, radius)
         step = Step(p, Jp, radius, reduction(r, Jp), False)
@@ -298,7 +301,7 @@ def doubled(problem: Problem, w: Array, model: Newton, best: Trial) -> Trial:
     """
     if not (0.23 * model.size < best.size < 0.27 * model.size and 1.9 * best.length < best.reach < 2.1 * best.length):
         return best
-    wt = problem.project(w + 2.0 * model.gn)
+    wt = problem.project(w + toward(model, 2.0))
     rt = problem.residual(wt)
     if not norm(rt) < best.size:
         return best
@@ -330,7 +333,7 @@ def dogleg(model: Newton, r: Array, radius: float) -> tuple[Array, Array]:
     Jp = (1.0 - u) * Jp + u * model.Jgn
     if model.H.dual and not model.H.orthogonal:
         return lifted(model, (1.0 - u) * v + u * model.u), Jp
-    return (1.0 - u) * lifted(model, v) + u * model.gn, Jp
+    return (1.0 - u) * lifted(model, v) + toward(model, u), Jp
 
 
 def outwards(a: float, b: float, c: float) -> float:
@@ -382,6 +385,11 @@ def within_bounds(problem: Problem, model: Newton, w: Array, r: Array, p: Array,
             return q if enough > 2.0 * best else p
         t_sd *= 0.3
     return p
+
+
+def toward(model: Newton, share: float) -> Array:
+    """So much of gn."""
+    return share * model.gn if model.gn.size else model.H.lift(share * model.u)
 
 
 def inside(model: Newton, length: float) -> bool:

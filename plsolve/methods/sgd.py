@@ -103,7 +103,7 @@ def step(problem: Problem, s: State) -> State:
     p = direction(T, r, s.plan.rule, s.shrink * s.eta * problem.n / s.plan.batch)
     w = problem.project(s.ahead + p)
     ahead = problem.project(w + s.gamma * (w - s.w) - s.kick * p) if s.plan.mass else w
-    nit, length = s.nit + 1, T.norm(w - s.w)
+    nit, length = s.nit + 1, T.distance(w, s.w)
     epoch = (problem.n + s.plan.batch - 1) // s.plan.batch
     if nit % epoch and nit != s.plan.last and math.isfinite(length) and not problem.late():
         return State(
@@ -135,11 +135,11 @@ def direction(T: Tangent, r: Array, rule: int, eta: float) -> Array:
         free = all_free(r)
         H = T.inverse(free, False)
         return -(H if H.sound else T.inverse(free, True)).solve(r)
-    g = T.adjoint(r)
     if rule == POLYAK:
+        g = T.adjoint(r)
         slope = float(g.dot(T.raised(g)))
         return -(float(r.dot(r)) / slope if slope > 0.0 else 1.0) * T.raised(g)
-    return -eta * T.raised(g)
+    return T.raised(T.adjoint(-eta * r))
 
 
 def checked(problem: Problem, s: State, w: Array, ahead: Array, nit: int, length: float) -> State:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from plsolve.krylov import Memory
-from plsolve.linalg import Array, Mask, norm
+from plsolve.linalg import Array, Mask, distance, norm
 
 KERNEL_ROWS = 8192  # beyond, no n x n matrix is made (512 MiB)
 
@@ -67,8 +67,11 @@ class Inverse(Protocol):
     def lift(self, u: Array) -> Array:
         """J^+ x (m,) from its coordinates u."""
 
+    def sketched(self, u: Array) -> Array:
+        """lift(u), or an empty array where `image` can do without it."""
+
     def image(self, u: Array, p: Array) -> Array:
-        """J p (n,), where p = lift(u)."""
+        """J p (n,), where p = sketched(u)."""
 
     def kernel(self, x: Array) -> tuple[Array, float]:
         """J D^2 J^T x and ||D J^T x||, both on the free unknowns."""
@@ -130,6 +133,10 @@ class Tangent:
     def norm(self, p: Array) -> float:
         """||p / scale||."""
         return norm(p / self.scale if self.scale.size else p)
+
+    def distance(self, v: Array, w: Array) -> float:
+        """||(v - w) / scale||."""
+        return norm((v - w) / self.scale) if self.scale.size else distance(v, w)
 
     def dot(self, p: Array, q: Array) -> float:
         """The inner product of that norm."""

@@ -47,6 +47,9 @@ class DenseInverse(NamedTuple):
             return only(self.free, self.T.raised(self.T.adjoint(u)))
         return self.T.scaled(spread(self.free, self.Q.lift(u) if self.dual else u))
 
+    def sketched(self, u: Array) -> Array:
+        return self.lift(u)
+
     def image(self, u: Array, p: Array) -> Array:
         return self.T.apply(p)
 

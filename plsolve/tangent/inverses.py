@@ -5,8 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import numpy as np
+
 from plsolve.linalg import Array, Mask, norm
 from plsolve.tangent.base import Tangent, only, spread
+
+_NONE = np.zeros(0)
 
 
 class KernelInverse:
@@ -32,6 +36,9 @@ class KernelInverse:
 
     def lift(self, u: Array) -> Array:
         return only(self._free, self._tangent.raised(self._tangent.adjoint(u)))
+
+    def sketched(self, u: Array) -> Array:
+        return self.lift(u) if self._K is None else _NONE
 
     def image(self, u: Array, p: Array) -> Array:
         return self._tangent.apply(p) if self._K is None else self._K @ u
@@ -78,6 +85,9 @@ class DirectInverse:
 
     def lift(self, u: Array) -> Array:
         return self._tangent.scaled(spread(self._free, u))
+
+    def sketched(self, u: Array) -> Array:
+        return self.lift(u)
 
     def image(self, u: Array, p: Array) -> Array:
         return self._tangent.apply(p)

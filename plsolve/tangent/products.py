@@ -60,6 +60,9 @@ class CGInverse:
             return self._by_lsmr.lift(u)
         return only(self._free, self._tangent.raised(self._tangent.adjoint(u)))
 
+    def sketched(self, u: Array) -> Array:
+        return self.lift(u)
+
     def image(self, u: Array, p: Array) -> Array:
         return self._tangent.apply(p)
 
