@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 from numba import njit
 
 import plsolve
-from plsolve import Status, jit, solve, solve_batch
+from plsolve import Status, jit, loop, solve, solve_batch
 
 PACKAGE = Path(plsolve.__file__).parent
 
@@ -249,6 +250,20 @@ def test_results_do_not_depend_on_the_chunks():
     assert len(seen) == len(two.history.nit) - 1
     np.testing.assert_array_equal(one.x, two.x)
     np.testing.assert_array_equal(one.history.loss, two.history.loss)
+
+
+@pytest.mark.parametrize("options", [{}, {"momentum": "nesterov"}])
+def test_a_chunk_may_be_over_before_its_first_step(options, monkeypatch):
+    """The Jacobian that came with the start is gone then, and must not be looked for."""
+    settings = {"method": "gd", "options": options, "max_iter": 50}
+    plain = solve(hand, hand_jac, np.full(7, 0.1), **settings)
+    for _ in range(20):  # whether the start lies where it lay before is for malloc to say
+        past = iter([time.monotonic() - 1.0])
+        monkeypatch.setattr(loop, "clock", lambda past=past: next(past, time.monotonic()))
+        run = solve(hand, hand_jac, np.full(7, 0.1), **settings)
+        assert next(past, None) is None
+        assert (run.status, run.nit) == (plain.status, plain.nit)
+        np.testing.assert_array_equal(run.x, plain.x)
 
 
 def test_callback_stops_and_raises():

@@ -9,6 +9,7 @@ from functools import cache, lru_cache, partial
 from typing import Any
 
 import numpy as np
+from numba import types
 
 from plsolve import loop
 from plsolve.compiled.bridges import callbacks
@@ -42,6 +43,10 @@ KNOWN, ORIGIN, N, M, REAL, GENERATOR = (
     PLACES[name] for name in ("known_w", "numbers", "n", "m", REALS[0], "state_address")
 )
 _NO_ROWS = np.zeros(0, np.int64)
+_SIGNATURE = (
+    types.int64[::1], types.float64[::1], types.float64[:, ::1],  # frame, states, log
+    types.int64, types.float64, types.int64, types.float64, types.boolean,
+)  # fmt: skip
 _REALS, _COUNTS = struct.Struct(f"{len(REALS)}d"), struct.Struct("4q")  # several times quicker than slices
 
 
@@ -68,8 +73,7 @@ def entry(step: Any) -> Any:
         problem = problem_at(where)
         s = read(State, where, words, words + size)
         best = s if same else read(State, where, words + half, words + half + size)
-        if problem.known_J != 0:
-            poke(where + known, s.w.data)
+        poke(where + known, s.w.data if problem.known_J != 0 else 0)
         s, best, status, rows = advance(problem, step, measure, s, best, stop, enough, max_iter, until, log)
         put(s, words, words + size)
         put(best, words + half, words + half + size)
@@ -77,7 +81,9 @@ def entry(step: Any) -> Any:
         end_memory(where)
         return status, rows, same
 
-    return compiled(run, step.__module__.rpartition(".")[2])
+    steps = compiled(run, step.__module__.rpartition(".")[2])
+    steps.compile(_SIGNATURE)  # now, so that the first chunk has its time for itself
+    return steps
 
 
 @lru_cache(maxsize=256)
