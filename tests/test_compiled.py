@@ -114,6 +114,18 @@ def test_first_order_methods_make_the_same_steps(name, method):
     np.testing.assert_allclose(one.history.loss, two.history.loss, rtol=1e-10, atol=1e-20)
 
 
+@pytest.mark.parametrize("bounds", [None, (-5.0, 5.0)], ids=["free", "wide bounds"])
+def test_chord_steps_are_the_same(bounds):
+    """From eight equations on Gauss-Newton keeps its factor for more than one step, in a box too."""
+    C = np.random.default_rng(2).standard_normal((12, 30)) / 5
+    one, two = (
+        solve(wavy, wavy_jac, np.zeros(30), args=(C, 0.3), bounds=bounds, method="gauss-newton", compiled=compiled)
+        for compiled in (True, False)
+    )
+    agree(one, two, 1e-8)
+    assert two.nfev > two.njev + 2
+
+
 @pytest.mark.parametrize("name", PROBLEMS)
 @pytest.mark.parametrize("jac", [True, False], ids=["jac", "differences"])
 @pytest.mark.parametrize(

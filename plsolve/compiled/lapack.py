@@ -70,7 +70,8 @@ def routine(library: str, name: str, letters: int, returns: bool = False) -> Any
 
 SMALL = 24  # order up to which factorisations are plain loops
 FEW = 1024  # entries of a matrix up to which its kernel is
-MANY = 1 << 17  # numbers beyond which the threads of BLAS are worth what they take
+MANY = 1 << 17  # numbers beyond which the threads of BLAS are worth what they take for a sum
+MUCH, THICK = 1 << 14, 8  # entries beyond which they are for a matrix, with so many rows and columns
 
 ddot = routine("blas", "ddot", 0, returns=True)
 dnrm2 = routine("blas", "dnrm2", 0, returns=True)
@@ -150,7 +151,7 @@ def matrix_dot(self: Any, x: Any) -> Any:
     def by_rows(self: Any, x: Any) -> Any:
         rows, columns = self.rows, self.columns
         z = new(self.frame, rows)
-        if rows * columns > MANY:
+        if rows * columns > MUCH and min(rows, columns) >= THICK:
             dgemv((TRANSPOSED, columns, rows, 1.0, self, columns, x, 1, 0.0, z, 1))
             return z
         for i in range(rows):
@@ -160,7 +161,7 @@ def matrix_dot(self: Any, x: Any) -> Any:
     def by_columns(self: Any, x: Any) -> Any:
         rows, columns = self.rows, self.columns
         z = new(self.frame, rows)
-        if rows * columns > MANY:
+        if rows * columns > MUCH and min(rows, columns) >= THICK:
             dgemv((PLAIN, rows, columns, 1.0, self, rows, x, 1, 0.0, z, 1))
             return z
         first = load(x, 0) if columns else 0.0

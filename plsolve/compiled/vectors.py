@@ -19,6 +19,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import (
     intrinsic,
+    lower_builtin,
     make_attribute_wrapper,
     models,
     overload,
@@ -430,6 +431,13 @@ def _setitem(x: Any, i: Any, value: Any) -> Any:
 @overload(len, strict=False)
 def _len(x: Any) -> Any:
     return (lambda x: x.size) if is_vector(x) else None
+
+
+@lower_builtin(operator.is_, VectorType, VectorType)  # type: ignore[untyped-decorator]
+def _same(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+    """numba's own `is` is False for types that it does not know."""
+    data, size = (builder.icmp_signed("==", *(builder.extract_value(v, i) for v in values)) for i in (0, 1))
+    return builder.and_(data, size)
 
 
 @overload(np.array_equal, strict=False)
