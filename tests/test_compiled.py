@@ -250,6 +250,38 @@ def test_results_may_be_of_any_real_kind():
     )
 
 
+def test_functions_may_write_to_what_they_get_and_give_it_back():
+    """Compiled code copies w for functions that do more than to read it."""
+
+    @njit
+    def F(w):
+        w[0] -= 1.0
+        return w
+
+    @njit
+    def jac(w):
+        w *= 2.0
+        w[:] = 0.0
+        return np.eye(3) + w
+
+    for start in (np.zeros(3), np.arange(3.0)):
+        run = solve(F, jac, start, compiled=True)
+        assert run.success
+        np.testing.assert_allclose(run.x, [1.0, 0.0, 0.0], atol=1e-14)
+
+    @njit
+    def square(w):
+        return np.array([0.5 * (w * w).sum()])
+
+    @njit
+    def itself(w):
+        return w.reshape(1, w.size)
+
+    run = solve(square, itself, [3.0, 4.0], [2.0], compiled=True)
+    assert run.success
+    np.testing.assert_allclose(run.x, [1.2, 1.6], rtol=1e-9)
+
+
 # Chunks --------------------------------------------------------------------------------------------------------------
 
 

@@ -99,7 +99,7 @@ def bridge(function: Any, kinds: tuple[Any, ...], matrix: bool, rows: bool) -> C
     def word(address: Any, i: int) -> Any:
         return builder.gep(builder.inttoptr(address, WORD.as_pointer()), [WORD(i)])
 
-    def array(kind: Any, address: Any, shape: list[Any]) -> Any:
+    def array(kind: Any, address: Any, shape: list[Any], owner: Any = None) -> Any:
         """The array of numbers that are there."""
         numbers = context.get_data_type(kind.dtype)
         size = context.get_abi_sizeof(numbers)
@@ -109,11 +109,19 @@ def bridge(function: Any, kinds: tuple[Any, ...], matrix: bool, rows: bool) -> C
         made = context.make_array(kind)(context, builder)
         data = builder.inttoptr(address, numbers.as_pointer())
         strides = strides[: len(shape)]
-        populate_array(made, data, shape, strides[::-1] if kind.layout == "C" else strides, size, None)
+        populate_array(made, data, shape, strides[::-1] if kind.layout == "C" else strides, size, owner)
         return made._getvalue()
 
-    signature, place = result.signature, 0
-    values = [array(signature.args[0], w, [m])]
+    signature, place, owner = result.signature, 0, None
+    if not reads_only(result):  # what it may write to, or keep, is a copy of w
+        size = builder.mul(m, WORD(8))
+        owner = context.nrt.meminfo_alloc_aligned_unchecked(builder, size, ir.IntType(32)(64))
+        with builder.if_then(cgutils.is_null(builder, owner), likely=False):
+            builder.ret(WORD(RAISED))
+        data = context.nrt.meminfo_data(builder, owner)
+        cgutils.raw_memcpy(builder, data, builder.inttoptr(w, data.type), size, 1)
+        w = builder.ptrtoint(data, WORD)
+    values = [array(signature.args[0], w, [m], owner)]
     for (dtype, ndim, _), kind in zip(kinds, signature.args[1:], strict=False):
         first = builder.load(word(table, place))
         if ndim >= 0:
@@ -133,6 +141,8 @@ def bridge(function: Any, kinds: tuple[Any, ...], matrix: bool, rows: bool) -> C
     convention, kind = context.call_conv, signature.return_type
     body = cgutils.get_or_insert_function(module, convention.get_function_type(kind, signature.args), f"{name}_body")
     status, value = convention.call_function(builder, body, kind, signature.args, values)
+    if owner is not None:
+        context.nrt.decref(builder, signature.args[0], values[0])
     with builder.if_then(status.is_error, likely=False):
         python = context.get_python_api(builder)  # where it was in Python's own code, there is an exception to forget
         state = python.gil_ensure()
@@ -156,6 +166,17 @@ def bridge(function: Any, kinds: tuple[Any, ...], matrix: bool, rows: bool) -> C
     library.add_ir_module(module)
     library.finalize()
     return Callback(library, library.get_pointer_to_function(name))
+
+
+def reads_only(result: Any) -> bool:
+    """Whether the compiler has found that the function does no more with its first argument than to read it."""
+    try:
+        body = result.library._final_module.get_function(result.fndesc.llvm_func_name)
+    except NameError:  # it comes from a cache
+        return False
+    numbers = list(body.arguments)[6]  # after two places for results: owner, parent, two sizes, and the numbers
+    found = {bytes(attribute).decode() for attribute in numbers.attributes}
+    return bool(found & {"readonly", "readnone"} and found & {"captures(none)", "nocapture"})
 
 
 def fitting(function: Any, kinds: tuple[Any, ...], matrix: bool, rows: bool, name: str) -> Any:

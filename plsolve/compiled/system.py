@@ -212,7 +212,7 @@ def values(problem: Any, what: int, address: int, w: Any, rows: Any, size: int) 
     """F(w), or some of its rows; NaN after a failure."""
     frame = frame_of(problem)
     f = new(frame, size)
-    if problem.failure != 0 or call(address, w.copy().data, w.size, placed(frame, ARGS).data, rows, f.data, size) != OK:
+    if problem.failure != 0 or call(address, w.data, w.size, placed(frame, ARGS).data, rows, f.data, size) != OK:
         fail(problem, what, w, rows)
         for i in range(size):
             store(f, i, np.nan)
@@ -224,7 +224,7 @@ def entries(problem: Any, what: int, address: int, w: Any, rows: Any, size: int)
     """J(w), or some of its rows; NaN after a failure."""
     frame = frame_of(problem)
     there = frame + HANDED
-    if problem.failure != 0 or call(address, w.copy().data, w.size, placed(frame, ARGS).data, rows, there, size) != OK:
+    if problem.failure != 0 or call(address, w.data, w.size, placed(frame, ARGS).data, rows, there, size) != OK:
         fail(problem, what, w, rows)
         J = new_matrix(frame, size, w.size)
         for i in range(size * w.size):
