@@ -154,11 +154,12 @@ def refuse_jacobian(J: Any, differenced: bool) -> None:
 
 
 def check_operator(J: Any) -> None:
-    """A LinearOperator must give J v and J^T z, of the right sizes."""
+    """A LinearOperator must give J^T z, of the right size, and J v unless it has its kernel."""
     if not isinstance(J, LinearOperator):
         return
     n, m = J.shape
-    for name, product, size in (("matvec", J.matvec, m), ("rmatvec", J.rmatvec, n)):
+    needed = (("rmatvec", J.rmatvec, n), ("matvec", J.matvec, m))
+    for name, product, size in needed[:1] if hasattr(J, "gram") else needed:
         try:
             product(np.zeros(size))
         except (NotImplementedError, ValueError) as error:
