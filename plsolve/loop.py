@@ -185,7 +185,6 @@ def out_of_range(*_: Any) -> Any:
     raise Ended(Status.STALLED, OUT_OF_RANGE)
 
 
-def in_range(r: Array) -> bool:
-    """Whether ||r||^2 is a number: neither overflow nor, unless r is zero, zero."""
-    size = norm(r)
+def in_range(size: float) -> bool:
+    """Whether ||r||^2 is a number, size = ||r||: neither overflow nor, unless r is zero, zero."""
     return size == 0.0 or 1.0 / HUGE < size < HUGE

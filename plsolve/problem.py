@@ -119,7 +119,7 @@ class Problem:
             self.bounded = bool(np.isfinite(self.lower).any() or np.isfinite(self.upper).any())
         self._jac_scale = isinstance(x_scale, str) or x_scale is None
         self._auto_scale = x_scale is None  # 'jac' where that may not disturb the minimum-norm step
-        self.scale = self._as_scale(x_scale)
+        self.scale = EMPTY if type(x_scale) is float and x_scale == 1.0 else self._as_scale(x_scale)
         self.max_nfev = max_nfev
         self.loss = loss
         self._plain: list[tuple[Array, Array]] = []
@@ -140,11 +140,13 @@ class Problem:
             self.y = np.zeros(self.n)
         if self.y.size != self.n:
             raise ValueError(f"`y` must have as many entries as F(w0), {self.n}, got {self.y.size}.")
-        check_finite(f0, "F(w0)")
+        size = norm(f0)
+        if not size < math.inf:
+            check_finite(f0, "F(w0)")
         self.r0 = self._transformed(self.w0, f0 - self.y)
-        self.size_y = norm(self.y)
+        self.size_y = 0.0 if y is None else norm(self.y)
         self.least = norm(self.r0)  # of ||r|| so far, at the point `best`
-        self.target = tol * max(self.size_y, norm(f0))
+        self.target = tol * max(self.size_y, size)
 
     def attach_best(self, error: BaseException) -> None:
         """Let an exception that is to reach the user carry ``best``."""
@@ -157,8 +159,6 @@ class Problem:
         if isinstance(x_scale, str):
             if x_scale != "jac":
                 raise ValueError(f"`x_scale` must be 'jac' or positive numbers, got {x_scale!r}.")
-            return EMPTY
-        if isinstance(x_scale, float) and x_scale == 1.0:
             return EMPTY
         scale = as_float(x_scale, "x_scale")
         if scale.shape not in ((), (1,), (self.m,)):

@@ -215,7 +215,7 @@ def prepared(
     problem: Problem, method: str, options: Mapping[str, Any], betas: Array | None
 ) -> tuple[str, str, Any, Any, int]:
     """The method that is to run and why: its name, the reason, its init and step, and its limit of iterations."""
-    if not loop.in_range(problem.r0):
+    if not loop.in_range(problem.least):
         return method, "none: F is out of range.", loop.out_of_range, loop.out_of_range, 0
     try:
         method, reason = choose(problem, method)

@@ -87,8 +87,15 @@ def entry(step: Any) -> Any:
 
 
 @lru_cache(maxsize=256)
-def template(addresses: tuple[int, ...], n: int, m: int, flags: tuple[bool, ...], sizes: tuple[int, ...]) -> Array:
-    """The frame of a problem with these callbacks, sizes, flags and sizes of vectors, but for its numbers."""
+def template(
+    addresses: tuple[int, ...], n: int, m: int, flags: tuple[bool, ...], others: tuple[int, int, int, int]
+) -> Array:
+    """The frame of a problem with these callbacks, sizes and flags, but for its numbers.
+
+    others: the sizes of the bounds, the scale, the norms of columns and the table of arguments.
+    """
+    bound, scale, largest, table = others
+    sizes = (m, n, n, bound, bound, scale, largest, m, m, table)
     frame = np.zeros(WORDS, np.int64)
     frame[PLACES["F"] : PLACES["F"] + len(addresses)] = addresses
     frame[N], frame[M] = n, m
@@ -128,9 +135,8 @@ class Engine:
         scale, largest = p.column_norms()
         vectors = (p.w0, p.y, p.r0, p.lower, p.upper, scale, largest, p.w0, p.best, self._args.table)
         flags = (p.bounded, *differences, p.single)
-        numbers = np.concatenate(
-            (template(self._callbacks.addresses, p.n, p.m, flags, tuple(map(len, vectors))), *vectors)
-        )
+        sizes = p.lower.size, scale.size, largest.size, self._args.table.size
+        numbers = np.concatenate((template(self._callbacks.addresses, p.n, p.m, flags, sizes), *vectors))
         _REALS.pack_into(numbers, 8 * REAL, p.size_y, p.target, p.least, p.deadline)  # type: ignore[arg-type]
         frame = numbers.view(np.int64)
         if self._batches:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -24,9 +25,13 @@ class LinearSolver:
 
     def __init__(self, kind: str = "auto", inexact: bool = False) -> None:
         self.kind, self.inexact, self.target = kind, inexact, 0.0
-        self.memory = Memory()
         self.augmented: bool | None = None  # which sparse factorisation fills less, once both have been tried
         self._size = 0.0
+
+    @cached_property
+    def memory(self) -> Memory:
+        """Of conjugate gradients."""
+        return Memory()
 
     def forcing(self, size: float) -> float:
         """The accuracy at a new point, where ||r|| is this size."""
