@@ -212,11 +212,12 @@ def in_turns(work: Callable[..., None], shape: tuple[int, int], workers: int, ar
             do(which[:0], np.zeros(1, np.int64))  # compiles it, or loads it from the cache
             if workers > 1:
                 in_threads(do, which, workers, tick)
-            size = max(1, min(1024, which.size // 8))
-            for start in range(0, which.size if workers == 1 else 0, size):
-                piece = which[start : start + size]
-                do(piece, np.zeros(1, np.int64))
-                tick(piece.size)
+            else:
+                size = max(1, min(1024, which.size // 8))
+                for start in range(0, which.size, size):
+                    piece = which[start : start + size]
+                    do(piece, np.zeros(1, np.int64))
+                    tick(piece.size)
         return BatchResult(x[which], fun[which], status[which], nit[which], status[which] > 0)
 
     return run

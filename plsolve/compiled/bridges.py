@@ -56,9 +56,9 @@ def callbacks(
 
 
 class Callback(NamedTuple):
-    """Compiled code, and where it is."""
+    """Where the code is, and what it belongs to: the function that it calls may be no one else's."""
 
-    library: Any
+    owners: tuple[Any, ...]
     address: int
 
 
@@ -165,7 +165,7 @@ def bridge(function: Any, kinds: tuple[Any, ...], matrix: bool, rows: bool) -> C
     context.post_lowering(module, library)
     library.add_ir_module(module)
     library.finalize()
-    return Callback(library, library.get_pointer_to_function(name))
+    return Callback((library, result), library.get_pointer_to_function(name))
 
 
 def reads_only(result: Any) -> bool:

@@ -142,9 +142,7 @@ def ending(problem: Problem, s: State, model: Newton, flat: bool) -> State:
     w, r, nit = s.w, s.r, s.nit
     if flat and status != Status.RESIDUAL and not problem.spent:
         status = int(Status.STATIONARY)
-        wt = problem.project(
-            w + toward(model, 1.0)
-        )  # too short to be judged by the loss, it mends the last digits of w
+        wt = problem.project(w + toward(model, 1.0))  # too short for the loss to tell, it mends the last digits
         rt = problem.residual(wt)
         if norm(rt) <= norm(r):
             w, r, nit = wt, rt, nit + 1
@@ -398,7 +396,7 @@ def inside(model: Newton, length: float) -> bool:
 
 
 def next_radius(model: Newton, best: Trial, radius: float, rejected: bool) -> float:
-    """From the radius of the best trial; rejected: a larger one was tried first."""
+    """The next iteration's, from the radius of the best trial; rejected: a larger one was tried first."""
     if not inside(model, best.length):
         return max(min(best.reach, 10.0 * best.length), best.length)
     if best.gain > 0.75 and not rejected:
