@@ -16,7 +16,8 @@ from plsolve.stopping import OUT_OF_RANGE, RUNNING, Ended, Status
 CHUNK, FAILURE = -101, -102
 
 ROW = 5  # of the log in compiled code: nit, loss, length of the step, PL ratio, bend
-STALLED, DISTANCE, MAX_ITER = int(Status.STALLED), int(Status.DISTANCE), int(Status.MAX_ITER)
+STALLED, DISTANCE = int(Status.STALLED), int(Status.DISTANCE)
+MAX_ITER, MAX_TIME = int(Status.MAX_ITER), int(Status.MAX_TIME)
 
 
 class State(Protocol):
@@ -99,7 +100,7 @@ def advance(
 ) -> tuple[Any, Any, int, int]:
     """Steps until the run ends, the log is full, or the clock says until.
 
-    Returns the last state, the best one by its measure, the status and the number of states in the log. stop: what the
+    The run's own deadline counts where r is known: a step that is late ends its epoch. Returns the last state, the best one by its measure, the status and the number of states in the log. stop: what the
     observer made of s.
     """
     least, rows, full = measure(problem, best), 0, room(log)
@@ -117,6 +118,8 @@ def advance(
             return s, s if stop == DISTANCE else best, stop, rows
         if s.nit >= max_iter or problem.spent:
             return s, best, MAX_ITER, rows
+        if s.checked and problem.late():
+            return s, best, MAX_TIME, rows
         if until < math.inf and clock() >= until:
             break
         new = step(problem, s)
@@ -150,13 +153,13 @@ def run(
             s = best = init(problem)
             stop = observe(s)
             if native is None:
-                limits = (enough, max_iter, problem.deadline)
+                limits = (enough, max_iter, math.inf)
                 _, best, status, _ = advance(problem, kept(step), measure, s, best, stop, *limits, observe)
             else:
                 best, status = native(s, best, stop, enough, max_iter)
             if status == FAILURE:
                 problem.repeat()
-            return best, Status.MAX_TIME if status == CHUNK else status
+            return best, status
         except Ended as end:
             problem.note = str(end)
             best = Start(problem.w0, problem.r0) if best is None else best

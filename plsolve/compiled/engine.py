@@ -165,11 +165,10 @@ class Engine:
             _COUNTS.pack_into(frame, 8 * NFEV, problem.nfev, problem.njev, problem.nfev_jac, 0)
             states, same = States(s, best), s is best
             log = np.empty((1 if record.every else min(CHUNK, max_iter + 1), loop.ROW))
-            status, rows, stop = loop.CHUNK, 1, int(stop)
+            status, stop = loop.CHUNK, int(stop)
             try:
-                while status == loop.CHUNK and (rows or not problem.late()):
-                    until = loop.clock() + 0.1
-                    limits = (stop, enough, max_iter, until if until < problem.deadline else problem.deadline)
+                while status == loop.CHUNK:
+                    limits = (stop, enough, max_iter, loop.clock() + 0.1)
                     frame[KNOWN + 1] = known
                     status, rows, same = steps(frame, states.numbers, log, *limits, same)
                     known = 0

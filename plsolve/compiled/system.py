@@ -7,6 +7,7 @@ functions is written here, since they are reached by address.
 from __future__ import annotations
 
 import inspect
+import math
 import sys
 from typing import Any, NamedTuple
 
@@ -265,7 +266,7 @@ def residual(self: Any, w: Array) -> Array:
 
 
 def late(self: Any) -> Any:
-    return plsolve.loop.clock() >= self.deadline
+    return self.deadline < math.inf and plsolve.loop.clock() >= self.deadline
 
 
 def residual_rows(self: Any, w: Array, rows: Any) -> Array:
