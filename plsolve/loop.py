@@ -86,6 +86,15 @@ def room(log: Any) -> int:
     return sys.maxsize
 
 
+def exceeded(problem: Problem, s: Any, max_iter: int, until: float) -> int:
+    """The status where a limit is reached, else RUNNING. Time ends a run where r is known: an epoch is not lost."""
+    if s.nit >= max_iter or problem.spent:
+        return MAX_ITER
+    if s.checked and problem.late():
+        return MAX_TIME
+    return CHUNK if until < math.inf and clock() >= until else RUNNING
+
+
 def advance(
     problem: Problem,
     step: Callable[[Problem, Any], Any],
@@ -100,7 +109,7 @@ def advance(
 ) -> tuple[Any, Any, int, int]:
     """Steps until the run ends, the log is full, or the clock says until.
 
-    The run's own deadline counts where r is known: a step that is late ends its epoch. Returns the last state, the best one by its measure, the status and the number of states in the log. stop: what the
+    Returns the last state, the best one by its measure, the status and the number of states in the log. stop: what the
     observer made of s.
     """
     least, rows, full = measure(problem, best), 0, room(log)
@@ -116,12 +125,9 @@ def advance(
             return s, best, s.status if latest else STALLED, rows
         if stop != RUNNING:
             return s, s if stop == DISTANCE else best, stop, rows
-        if s.nit >= max_iter or problem.spent:
-            return s, best, MAX_ITER, rows
-        if s.checked and problem.late():
-            return s, best, MAX_TIME, rows
-        if until < math.inf and clock() >= until:
-            break
+        limit = exceeded(problem, s, max_iter, until)
+        if limit != RUNNING:
+            return s, best, limit, rows
         new = step(problem, s)
         if problem.failed:
             return s, best, FAILURE, rows

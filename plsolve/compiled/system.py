@@ -446,6 +446,7 @@ inlined = register_jitable(forceinline=True)
 
 for small in (
     plsolve.loop.advance,
+    plsolve.loop.exceeded,
     plsolve.loop.residual_norm,
     plsolve.loop.distance,
     plsolve.linalg.cholesky,
