@@ -132,18 +132,18 @@ class Arguments(NamedTuple):
     ----------
     kinds : tuple
         For each its kind: (dtype, ndim, layout), ndim -1 for a number.
-    table : ndarray (k,)
-        Addresses, shapes and numbers, as the bits of float64.
+    table : bytes
+        Addresses, shapes and numbers, eight bytes each.
     kept : tuple
         What must stay alive.
     """
 
     kinds: tuple[Any, ...]
-    table: Any
+    table: bytes
     kept: tuple[Any, ...]
 
 
-_NO_ARGUMENTS = Arguments((), np.zeros(1), ())
+_NO_ARGUMENTS = Arguments((), bytes(8), ())
 
 
 def arguments(args: tuple[Any, ...]) -> Arguments:
@@ -179,7 +179,7 @@ def arguments(args: tuple[Any, ...]) -> Arguments:
             kinds.append(("<c16" if array.dtype.kind == "c" else "<f8", -1, ""))
             words += np.array([number.real, number.imag]).view(np.int64).tolist()
     try:
-        table = np.frombuffer(struct.pack(f"{len(words) + 1}q", *words, 0))
+        table = struct.pack(f"{len(words) + 1}q", *words, 0)
     except struct.error:
         raise NotCompilableError("`args` has an integer of more than 64 bits") from None
     return Arguments(tuple(kinds), table, tuple(kept))
@@ -188,7 +188,7 @@ def arguments(args: tuple[Any, ...]) -> Arguments:
 def arguments_of_each(args: tuple[Any, ...], each: tuple[Any, ...], k: int) -> tuple[Any, tuple[Any, ...]]:
     """Tables of arguments (k, words), one for each system, and what must stay alive."""
     shared = arguments((*args, *(a[0] for a in each)))
-    tables = np.tile(shared.table.view(np.int64), (k, 1))
+    tables = np.tile(np.frombuffer(shared.table, np.int64), (k, 1))
     kept: list[Any] = [shared.kept]
     place = 0
     for i, (dtype, ndim, _) in enumerate(shared.kinds):

@@ -14,7 +14,7 @@ from numba import types
 from plsolve import loop
 from plsolve.compiled.bridges import callbacks
 from plsolve.compiled.callbacks import NotCompilableError, arguments, arguments_of_each, interface
-from plsolve.compiled.states import States, members, put, read
+from plsolve.compiled.states import States, joined, members, put, read
 from plsolve.compiled.system import (
     FAILED_DIFFERENCES,
     FAILED_F,
@@ -89,10 +89,10 @@ def entry(step: Any) -> Any:
 @lru_cache(maxsize=256)
 def template(
     addresses: tuple[int, ...], n: int, m: int, flags: tuple[bool, ...], others: tuple[int, int, int, int]
-) -> Array:
+) -> bytes:
     """The frame of a problem with these callbacks, sizes and flags, but for its numbers.
 
-    others: the sizes of the bounds, the scale, the norms of columns and the table of arguments.
+    others: the sizes of the bounds, the scale, the norms of columns and the table of arguments, in words.
     """
     bound, scale, largest, table = others
     sizes = (m, n, n, bound, bound, scale, largest, m, m, table)
@@ -103,7 +103,7 @@ def template(
     start = PLACES[VECTORS[0]]
     frame[start : start + 2 * len(sizes) : 2] = 8 * np.cumsum((0, *sizes[:-1]))  # from where the numbers begin
     frame[start + 1 : start + 1 + 2 * len(sizes) : 2] = sizes
-    return frame.view(np.float64)
+    return frame.tobytes()
 
 
 class Engine:
@@ -135,10 +135,9 @@ class Engine:
         scale, largest = p.column_norms()
         vectors = (p.w0, p.y, p.r0, p.lower, p.upper, scale, largest, p.w0, p.best, self._args.table)
         flags = (p.bounded, *differences, p.single)
-        sizes = p.lower.size, scale.size, largest.size, self._args.table.size
-        numbers = np.concatenate((template(self._callbacks.addresses, p.n, p.m, flags, sizes), *vectors))
-        _REALS.pack_into(numbers, 8 * REAL, p.size_y, p.target, p.least, p.deadline)  # type: ignore[arg-type]
-        frame = numbers.view(np.int64)
+        sizes = p.lower.size, scale.size, largest.size, len(self._args.table) // 8
+        frame = joined((template(self._callbacks.addresses, p.n, p.m, flags, sizes), *vectors)).view(np.int64)
+        _REALS.pack_into(frame, 8 * REAL, p.size_y, p.target, p.least, p.deadline)  # type: ignore[arg-type]
         if self._batches:
             frame[GENERATOR : GENERATOR + 6] = interface(p.rng)
         for name, indices in (("failed_rows", self._failed_rows), ("everything", self._everything)):
