@@ -282,6 +282,45 @@ def test_functions_may_write_to_what_they_get_and_give_it_back():
     np.testing.assert_allclose(run.x, [1.2, 1.6], rtol=1e-9)
 
 
+def test_functions_said_to_only_read_w_get_w_itself():
+    def F(w, A):
+        return A @ np.sinh(w[:6]) + w[6:].reshape(2, 3)[1]
+
+    def jac(w, A):
+        return np.hstack((A * np.cosh(w[:6]), np.zeros((3, 3)), np.eye(3)))
+
+    A = np.random.default_rng(0).standard_normal((3, 6))
+    functions = [(njit(F), njit(jac)), (njit(F), njit(jac))]
+    for function in functions[1]:
+        function.reads_only = True
+    copied, read = (solve(*pair, np.zeros(12), np.ones(3), args=(A,), compiled=True) for pair in functions)
+    assert read.success
+    np.testing.assert_array_equal(read.x, copied.x)
+    (kind, _), *_ = functions[1][1].signatures
+    assert not kind.mutable  # so that writing to it does not compile
+
+    @njit
+    def square(w):
+        return np.array([0.5 * (w * w).sum()])
+
+    @njit
+    def itself(w):
+        return w.reshape(1, w.size)
+
+    square.reads_only = itself.reads_only = True
+    run = solve(square, itself, [3.0, 4.0], [2.0], compiled=True)
+    np.testing.assert_allclose(run.x, [1.2, 1.6], rtol=1e-9)
+
+    @njit
+    def writes(w):
+        w[0] = 1.0
+        return w[:1]
+
+    writes.reads_only = True
+    with pytest.raises(Exception, match="readonly|read-only"):
+        solve(writes, None, np.zeros(2), compiled=True)
+
+
 # Chunks --------------------------------------------------------------------------------------------------------------
 
 

@@ -113,7 +113,7 @@ def bridge(function: Any, kinds: tuple[Any, ...], matrix: bool, rows: bool) -> C
         return made._getvalue()
 
     signature, place, owner = result.signature, 0, None
-    if not reads_only(result):  # what it may write to, or keep, is a copy of w
+    if not (declared(function) or reads_only(result)):  # what it may write to, or keep, is a copy of w
         size = builder.mul(m, WORD(8))
         owner = context.nrt.meminfo_alloc_aligned_unchecked(builder, size, ir.IntType(32)(64))
         with builder.if_then(cgutils.is_null(builder, owner), likely=False):
@@ -168,6 +168,11 @@ def bridge(function: Any, kinds: tuple[Any, ...], matrix: bool, rows: bool) -> C
     return Callback((library, result), library.get_pointer_to_function(name))
 
 
+def declared(function: Any) -> bool:
+    """Whether the function is said to do no more with w than to read it: then it is compiled for a read-only array."""
+    return bool(getattr(function, "reads_only", False))
+
+
 def reads_only(result: Any) -> bool:
     """Whether the compiler has found that the function does no more with its first argument than to read it."""
     try:
@@ -181,7 +186,7 @@ def reads_only(result: Any) -> bool:
 
 def fitting(function: Any, kinds: tuple[Any, ...], matrix: bool, rows: bool, name: str) -> Any:
     """The function compiled for these arguments, known to the linker, or what converts its results."""
-    arguments = [types.Array(types.float64, 1, "C")]
+    arguments = [types.Array(types.float64, 1, "C", readonly=declared(function))]
     for dtype, ndim, layout in kinds:
         number = from_dtype(np.dtype(dtype))
         arguments.append(number if ndim < 0 else types.Array(number, ndim, layout))
@@ -197,8 +202,12 @@ def fitting(function: Any, kinds: tuple[Any, ...], matrix: bool, rows: bool, nam
 
 
 def as_handed_over(kind: Any, ndim: int) -> bool:
-    """Whether this is an array of float64 in C order with so many dimensions."""
-    return isinstance(kind, types.Array) and (kind.dtype, kind.ndim, kind.layout) == (types.float64, ndim, "C")
+    """Whether this is an array of float64 in C order with so many dimensions, and none of the caller's."""
+    return (
+        isinstance(kind, types.Array)
+        and kind.mutable
+        and (kind.dtype, kind.ndim, kind.layout) == (types.float64, ndim, "C")
+    )
 
 
 def as_vector(f: Any) -> Any:

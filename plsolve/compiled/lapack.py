@@ -88,6 +88,8 @@ dgesdd = routine("lapack", "dgesdd", 1)
 
 # -- sums and products -------------------------------------------------------------------------------------------------
 
+many_sums = register_jitable(fastmath={"reassoc"})  # side by side, as many as the processor adds up at once
+
 
 @overload_method(VectorType, "dot", strict=False)
 def dot(self: Any, other: Any) -> Any:
@@ -99,22 +101,11 @@ def dot(self: Any, other: Any) -> Any:
     return product
 
 
-@register_jitable
+@many_sums
 def summed(x: Any, y: Any) -> float:
-    """x . y in eight sums side by side, which the processor adds up at once."""
-    a = b = c = d = e = f = g = h = 0.0
-    whole = x.size - x.size % 8
-    for i in range(0, whole, 8):
-        a += load(x, i) * load(y, i)
-        b += load(x, i + 1) * load(y, i + 1)
-        c += load(x, i + 2) * load(y, i + 2)
-        d += load(x, i + 3) * load(y, i + 3)
-        e += load(x, i + 4) * load(y, i + 4)
-        f += load(x, i + 5) * load(y, i + 5)
-        g += load(x, i + 6) * load(y, i + 6)
-        h += load(x, i + 7) * load(y, i + 7)
-    total = ((a + b) + (c + d)) + ((e + f) + (g + h))
-    for i in range(whole, x.size):
+    """x . y"""
+    total = 0.0
+    for i in range(x.size):
         total += load(x, i) * load(y, i)
     return total
 
@@ -131,19 +122,18 @@ def norm(x: Any) -> Any:
 @overload(linalg.distance, strict=False)
 def distance(v: Any, w: Any) -> Any:
     def apart(v: Any, w: Any) -> Any:
-        a = b = c = d = 0.0
-        whole = v.size - v.size % 4
-        for i in range(0, whole, 4):
-            a += (load(v, i) - load(w, i)) ** 2
-            b += (load(v, i + 1) - load(w, i + 1)) ** 2
-            c += (load(v, i + 2) - load(w, i + 2)) ** 2
-            d += (load(v, i + 3) - load(w, i + 3)) ** 2
-        total = (a + b) + (c + d)
-        for i in range(whole, v.size):
-            total += (load(v, i) - load(w, i)) ** 2
+        total = squared_distance(v, w)
         return math.sqrt(total) if 1e-280 < total < 1e280 else linalg.norm(v - w)
 
     return apart
+
+
+@many_sums
+def squared_distance(v: Any, w: Any) -> float:
+    total = 0.0
+    for i in range(v.size):
+        total += (load(v, i) - load(w, i)) ** 2
+    return total
 
 
 @overload_method(MatrixType, "dot", strict=False)
@@ -231,13 +221,19 @@ def magnitude(J: Any, w: Any) -> Any:
     def size(J: Any, w: Any) -> Any:
         z = new(J.frame, J.rows)
         for i in range(J.rows):
-            total = 0.0
-            for j in range(J.columns):
-                total += abs(load(J, i * J.columns + j)) * abs(load(w, j))
-            store(z, i, total)
+            store(z, i, summed_sizes(vector(J.data + 8 * i * J.columns, J.columns, J.frame), w))
         return linalg.norm(z)
 
     return size
+
+
+@many_sums
+def summed_sizes(x: Any, y: Any) -> float:
+    """|x| . |y|"""
+    total = 0.0
+    for i in range(x.size):
+        total += abs(load(x, i)) * abs(load(y, i))
+    return total
 
 
 # -- vectors -----------------------------------------------------------------------------------------------------------
@@ -256,14 +252,16 @@ def where(condition: Any, x: Any, y: Any) -> Any:
 
 @overload(linalg.finite, strict=False)
 def finite(x: Any) -> Any:
-    def check(x: Any) -> Any:
-        flat = x.ravel()
-        total = 0.0
-        for i in range(flat.size):
-            total += 0.0 * load(flat, i)
-        return total == 0.0
+    return lambda x: vanishes(x.ravel())
 
-    return check
+
+@many_sums
+def vanishes(x: Any) -> bool:
+    """Whether 0 x is 0."""
+    total = 0.0
+    for i in range(x.size):
+        total += 0.0 * load(x, i)
+    return total == 0.0
 
 
 @overload(linalg.all_free, strict=False)

@@ -27,7 +27,7 @@ STEP_SIZES = {"theorem": THEOREM, "polyak": POLYAK, "kaczmarz": KACZMARZ}
 UNIFORM, RESIDUAL, CYCLIC, MAX = range(4)
 ROWS = {"uniform": UNIFORM, "residual": RESIDUAL, "cyclic": CYCLIC, "max": MAX}
 
-SUSPICIOUS = 3  # epochs without progress before the gradient and the rounding level are looked at
+SUSPICIOUS = 10  # epochs without progress before the gradient and the rounding level are looked at
 PATIENCE = 30  # epochs without progress before the step is halved
 BLOWN_UP = 10.0  # times the best ||r||
 SMALLEST = 1e-12  # of the first step: no step helps
