@@ -317,7 +317,7 @@ def test_functions_said_to_only_read_w_get_w_itself():
         return w[:1]
 
     writes.reads_only = True
-    with pytest.raises(Exception, match="readonly|read-only"):
+    with pytest.raises(Exception, match=r"readonly|read-only"):
         solve(writes, None, np.zeros(2), compiled=True)
 
 

@@ -103,7 +103,7 @@ def dot(self: Any, other: Any) -> Any:
 
 @many_sums
 def summed(x: Any, y: Any) -> float:
-    """x . y"""
+    """x . y."""
     total = 0.0
     for i in range(x.size):
         total += load(x, i) * load(y, i)
@@ -157,13 +157,34 @@ def matrix_dot(self: Any, x: Any) -> Any:
         first = load(x, 0) if columns else 0.0
         for i in range(rows):
             store(z, i, first * load(self, i) if columns else 0.0)
-        for j in range(1, columns):
-            t = load(x, j)
-            for i in range(rows):
-                store(z, i, load(z, i) + t * load(self, j * rows + i))
+        add_columns(z, self, x, 1)
         return z
 
     return by_rows if self.order == "C" else by_columns
+
+
+@register_jitable
+def add_columns(z: Any, A: Any, x: Any, start: int) -> None:
+    """Add A x to z, from this column on; A in Fortran order."""
+    for j in range(start, A.columns):
+        t = load(x, j)
+        for i in range(A.rows):
+            store(z, i, load(z, i) + t * load(A, j * A.rows + i))
+
+
+@register_jitable
+def plus_product(w: Any, A: Any, x: Any) -> Any:
+    """w + A x, A in Fortran order and with columns."""
+    rows, columns = A.rows, A.columns
+    if rows * columns > MUCH and min(rows, columns) >= THICK:
+        z = w.copy()
+        dgemv((PLAIN, rows, columns, 1.0, A, rows, x, 1, 1.0, z, 1))
+        return z
+    z, first = new(w.frame, rows), load(x, 0)
+    for i in range(rows):
+        store(z, i, load(w, i) + first * load(A, i))
+    add_columns(z, A, x, 1)
+    return z
 
 
 @overload_method(MatrixType, "ravel", strict=False)
@@ -229,7 +250,7 @@ def magnitude(J: Any, w: Any) -> Any:
 
 @many_sums
 def summed_sizes(x: Any, y: Any) -> float:
-    """|x| . |y|"""
+    """|x| . |y|."""
     total = 0.0
     for i in range(x.size):
         total += abs(load(x, i)) * abs(load(y, i))

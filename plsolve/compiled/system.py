@@ -183,6 +183,12 @@ def inverse(self: Any, free: Any, orthogonal: bool) -> DenseInverse:
     return plsolve.tangent.dense_inverse(self, free, orthogonal)
 
 
+def moved(self: Any, w: Array, z: Array) -> Array:
+    if self.scale.size:
+        return w + self.raised(self.adjoint(z))
+    return lapack.plus_product(w, self.J.T, z)  # in one go
+
+
 def frobenius(self: Any) -> float:
     return plsolve.linalg.norm(self.J.ravel())
 
@@ -494,6 +500,7 @@ compile_methods(
             **methods_of(Tangent),
             **methods_of(DenseTangent),
             "inverse": inverse,
+            "moved": moved,
             "frobenius": frobenius,
         },
         DenseInverse: methods_of(DenseInverse),

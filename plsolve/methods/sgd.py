@@ -49,7 +49,7 @@ class Plan(NamedTuple):
 
 
 class State(NamedTuple):
-    """Where SGD stands: the running point w, and r = F(w) - y where ``checked``."""
+    """Where SGD stands: the running point w, and where ``checked`` r = F(w) - y and the length of the step."""
 
     w: Array
     r: Array
@@ -100,17 +100,15 @@ def step(problem: Problem, s: State) -> State:
     if not norm(r) < HUGE:
         return checked(problem, s, s.w, s.ahead, s.nit + 1, math.inf)
     T = problem.linearise_rows(s.ahead, rows)
-    p = direction(T, r, s.plan.rule, s.shrink * s.eta * problem.n / s.plan.batch)
-    w = problem.project(s.ahead + p)
-    ahead = problem.project(w + s.gamma * (w - s.w) - s.kick * p) if s.plan.mass else w
-    nit, length = s.nit + 1, T.distance(w, s.w)
-    epoch = (problem.n + s.plan.batch - 1) // s.plan.batch
-    if nit % epoch and nit != s.plan.last and math.isfinite(length) and not problem.late():
+    w = problem.project(stepped(T, s.ahead, r, s.plan.rule, s.shrink * s.eta * problem.n / s.plan.batch))
+    ahead = problem.project(w + s.gamma * (w - s.w) - s.kick * (w - s.ahead)) if s.plan.mass else w
+    nit, epoch = s.nit + 1, (problem.n + s.plan.batch - 1) // s.plan.batch
+    if nit % epoch and nit != s.plan.last and norm(w) < HUGE and not problem.late():
         return State(
-            w, s.r, RUNNING, nit, length, False, s.best_w, s.best_r, ahead, s.shrink, s.in_vain, s.plan, s.eta,
+            w, s.r, RUNNING, nit, 0.0, False, s.best_w, s.best_r, ahead, s.shrink, s.in_vain, s.plan, s.eta,
             s.kick, s.gamma, s.weights, -1.0, 0.0,
         )  # fmt: skip
-    return checked(problem, s, w, ahead, nit, length)
+    return checked(problem, s, w, ahead, nit, T.distance(w, s.w))
 
 
 def drawn(problem: Problem, s: State) -> Indices:
@@ -129,17 +127,17 @@ def drawn(problem: Problem, s: State) -> Indices:
     return np.minimum(picked, n - 1)
 
 
-def direction(T: Tangent, r: Array, rule: int, eta: float) -> Array:
-    """The step on a batch: down its gradient, or (KACZMARZ) Gauss-Newton on its equations (theory 5.4, 5.5)."""
+def stepped(T: Tangent, w: Array, r: Array, rule: int, eta: float) -> Array:
+    """w after a step on a batch: down its gradient, or (KACZMARZ) Gauss-Newton on its equations (theory 5.4, 5.5)."""
     if rule == KACZMARZ:
         free = all_free(r)
         H = T.inverse(free, False)
-        return -(H if H.sound else T.inverse(free, True)).solve(r)
+        return w - (H if H.sound else T.inverse(free, True)).solve(r)
     if rule == POLYAK:
         g = T.adjoint(r)
         slope = float(g.dot(T.raised(g)))
-        return -(float(r.dot(r)) / slope if slope > 0.0 else 1.0) * T.raised(g)
-    return T.raised(T.adjoint(-eta * r))
+        return w - (float(r.dot(r)) / slope if slope > 0.0 else 1.0) * T.raised(g)
+    return T.moved(w, -eta * r)
 
 
 def checked(problem: Problem, s: State, w: Array, ahead: Array, nit: int, length: float) -> State:

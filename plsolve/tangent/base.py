@@ -151,6 +151,10 @@ class Tangent:
         """D^2 g: the gradient g as a direction in the metric of the step."""
         return self.scale * (self.scale * g) if self.scale.size else g
 
+    def moved(self, w: Array, z: Array) -> Array:
+        """w + D^2 J^T z."""
+        return w + self.raised(self.adjoint(z))
+
     def kernel_times(self, free: Mask, x: Array) -> tuple[Array, float]:
         """J D^2 J^T x and ||D J^T x||, both on the free unknowns."""
         p = only(free, self.raised(self.adjoint(x)))
