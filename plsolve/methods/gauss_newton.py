@@ -39,7 +39,7 @@ WORTH = 0.99  # of the reduction kept when a step is cut to the box: it need not
 RAY = 0.3  # of ||gn||: a shorter step does not lead along gn
 TURNS = 5  # conjugate gradients on the way to gn
 CRAWL = 1e-3  # of ||r||: a step inside the ray that takes less away leads nowhere
-PATIENCE = 10  # with so many such steps in a row
+PATIENCE = 7  # with so many such steps in a row
 CHORDS = 10  # Broyden pairs kept
 CHORD_ROWS = 8  # below, a Jacobian costs no more than the calls of F that chord steps would add
 
