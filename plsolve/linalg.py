@@ -180,6 +180,10 @@ class Cholesky(NamedTuple):
         """K^{-1} x."""
         return potrs(self.L, x)
 
+    def half(self, x: Array) -> Array:
+        """L^{-1} x, whose square is x . K^{-1} x."""
+        return forward(self.L, x)
+
 
 def cholesky(K: Array) -> Cholesky:
     """Factor K, symmetric and contiguous, which is overwritten."""
@@ -260,6 +264,11 @@ def potrf(K: Array) -> tuple[Array, int]:
 def potrs(L: Array, x: Array) -> Array:
     """K^{-1} x from the Cholesky factor."""
     return lapack.dpotrs(L, x, 1)[0]  # type: ignore[no-any-return]
+
+
+def forward(L: Array, x: Array) -> Array:
+    """L^{-1} x from the Cholesky factor."""
+    return lapack.dtrtrs(L, x, 1)[0]  # type: ignore[no-any-return]
 
 
 def geqrf(A: Array) -> tuple[Array, Array]:

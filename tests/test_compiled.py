@@ -653,7 +653,7 @@ def test_cache_belongs_to_the_sources_and_is_used(tmp_path):
     assert run_python(FACTOR, **env) == "True\n"
     assert set((tmp_path / "cache").rglob("*.nbc")) == files
     source = tmp_path / "plsolve" / "compiled" / "lapack.py"  # not the function's own file
-    edited = source.read_text().replace("        return K, 0\n", "        return K, 1\n")
+    edited = source.read_text().replace("    return K, 0\n", "    return K, 1\n")
     assert edited != source.read_text()
     source.write_text(edited)
     assert run_python(FACTOR, **env) == "False\n"

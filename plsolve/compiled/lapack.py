@@ -18,6 +18,7 @@ from numba.core import cgutils
 from numba.extending import get_cython_function_address, intrinsic, overload, overload_method, register_jitable
 
 from plsolve import linalg, tangent
+from plsolve.compiled.units import implements, unit
 from plsolve.compiled.vectors import (
     DOUBLE,
     MatrixType,
@@ -136,30 +137,34 @@ def squared_distance(v: Any, w: Any) -> float:
     return total
 
 
+@unit
+def by_rows(self: Any, x: Any) -> Any:
+    rows, columns = self.rows, self.columns
+    z = new(self.frame, rows)
+    if rows * columns > MUCH and min(rows, columns) >= THICK:
+        dgemv((TRANSPOSED, columns, rows, 1.0, self, columns, x, 1, 0.0, z, 1))
+        return z
+    for i in range(rows):
+        store(z, i, summed(vector(self.data + 8 * i * columns, columns, self.frame), x))
+    return z
+
+
+@unit
+def by_columns(self: Any, x: Any) -> Any:
+    rows, columns = self.rows, self.columns
+    z = new(self.frame, rows)
+    if rows * columns > MUCH and min(rows, columns) >= THICK:
+        dgemv((PLAIN, rows, columns, 1.0, self, rows, x, 1, 0.0, z, 1))
+        return z
+    first = load(x, 0) if columns else 0.0
+    for i in range(rows):
+        store(z, i, first * load(self, i) if columns else 0.0)
+    add_columns(z, self, x, 1)
+    return z
+
+
 @overload_method(MatrixType, "dot", strict=False)
 def matrix_dot(self: Any, x: Any) -> Any:
-    def by_rows(self: Any, x: Any) -> Any:
-        rows, columns = self.rows, self.columns
-        z = new(self.frame, rows)
-        if rows * columns > MUCH and min(rows, columns) >= THICK:
-            dgemv((TRANSPOSED, columns, rows, 1.0, self, columns, x, 1, 0.0, z, 1))
-            return z
-        for i in range(rows):
-            store(z, i, summed(vector(self.data + 8 * i * columns, columns, self.frame), x))
-        return z
-
-    def by_columns(self: Any, x: Any) -> Any:
-        rows, columns = self.rows, self.columns
-        z = new(self.frame, rows)
-        if rows * columns > MUCH and min(rows, columns) >= THICK:
-            dgemv((PLAIN, rows, columns, 1.0, self, rows, x, 1, 0.0, z, 1))
-            return z
-        first = load(x, 0) if columns else 0.0
-        for i in range(rows):
-            store(z, i, first * load(self, i) if columns else 0.0)
-        add_columns(z, self, x, 1)
-        return z
-
     return by_rows if self.order == "C" else by_columns
 
 
@@ -197,27 +202,24 @@ def flat(self: Any) -> Any:
     return lambda self: self
 
 
-@overload(linalg.gram, strict=False)
+@implements(linalg.gram)
 def gram(J: Any, d: Any) -> Any:
-    def kernel(J: Any, d: Any) -> Any:
-        n, m = J.rows, J.columns
-        K = new_transpose(J.frame, n, n)
-        B = linalg.weighted(J, d, vector(0, 0, J.frame)) if d.size else J
-        if n > SMALL or m > FEW:
-            dsyrk((LOWER, TRANSPOSED, n, m, 1.0, B, m, 0.0, K, n))
-            return K
-        for i in range(n):
-            for k in range(0, i + 1, 2):  # two sums at a time
-                left = right = 0.0
-                beside = min(k + 1, i) * m
-                for j in range(m):
-                    left += load(B, i * m + j) * load(B, k * m + j)
-                    right += load(B, i * m + j) * load(B, beside + j)
-                store(K, k * n + i, left)
-                store(K, min(k + 1, i) * n + i, right)
+    n, m = J.rows, J.columns
+    K = new_transpose(J.frame, n, n)
+    B = linalg.weighted(J, d, vector(0, 0, J.frame)) if d.size else J
+    if n > SMALL or m > FEW:
+        dsyrk((LOWER, TRANSPOSED, n, m, 1.0, B, m, 0.0, K, n))
         return K
-
-    return kernel
+    for i in range(n):
+        for k in range(0, i + 1, 2):  # two sums at a time
+            left = right = 0.0
+            beside = min(k + 1, i) * m
+            for j in range(m):
+                left += load(B, i * m + j) * load(B, k * m + j)
+                right += load(B, i * m + j) * load(B, beside + j)
+            store(K, k * n + i, left)
+            store(K, min(k + 1, i) * n + i, right)
+    return K
 
 
 @overload(linalg.weighted, strict=False)
@@ -398,49 +400,54 @@ def diagonal_range(L: Any) -> Any:
     return ends
 
 
-@overload(linalg.potrf, strict=False)
+@implements(linalg.potrf)
 def potrf(K: Any) -> Any:
-    def factor(K: Any) -> Any:
-        n = K.rows
-        if n > SMALL:
-            return K, dpotrf((LOWER, n, K, n, 0))
-        for j in range(n):
-            for k in range(j):
-                t = load(K, k * n + j)
-                for i in range(j, n):
-                    store(K, j * n + i, load(K, j * n + i) - t * load(K, k * n + i))
-            pivot = load(K, j * n + j)
-            if not pivot > 0.0:
-                return K, j + 1
-            root = 1.0 / math.sqrt(pivot)
-            store(K, j * n + j, root)  # the reciprocal: divisions take longer than all the rest
-            for i in range(j + 1, n):
-                store(K, j * n + i, load(K, j * n + i) * root)
-        return K, 0
-
-    return factor
+    n = K.rows
+    if n > SMALL:
+        return K, dpotrf((LOWER, n, K, n, 0))
+    for j in range(n):
+        for k in range(j):
+            t = load(K, k * n + j)
+            for i in range(j, n):
+                store(K, j * n + i, load(K, j * n + i) - t * load(K, k * n + i))
+        pivot = load(K, j * n + j)
+        if not pivot > 0.0:
+            return K, j + 1
+        root = 1.0 / math.sqrt(pivot)
+        store(K, j * n + j, root)  # the reciprocal: divisions take longer than all the rest
+        for i in range(j + 1, n):
+            store(K, j * n + i, load(K, j * n + i) * root)
+    return K, 0
 
 
-@overload(linalg.potrs, strict=False)
+@implements(linalg.potrs)
 def potrs(L: Any, x: Any) -> Any:
-    def solution(L: Any, x: Any) -> Any:
-        n, z = L.rows, x.copy()
-        if n > SMALL:
-            dpotrs((LOWER, n, 1, L, n, z, n, 0))
-            return z
-        for j in range(n):
-            t = load(z, j) * load(L, j * n + j)
-            store(z, j, t)
-            for i in range(j + 1, n):
-                store(z, i, load(z, i) - t * load(L, j * n + i))
-        for j in range(n - 1, -1, -1):
-            t = load(z, j)
-            for i in range(j + 1, n):
-                t -= load(L, j * n + i) * load(z, i)
-            store(z, j, t * load(L, j * n + j))
+    n = L.rows
+    if n > SMALL:
+        z = x.copy()
+        dpotrs((LOWER, n, 1, L, n, z, n, 0))
         return z
+    z = linalg.forward(L, x)
+    for j in range(n - 1, -1, -1):
+        t = load(z, j)
+        for i in range(j + 1, n):
+            t -= load(L, j * n + i) * load(z, i)
+        store(z, j, t * load(L, j * n + j))
+    return z
 
-    return solution
+
+@implements(linalg.forward)
+def forward(L: Any, x: Any) -> Any:
+    n, z = L.rows, x.copy()
+    if n > SMALL:
+        dtrtrs((LOWER, PLAIN, PLAIN, n, 1, L, n, z, n, 0))
+        return z
+    for j in range(n):
+        t = load(z, j) * load(L, j * n + j)
+        store(z, j, t)
+        for i in range(j + 1, n):
+            store(z, i, load(z, i) - t * load(L, j * n + i))
+    return z
 
 
 @overload(linalg.geqrf, strict=False)

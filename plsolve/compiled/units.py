@@ -118,6 +118,17 @@ def unit(function: Any) -> Any:
     return call
 
 
+def implements(function: Any) -> Any:
+    """Make what is decorated a unit, and what the function does in compiled code."""
+
+    def implement(body: Any) -> Any:
+        call = unit(body)
+        overload(function, strict=False)(with_parameters(inspect.signature(body), lambda *args: call))
+        return call
+
+    return implement
+
+
 _numbers = itertools.count()
 
 

@@ -60,8 +60,7 @@ class DenseInverse(NamedTuple):
         return self.lift(self.coordinates(x)[0])
 
     def length(self, x: Array) -> float:
-        u, v = self.coordinates(x)
-        return math.sqrt(max(u.dot(v), 0.0))
+        return norm(self.coordinates(x)[0] if self.orthogonal else self.K.half(x))
 
     def slope(self, x: Array) -> float:
         return norm(self.T.adjoint(x))
