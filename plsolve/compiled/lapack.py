@@ -156,10 +156,12 @@ def by_columns(self: Any, x: Any) -> Any:
     if rows * columns > MUCH and min(rows, columns) >= THICK:
         dgemv((PLAIN, rows, columns, 1.0, self, rows, x, 1, 0.0, z, 1))
         return z
-    first = load(x, 0) if columns else 0.0
+    if columns == 0:
+        return np.full_like(z, 0.0)
+    s, t, beside = first_two(self, x)
     for i in range(rows):
-        store(z, i, first * load(self, i) if columns else 0.0)
-    add_columns(z, self, x, 1)
+        store(z, i, s * load(self, i) + t * load(self, beside + i))
+    add_columns(z, self, x)
     return z
 
 
@@ -169,26 +171,34 @@ def matrix_dot(self: Any, x: Any) -> Any:
 
 
 @register_jitable
-def add_columns(z: Any, A: Any, x: Any, start: int) -> None:
-    """Add A x to z, from this column on; A in Fortran order."""
-    for j in range(start, A.columns):
-        t = load(x, j)
-        for i in range(A.rows):
-            store(z, i, load(z, i) + t * load(A, j * A.rows + i))
+def first_two(A: Any, x: Any) -> tuple[float, float, int]:
+    """What the first two columns of A are multiplied by, and where the second begins; 0 and the first if n is odd."""
+    return (load(x, 0), 0.0, 0) if A.columns % 2 else (load(x, 0), load(x, 1), A.rows)
+
+
+@register_jitable
+def add_columns(z: Any, A: Any, x: Any) -> None:
+    """Add A x to z, but for the `first_two` columns; A in Fortran order."""
+    rows = A.rows
+    for j in range(2 - A.columns % 2, A.columns, 2):  # two at a time, which halves the passes over z
+        s, t = load(x, j), load(x, j + 1)
+        for i in range(rows):
+            store(z, i, load(z, i) + s * load(A, j * rows + i) + t * load(A, (j + 1) * rows + i))
 
 
 @register_jitable
 def plus_product(w: Any, A: Any, x: Any) -> Any:
-    """w + A x, A in Fortran order and with columns."""
+    """w + A x, A in Fortran order."""
     rows, columns = A.rows, A.columns
     if rows * columns > MUCH and min(rows, columns) >= THICK:
         z = w.copy()
         dgemv((PLAIN, rows, columns, 1.0, A, rows, x, 1, 1.0, z, 1))
         return z
-    z, first = new(w.frame, rows), load(x, 0)
+    z = new(w.frame, rows)
+    s, t, beside = first_two(A, x)
     for i in range(rows):
-        store(z, i, load(w, i) + first * load(A, i))
-    add_columns(z, A, x, 1)
+        store(z, i, load(w, i) + s * load(A, i) + t * load(A, beside + i))
+    add_columns(z, A, x)
     return z
 
 
@@ -406,17 +416,21 @@ def potrf(K: Any) -> Any:
     if n > SMALL:
         return K, dpotrf((LOWER, n, K, n, 0))
     for j in range(n):
-        for k in range(j):
-            t = load(K, k * n + j)
-            for i in range(j, n):
-                store(K, j * n + i, load(K, j * n + i) - t * load(K, k * n + i))
         pivot = load(K, j * n + j)
+        for k in range(j):
+            pivot -= load(K, k * n + j) ** 2
         if not pivot > 0.0:
             return K, j + 1
         root = 1.0 / math.sqrt(pivot)
         store(K, j * n + j, root)  # the reciprocal: divisions take longer than all the rest
-        for i in range(j + 1, n):
-            store(K, j * n + i, load(K, j * n + i) * root)
+        for i in range(j + 1, n, 2):  # two sums at a time
+            below = min(i + 1, n - 1)
+            s, t = load(K, j * n + i), load(K, j * n + below)
+            for k in range(j):
+                s -= load(K, k * n + j) * load(K, k * n + i)
+                t -= load(K, k * n + j) * load(K, k * n + below)
+            store(K, j * n + i, s * root)
+            store(K, j * n + below, t * root)
     return K, 0
 
 
@@ -429,10 +443,10 @@ def potrs(L: Any, x: Any) -> Any:
         return z
     z = linalg.forward(L, x)
     for j in range(n - 1, -1, -1):
-        t = load(z, j)
-        for i in range(j + 1, n):
-            t -= load(L, j * n + i) * load(z, i)
-        store(z, j, t * load(L, j * n + j))
+        t = load(z, j) * load(L, j * n + j)
+        store(z, j, t)
+        for i in range(j):
+            store(z, i, load(z, i) - t * load(L, i * n + j))
     return z
 
 
@@ -442,11 +456,11 @@ def forward(L: Any, x: Any) -> Any:
     if n > SMALL:
         dtrtrs((LOWER, PLAIN, PLAIN, n, 1, L, n, z, n, 0))
         return z
-    for j in range(n):
-        t = load(z, j) * load(L, j * n + j)
-        store(z, j, t)
-        for i in range(j + 1, n):
-            store(z, i, load(z, i) - t * load(L, j * n + i))
+    for i in range(n):
+        t = load(z, i)
+        for k in range(i):
+            t -= load(L, k * n + i) * load(z, k)
+        store(z, i, t * load(L, i * n + i))
     return z
 
 

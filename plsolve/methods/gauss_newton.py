@@ -205,9 +205,8 @@ def first_radius(problem: Problem, w: Array, r: Array, model: Newton) -> float:
 
 def search(problem: Problem, w: Array, r: Array, model: Newton, radius: float) -> tuple[Trial, float]:
     """The best of a few trial points on the path, with gain 0 if none reduces the loss, and its radius."""
-    shortest = 1e-16 * model.T.norm(w)
     best = Trial(w, r, model.size, 0.0, False, 0.0, 0.0, 0.0)
-    rejected, shortened, reached = False, False, radius
+    rejected, shortened, reached, shortest = False, False, radius, 0.0
     while True:
         step = path(problem, w, r, model, radius)
         if not (step.length > shortest and step.predicted > 0.0):
@@ -220,7 +219,7 @@ def search(problem: Problem, w: Array, r: Array, model: Newton, radius: float) -
         if best.gain > 0.0 or new.gain > ENOUGH:
             best, reached = new, radius
         if best.gain <= 0.0:
-            rejected = True
+            rejected, shortest = True, 1e-16 * model.T.norm(w)
             radius = min(max(new.reach, 0.1 * new.length), 0.5 * new.length)
         elif new.size <= problem.target or model.stays:
             return best, reached
