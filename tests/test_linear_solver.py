@@ -42,6 +42,22 @@ def system(form):
     return F, jac
 
 
+@pytest.mark.parametrize("orthogonal", [False, True])
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("scaled", [False, True])
+def test_inverses_and_steps_against_the_pseudo_inverse(form, scaled, orthogonal):
+    scale = np.linspace(0.5, 2.0, 80) if scaled else np.zeros(0)
+    D = scale if scaled else np.ones(80)
+    T = tangent.tangent(FORMS[form](A), scale, LinearSolver())
+    H = T.inverse(np.zeros(0, bool), orthogonal)
+    x = rng.standard_normal(30)
+    q = np.linalg.pinv(A * D) @ x
+    np.testing.assert_allclose(H.solve(x), D * q, rtol=1e-6, atol=1e-6 * np.abs(q).max())
+    np.testing.assert_allclose(H.length(x), np.linalg.norm(q), rtol=1e-6)
+    np.testing.assert_allclose(H.slope(x), np.linalg.norm(A.T @ x), rtol=1e-12)
+    np.testing.assert_allclose(T.moved(q, x), q + D * D * (A.T @ x), rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("scaled", [False, True])
