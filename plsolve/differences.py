@@ -85,7 +85,11 @@ def parabola(a: float, fa: Array, b: float, fb: Array) -> Array:
     """The slope at 0 of the parabola through 0, (a, fa) and (b, fb)."""
     if a == b or b == 0.0:  # so little room that rounding makes one step of two
         return chord(a, fa)
-    return fa * (b / (a * (b - a))) - fb * (a / (b * (b - a)))
+    if a == 0.0:
+        return chord(b, fb)
+    c = 2.0**500 if abs(a) < 1e-150 else 1.0  # squares of such steps would be zero
+    a, b = c * a, c * b
+    return fa * (c * (b / (a * (b - a)))) - fb * (c * (a / (b * (b - a))))
 
 
 def chord(a: float, fa: Array) -> Array:

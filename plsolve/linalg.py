@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +44,27 @@ def column_blocks(J: Array) -> Iterator[slice]:
     width = max(128, _BLOCK // J.shape[0])
     for start in range(0, J.shape[1], width):
         yield slice(start, start + width)
+
+
+def column_lengths(J: Any) -> Array:
+    """The norms of the columns (m,) of an array or a sparse matrix."""
+    with np.errstate(over="ignore"):
+        size = np.sqrt(column_squares(J))
+    if not (size.min() > 1e-140 and size.max() < 1e140):  # squares may have left the range of numbers
+        top = np.abs(J).max(axis=0)
+        top = top if isinstance(J, np.ndarray) else top.toarray().ravel()
+        top[top == 0.0] = 1.0
+        size = top * np.sqrt(column_squares(J / top if isinstance(J, np.ndarray) else J.multiply(1.0 / top).tocsr()))
+    return size
+
+
+def column_squares(J: Any) -> Array:
+    """Their squares."""
+    if not isinstance(J, np.ndarray):
+        return np.asarray(J.multiply(J).sum(axis=0)).ravel()
+    if J.shape[1] <= 128:
+        return np.vecdot(J.T, J.T)  # type: ignore[no-any-return]
+    return np.concatenate([np.einsum("ij,ij->j", B, B) for B in (J[:, c] for c in column_blocks(J))])
 
 
 def gram(J: Array, d: Array) -> Array:

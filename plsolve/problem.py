@@ -26,7 +26,7 @@ from plsolve.checks import (
     refuse_jacobian,
     takes_rows,
 )
-from plsolve.linalg import FLOAT64, UNIT, Array, column_blocks, norm, where
+from plsolve.linalg import FLOAT64, UNIT, Array, column_lengths, norm, where
 from plsolve.losses import Loss, scaled_rows
 from plsolve.stopping import JACOBIAN_NOT_FINITE, Ended, Status
 from plsolve.tangent import LinearSolver, Tangent, tangent
@@ -41,6 +41,11 @@ def given(reads_only: bool, w: Array) -> Array:
         return w.copy()
     w.flags.writeable = False
     return w
+
+
+def fresh(keywords: dict[str, Any]) -> dict[str, Any]:
+    """The same with copies, which a function may write to."""
+    return {name: value.copy() for name, value in keywords.items()} if keywords else keywords
 
 
 class Problem:
@@ -198,7 +203,7 @@ class Problem:
 
     def _call(self, w: Array, size: int | None = None) -> Array:
         """F(w), of a copy of w, so that F may write into it (but see `given`)."""
-        f = self._F(given(self._F_reads, w), *self._args, **self._full_F)
+        f = self._F(given(self._F_reads, w), *self._args, **fresh(self._full_F))
         if self._jac is True:
             try:
                 f, J = f
@@ -356,7 +361,7 @@ class Problem:
 
     def _jacobian(self, w: Array, r: Array, precise: bool) -> Any:
         if callable(self._jac):
-            return self._matrix(self._jac(given(self._jac_reads, w), *self._args, **self._full_jac))
+            return self._matrix(self._jac(given(self._jac_reads, w), *self._args, **fresh(self._full_jac)))
         if self._jac is True:
             if self._pair is None or self._pair[0] is not w:
                 self.residual(w)
@@ -397,7 +402,7 @@ class Problem:
     def complex_values(self, z: Any) -> Any:
         """F at a complex point."""
         self.nfev_jac += 1
-        values = np.atleast_1d(np.asarray(self._F(z, *self._args, **self._full_F)))
+        values = np.atleast_1d(np.asarray(self._F(z, *self._args, **fresh(self._full_F))))
         if values.shape != (self.n,) or values.dtype.kind != "c":
             raise ValueError(
                 f"`jac='cs'` needs F to return {self.n} complex numbers at a complex w, got dtype {values.dtype}, "
@@ -407,14 +412,9 @@ class Problem:
 
     def _update_scale(self, J: Any) -> None:
         """x_scale='jac': the inverse of the largest norm that each column of J has had."""
-        if isinstance(J, np.ndarray) and J.shape[1] <= 128:
-            size = np.sqrt(np.vecdot(J.T, J.T))
-        elif isinstance(J, LinearOperator):
+        if isinstance(J, LinearOperator):
             raise ValueError("`x_scale='jac'` needs the entries of J; jac returned a LinearOperator.")
-        elif not isinstance(J, np.ndarray):
-            size = np.sqrt(np.asarray(J.multiply(J).sum(axis=0)).ravel())
-        else:
-            size = np.sqrt(np.concatenate([np.einsum("ij,ij->j", B, B) for B in (J[:, c] for c in column_blocks(J))]))
+        size = column_lengths(J)
         if self.scale.size == 0:
             self._largest = np.where(size == 0.0, 1.0, size)
         else:
@@ -460,7 +460,7 @@ def precision(value: Any) -> float:
 
 
 def _called(F: Callable[..., Any], args: tuple[Any, ...], keywords: dict[str, Any], w: Array) -> Any:
-    return F(w, *args, **keywords)
+    return F(w, *args, **fresh(keywords))
 
 
 def _take(J: Any, rows: Indices) -> Any:

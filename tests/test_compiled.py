@@ -321,6 +321,23 @@ def test_functions_said_to_only_read_w_get_w_itself():
         solve(writes, None, np.zeros(2), compiled=True)
 
 
+def test_rows_may_be_written_to():
+    A = np.random.default_rng(0).standard_normal((3, 6))
+
+    def spoiling(w, rows):
+        r = (A @ w)[rows]
+        rows[:] = 0
+        return r
+
+    F, writes, jac = njit(lambda w, rows: (A @ w)[rows]), njit(spoiling), njit(lambda w, rows: A[rows])
+    how = {"method": "sgd", "rng": 0, "options": {"batch_size": 2}}
+    expected = solve(F, jac, np.zeros(6), np.ones(3), compiled=False, **how)
+    for compiled in (False, True):
+        run = solve(writes, jac, np.zeros(6), np.ones(3), compiled=compiled, **how)
+        assert (run.status, run.nit) == (expected.status, expected.nit)
+        np.testing.assert_allclose(run.x, expected.x, rtol=1e-12)
+
+
 # Chunks --------------------------------------------------------------------------------------------------------------
 
 
@@ -580,6 +597,37 @@ def test_batch_releases_the_gil():
 # In the user's own compiled code -------------------------------------------------------------------------------------
 
 
+def test_solves_in_compiled_functions_keep_their_memory_to_themselves():
+    out = run_python(
+        """
+        import numpy as np
+        from numba import njit
+        from plsolve import jit
+        from plsolve.compiled.system import WORDS
+
+        @njit
+        def F(w):
+            t = np.full(WORDS, 1e5)  # takes the memory of a frame that has been given up
+            return np.array([w[0] * w[1] - 2 + 0 * t[0], w[1] + w[2] ** 2 - 3])
+
+        @njit
+        def cubic(v):
+            return v * v * v + v
+
+        @njit
+        def nested(w):
+            return jit.gauss_newton(cubic, None, w[:2].copy(), np.array([w[2], 1.0])).x + w[1:3]
+
+        @njit
+        def both(w0, y):
+            return jit.gauss_newton(F, None, w0, np.zeros(2)).success, jit.gauss_newton(nested, None, w0, y).success
+
+        print(both(np.array([1.0, 2.0, 3.0]), np.array([1.0, 2.0])))
+        """
+    )
+    assert out == "(True, True)\n"
+
+
 def test_jit_gauss_newton():
     @njit
     def reach(Y):
@@ -712,3 +760,25 @@ def test_memory_is_flat():
     for _ in range(3000):
         solve(hand, hand_jac, w0)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 4000  # KiB
+
+
+def test_memory_is_flat_where_functions_fail():
+    resource = pytest.importorskip("resource")
+
+    @njit
+    def failing(w):
+        if w[0] != 2.0:
+            raise ValueError("w is", w[0])
+        return w[:1] * 1.0
+
+    many, goals = np.zeros((50_000, 2)), np.ones((50_000, 1))
+    first = np.vstack((np.full((1, 2), 2.0), many))  # one that can be started
+
+    def peak():
+        assert (solve_batch(failing, None, first, np.vstack((goals[:1], goals)), threads=1).status[1:] == -5).all()
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+    before = max(peak(), peak())
+    for _ in range(3):
+        last = peak()
+    assert last - before < 4000  # KiB, where each failure would keep 80 bytes

@@ -5,7 +5,7 @@ import numpy as np
 import problems
 import pytest
 
-from plsolve import solve
+from plsolve import Status, solve
 
 UNITS = np.array([1e-7, 1e7, 1e-3, 3.0])
 ACCURACY = {None: 1e-6, "2-point": 1e-6, "3-point": 1e-9, "cs": 1e-13}
@@ -107,3 +107,11 @@ def test_close_to_an_end_of_F(distance):
     sol = solve(lambda w: np.array([np.log(1 + w[0]), w[0]]), "3-point", w0, max_iter=0)
     with np.errstate(invalid="ignore"):
         assert sol.jac[0, 0] == pytest.approx(1 / (1 + w0[0]), rel=2e-3)
+
+
+def test_tiny_steps():
+    """Squares of the steps would be zero."""
+    for jac in (None, "2-point", "3-point"):
+        sol = solve(lambda w: np.array([(w[0] * w[1]) * 1e170 - w[2]]), jac, np.full(3, 1e-170), [1e-170])
+        assert sol.status in set(Status)
+        assert np.isfinite(sol.x).all()

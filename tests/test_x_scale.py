@@ -1,11 +1,15 @@
 """x_scale changes the metric of the step, and nothing else."""
 
+import math
+
 import naive
 import numpy as np
 import problems
 import pytest
+import scipy.sparse as sps
 
 from plsolve import Status, solve
+from plsolve.linalg import column_lengths
 
 A, Y, W0 = problems.matrix(4, 9), problems.vector(4), problems.vector(9)
 SCALE = np.geomspace(0.5, 2, 9)
@@ -69,3 +73,13 @@ def test_scale_is_not_modified():
     s = SCALE.copy()
     solve(F, lambda w: A, W0, Y, x_scale=s)
     np.testing.assert_array_equal(s, SCALE)
+
+
+@pytest.mark.parametrize("form", [np.asarray, np.asfortranarray, sps.csr_array])
+@pytest.mark.parametrize("m", [5, 300])
+def test_lengths_of_columns_of_any_size(m, form):
+    rng = np.random.default_rng(0)
+    J = rng.standard_normal((4, m)) * 10.0 ** rng.uniform(-200, 200, m)
+    J[:, 2] = 0.0
+    expected = [math.hypot(*column) for column in J.T]
+    np.testing.assert_allclose(column_lengths(form(J)), expected, rtol=1e-14)

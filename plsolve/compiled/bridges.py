@@ -19,6 +19,7 @@ import numpy as np
 from llvmlite import ir
 from numba import from_dtype, njit, types
 from numba.core import cgutils
+from numba.core.callconv import ALLOC_FLAG_IDX, HASH_BUF_IDX
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.dispatcher import Dispatcher
 from numba.core.errors import NumbaError
@@ -30,6 +31,7 @@ from plsolve.compiled.callbacks import DOUBLE, WORD, NotCompilableError
 from plsolve.compiled.units import known, outside
 
 OK, RAISED, SHAPE = range(3)
+W_DATA, ROWS_DATA = 6, -3  # after two places for results an array is owner, parent, two sizes, numbers, shape, strides
 COMPLEX = np.dtype(np.complex128).str
 _numbers = itertools.count()
 
@@ -112,16 +114,23 @@ def bridge(function: Any, kinds: tuple[Any, ...], matrix: bool, rows: bool) -> C
         populate_array(made, data, shape, strides[::-1] if kind.layout == "C" else strides, size, owner)
         return made._getvalue()
 
-    signature, place, owner = result.signature, 0, None
-    if not (declared(function) or reads_only(result)):  # what it may write to, or keep, is a copy of w
-        size = builder.mul(m, WORD(8))
+    signature, place = result.signature, 0
+    copies: list[tuple[Any, Any]] = []
+
+    def lent(kind: Any, address: Any, length: Any, safe: bool) -> Any:
+        """The array of the words that are there; a copy, where the function may write to it or keep it."""
+        if safe:
+            return array(kind, address, [length])
+        size = builder.mul(length, WORD(8))
         owner = context.nrt.meminfo_alloc_aligned_unchecked(builder, size, ir.IntType(32)(64))
         with builder.if_then(cgutils.is_null(builder, owner), likely=False):
             builder.ret(WORD(RAISED))
         data = context.nrt.meminfo_data(builder, owner)
-        cgutils.raw_memcpy(builder, data, builder.inttoptr(w, data.type), size, 1)
-        w = builder.ptrtoint(data, WORD)
-    values = [array(signature.args[0], w, [m], owner)]
+        cgutils.raw_memcpy(builder, data, builder.inttoptr(address, data.type), size, 1)
+        copies.append((kind, array(kind, builder.ptrtoint(data, WORD), [length], owner)))
+        return copies[-1][1]
+
+    values = [lent(signature.args[0], w, m, declared(function) or reads_only(result, W_DATA))]
     for (dtype, ndim, _), kind in zip(kinds, signature.args[1:], strict=False):
         first = builder.load(word(table, place))
         if ndim >= 0:
@@ -136,32 +145,17 @@ def bridge(function: Any, kinds: tuple[Any, ...], matrix: bool, rows: bool) -> C
         else:
             values.append(first if dtype != "?" else builder.icmp_signed("!=", first, WORD(0)))
             place += 1
-    values += [array(signature.args[-1], row_numbers, [s])] if rows else []
+    values += [lent(signature.args[-1], row_numbers, s, reads_only(result, ROWS_DATA))] if rows else []
 
     convention, kind = context.call_conv, signature.return_type
     body = cgutils.get_or_insert_function(module, convention.get_function_type(kind, signature.args), f"{name}_body")
     status, value = convention.call_function(builder, body, kind, signature.args, values)
-    if owner is not None:
-        context.nrt.decref(builder, signature.args[0], values[0])
+    for argument, copy in copies:
+        context.nrt.decref(builder, argument, copy)
     with builder.if_then(status.is_error, likely=False):
-        python = context.get_python_api(builder)  # where it was in Python's own code, there is an exception to forget
-        state = python.gil_ensure()
-        python.err_clear()
-        python.gil_release(state)
+        forget(context, builder, status)
         builder.ret(WORD(RAISED))
-    made = context.make_array(kind)(context, builder, value)
-    lengths = zip(cgutils.unpack_tuple(builder, made.shape), (n, m), strict=False)
-    wrong = [builder.icmp_signed("!=", length, wanted) for length, wanted in lengths]
-    with builder.if_then(builder.or_(wrong[0], wrong[-1]), likely=False):
-        context.nrt.decref(builder, kind, value)
-        builder.ret(WORD(SHAPE))
-    if matrix:
-        builder.store(builder.ptrtoint(made.meminfo, WORD), word(out, 0))
-        builder.store(builder.ptrtoint(made.data, WORD), word(out, 1))
-    else:
-        cgutils.raw_memcpy(builder, builder.inttoptr(out, made.data.type), made.data, n, 8)
-        context.nrt.decref(builder, kind, value)
-    builder.ret(WORD(OK))
+    hand_over(context, builder, kind, value, (n, m), out)
     context.post_lowering(module, library)
     library.add_ir_module(module)
     library.finalize()
@@ -173,13 +167,45 @@ def declared(function: Any) -> bool:
     return bool(getattr(function, "reads_only", False))
 
 
-def reads_only(result: Any) -> bool:
-    """Whether the compiler has found that the function does no more with its first argument than to read it."""
+def hand_over(context: Any, builder: Any, kind: Any, value: Any, shape: tuple[Any, Any], out: Any) -> None:
+    """Return with the numbers of F, or with the owner and the numbers of a Jacobian, where the shape is right."""
+    made = context.make_array(kind)(context, builder, value)
+    lengths = zip(cgutils.unpack_tuple(builder, made.shape), shape, strict=False)
+    wrong = [builder.icmp_signed("!=", length, wanted) for length, wanted in lengths]
+    with builder.if_then(builder.or_(wrong[0], wrong[-1]), likely=False):
+        context.nrt.decref(builder, kind, value)
+        builder.ret(WORD(SHAPE))
+    place = builder.inttoptr(out, WORD.as_pointer())
+    if kind.ndim == 2:
+        builder.store(builder.ptrtoint(made.meminfo, WORD), place)
+        builder.store(builder.ptrtoint(made.data, WORD), builder.gep(place, [WORD(1)]))
+    else:
+        cgutils.raw_memcpy(builder, builder.bitcast(place, made.data.type), made.data, shape[0], 8)
+        context.nrt.decref(builder, kind, value)
+    builder.ret(WORD(OK))
+
+
+def forget(context: Any, builder: Any, status: Any) -> None:
+    """Free what there is of an exception: Python's own, or what numba keeps where arguments were computed."""
+    with builder.if_then(status.is_user_exc):
+        parts = builder.load(status.excinfoptr)
+        computed = builder.icmp_signed(">", builder.extract_value(parts, ALLOC_FLAG_IDX), ir.IntType(32)(0))
+        with builder.if_then(computed):
+            context.nrt.free(builder, builder.extract_value(parts, HASH_BUF_IDX))
+            context.nrt.free(builder, builder.bitcast(status.excinfoptr, cgutils.voidptr_t))
+    python = context.get_python_api(builder)
+    state = python.gil_ensure()
+    python.err_clear()
+    python.gil_release(state)
+
+
+def reads_only(result: Any, place: int) -> bool:
+    """Whether the compiler has found that the function does no more with this argument than to read it."""
     try:
         body = result.library._final_module.get_function(result.fndesc.llvm_func_name)
     except NameError:  # it comes from a cache
         return False
-    numbers = list(body.arguments)[6]  # after two places for results: owner, parent, two sizes, and the numbers
+    numbers = list(body.arguments)[place]
     found = {bytes(attribute).decode() for attribute in numbers.attributes}
     return bool(found & {"readonly", "readnone"} and found & {"captures(none)", "nocapture"})
 
@@ -225,6 +251,8 @@ REAL = (types.Float, types.Integer, types.Boolean)
 def _as_vector(f: Any) -> Any:
     if isinstance(f, REAL):
         return lambda f: np.full(1, f, np.float64)
+    if isinstance(f, types.Array) and f.ndim == 0 and isinstance(f.dtype, REAL):
+        return lambda f: np.full(1, f[()], np.float64)
     if isinstance(f, types.Array) and f.ndim == 1 and isinstance(f.dtype, REAL):
         return lambda f: np.ascontiguousarray(f).astype(np.float64)
     if isinstance(f, (types.UniTuple, types.Sequence)) and isinstance(f.dtype, REAL):

@@ -16,7 +16,20 @@ from plsolve.compiled.bridges import callback
 from plsolve.compiled.callbacks import WORD, as_bits
 from plsolve.compiled.system import PLACES, WORDS, problem_at
 from plsolve.compiled.units import compiled, unit
-from plsolve.compiled.vectors import BASE, USED, address_of, end_memory, new, peek, poke, release, start_memory, vector
+from plsolve.compiled.vectors import (
+    BASE,
+    USED,
+    address_of,
+    end_memory,
+    free,
+    malloc,
+    new,
+    peek,
+    poke,
+    release,
+    start_memory,
+    vector,
+)
 from plsolve.linalg import Array, as_array, norm
 from plsolve.methods.gauss_newton import init, step
 from plsolve.stopping import FAILED, RUNNING, Status
@@ -199,8 +212,9 @@ def _gauss_newton(F: Any, jac: Any, w0: Any, y: Any, tol: Any = 1e-10, max_iter:
     exact = not isinstance(jac, (types.NoneType, types.Omitted))
 
     def gauss_newton(F: Any, jac: Any, w0: Any, y: Any, tol: Any = 1e-10, max_iter: Any = 200) -> Any:
-        words = np.zeros(WORDS, np.int64)
-        frame, n, m = address_of(words), y.size, w0.size
+        frame, n, m = malloc(8 * WORDS), y.size, w0.size  # numba would free an array once its address is known
+        for i in range(WORDS):
+            poke(frame + 8 * i, 0)
         start_memory(frame, max(n, m))
         poke(frame + F_PLACE, _F_address(F))
         poke(frame + N, n)
@@ -218,6 +232,7 @@ def _gauss_newton(F: Any, jac: Any, w0: Any, y: Any, tol: Any = 1e-10, max_iter:
         w, r, status, nit = whole(frame, start, target, 0, tol, 0.0, max_iter)
         x, fun, nfev, njev = as_array(w), as_array(r), peek(frame + NFEV), peek(frame + NJEV)
         end_memory(frame)
+        free(frame)
         return Solution(x, fun, status, nit, nfev, njev, status > 0)
 
     return gauss_newton
