@@ -245,9 +245,19 @@ def test_results_may_be_of_any_real_kind():
         lambda w: (w[:2] - np.array([1.0, 2.0]))[::1],
     ):
         np.testing.assert_allclose(solve(F, None, np.zeros(3), compiled=True).x[:2], [1, 2])
+    np.testing.assert_allclose(solve(lambda w: np.array(2 * w[0] - 2), None, np.zeros(2), compiled=True).x, [1, 0])
     np.testing.assert_allclose(
         solve(lambda w: w[0] - 1, lambda w: np.array([1.0, 0.0]), np.zeros(2), compiled=True).x, [1, 0]
     )
+
+
+def square(w):
+    return np.array([0.5 * (w * w).sum()])
+
+
+def itself(w):
+    """The derivative of that: the memory of w."""
+    return w.reshape(1, w.size)
 
 
 def test_functions_may_write_to_what_they_get_and_give_it_back():
@@ -269,15 +279,7 @@ def test_functions_may_write_to_what_they_get_and_give_it_back():
         assert run.success
         np.testing.assert_allclose(run.x, [1.0, 0.0, 0.0], atol=1e-14)
 
-    @njit
-    def square(w):
-        return np.array([0.5 * (w * w).sum()])
-
-    @njit
-    def itself(w):
-        return w.reshape(1, w.size)
-
-    run = solve(square, itself, [3.0, 4.0], [2.0], compiled=True)
+    run = solve(njit(square), njit(itself), [3.0, 4.0], [2.0], compiled=True)
     assert run.success
     np.testing.assert_allclose(run.x, [1.2, 1.6], rtol=1e-9)
 
@@ -299,16 +301,9 @@ def test_functions_said_to_only_read_w_get_w_itself():
     (kind, _), *_ = functions[1][1].signatures
     assert not kind.mutable  # so that writing to it does not compile
 
-    @njit
-    def square(w):
-        return np.array([0.5 * (w * w).sum()])
-
-    @njit
-    def itself(w):
-        return w.reshape(1, w.size)
-
-    square.reads_only = itself.reads_only = True
-    run = solve(square, itself, [3.0, 4.0], [2.0], compiled=True)
+    F, jac = njit(square), njit(itself)
+    F.reads_only = jac.reads_only = True
+    run = solve(F, jac, [3.0, 4.0], [2.0], compiled=True)
     np.testing.assert_allclose(run.x, [1.2, 1.6], rtol=1e-9)
 
     @njit

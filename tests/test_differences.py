@@ -5,7 +5,8 @@ import numpy as np
 import problems
 import pytest
 
-from plsolve import Status, solve
+from plsolve import solve
+from plsolve.differences import parabola
 
 UNITS = np.array([1e-7, 1e7, 1e-3, 3.0])
 ACCURACY = {None: 1e-6, "2-point": 1e-6, "3-point": 1e-9, "cs": 1e-13}
@@ -109,9 +110,9 @@ def test_close_to_an_end_of_F(distance):
         assert sol.jac[0, 0] == pytest.approx(1 / (1 + w0[0]), rel=2e-3)
 
 
-def test_tiny_steps():
-    """Squares of the steps would be zero."""
-    for jac in (None, "2-point", "3-point"):
-        sol = solve(lambda w: np.array([(w[0] * w[1]) * 1e170 - w[2]]), jac, np.full(3, 1e-170), [1e-170])
-        assert sol.status in set(Status)
-        assert np.isfinite(sol.x).all()
+def test_slopes_from_tiny_steps():
+    """The squares of such steps would be zero."""
+    for h in (1e-170, 1e-300):
+        for b in (-h, 2 * h):
+            np.testing.assert_allclose(parabola(h, np.array([3 * h]), b, np.array([3 * b])), [3.0], rtol=1e-12)
+    np.testing.assert_allclose(parabola(0.0, np.zeros(1), 0.5, np.array([1.5])), [3.0])

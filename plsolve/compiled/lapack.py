@@ -172,7 +172,7 @@ def matrix_dot(self: Any, x: Any) -> Any:
 
 @register_jitable
 def first_two(A: Any, x: Any) -> tuple[float, float, int]:
-    """What the first two columns of A are multiplied by, and where the second begins; 0 and the first if n is odd."""
+    """The factors of the first two columns, and where the second begins; of an odd number, 0 and the first again."""
     return (load(x, 0), 0.0, 0) if A.columns % 2 else (load(x, 0), load(x, 1), A.rows)
 
 
