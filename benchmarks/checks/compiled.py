@@ -3,6 +3,7 @@
 import sys
 import time
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -28,34 +29,26 @@ def planar_jac(w):
     return J
 
 
-# Franka Emika Panda: modified Denavit-Hartenberg parameters a, alpha, d and the flange in metres, the limits of the
-# joints, and the pose that it is usually started from.
-A = np.array([0.0, 0.0, 0.0, 0.0825, -0.0825, 0.0, 0.088])
-ALPHA = np.array([0, -1, 1, 1, -1, 1, 1]) * np.pi / 2
-D = np.array([0.333, 0.0, 0.316, 0.0, 0.384, 0.0, 0.0])
-FLANGE = 0.107
-LOWER = np.array([-2.8973, -1.7628, -2.8973, -3.0718, -2.8973, -0.0175, -2.8973])
-UPPER = np.array([2.8973, 1.7628, 2.8973, -0.0698, 2.8973, 3.7525, 2.8973])
-READY = np.array([0, -1, 0, -3, 0, 2, 1]) * np.pi / 4
-COS_ALPHA, SIN_ALPHA = np.cos(ALPHA), np.sin(ALPHA)
+class Arm(NamedTuple):
+    """Links by their modified Denavit-Hartenberg parameters a, alpha, d, the flange in metres, limits of the joints."""
+
+    a: np.ndarray
+    alpha: np.ndarray
+    d: np.ndarray
+    flange: float
+    lower: np.ndarray
+    upper: np.ndarray
 
 
-@njit
-def frames(q):
-    """The joints' axes z_i and origins o_i (7, 6), and the pose of the hand: position, rows of its rotation (12,)."""
-    joints, hand = np.empty((7, 6)), np.zeros(12)
-    hand[3] = hand[7] = hand[11] = 1.0
-    for i in range(7):
-        c, s, ca, sa = np.cos(q[i]), np.sin(q[i]), COS_ALPHA[i], SIN_ALPHA[i]
-        for k in range(3):
-            x, y, z = hand[3 + 3 * k], hand[4 + 3 * k], hand[5 + 3 * k]
-            side, axis = ca * y + sa * z, ca * z - sa * y
-            hand[k] += A[i] * x + D[i] * axis
-            hand[3 + 3 * k], hand[4 + 3 * k], hand[5 + 3 * k] = c * x + s * side, c * side - s * x, axis
-            joints[i, k], joints[i, 3 + k] = axis, hand[k]
-    for k in range(3):
-        hand[k] += FLANGE * hand[5 + 3 * k]
-    return joints, hand
+PANDA = Arm(  # Franka Emika
+    np.array([0.0, 0.0, 0.0, 0.0825, -0.0825, 0.0, 0.088]),
+    np.array([0, -1, 1, 1, -1, 1, 1]) * np.pi / 2,
+    np.array([0.333, 0.0, 0.316, 0.0, 0.384, 0.0, 0.0]),
+    0.107,
+    np.array([-2.8973, -1.7628, -2.8973, -3.0718, -2.8973, -0.0175, -2.8973]),
+    np.array([2.8973, 1.7628, 2.8973, -0.0698, 2.8973, 3.7525, 2.8973]),
+)
+READY = np.array([0, -1, 0, -3, 0, 2, 1]) * np.pi / 4  # the pose that it is usually started from
 
 
 @njit
@@ -84,36 +77,62 @@ def turn(hand, goal):
     return (2.0 * np.arctan2(size, abs(w)) / size * (1.0 if w >= 0.0 else -1.0)) * v
 
 
-@njit
-def pose(q, goal):
-    """Position error, and orientation error as a rotation vector."""
-    _, hand = frames(q)
-    out, v = np.empty(6), turn(hand, goal)
-    for k in range(3):
-        out[k], out[3 + k] = hand[k] - goal[k], v[k]
-    return out
+def kinematics(arm):
+    """frames(q), pose(q, goal) and pose_jac(q, goal) of an arm."""
+    count, a, d, flange = arm.a.size, arm.a, arm.d, arm.flange
+    cos_alpha, sin_alpha = np.cos(arm.alpha), np.sin(arm.alpha)
+
+    @njit
+    def frames(q):
+        """The joints' axes z_i and origins o_i (n, 6), and the hand's pose: position, rows of its rotation (12,)."""
+        joints, hand = np.empty((count, 6)), np.zeros(12)
+        hand[3] = hand[7] = hand[11] = 1.0
+        for i in range(count):
+            c, s, ca, sa = np.cos(q[i]), np.sin(q[i]), cos_alpha[i], sin_alpha[i]
+            for k in range(3):
+                x, y, z = hand[3 + 3 * k], hand[4 + 3 * k], hand[5 + 3 * k]
+                side, axis = ca * y + sa * z, ca * z - sa * y
+                hand[k] += a[i] * x + d[i] * axis
+                hand[3 + 3 * k], hand[4 + 3 * k], hand[5 + 3 * k] = c * x + s * side, c * side - s * x, axis
+                joints[i, k], joints[i, 3 + k] = axis, hand[k]
+        for k in range(3):
+            hand[k] += flange * hand[5 + 3 * k]
+        return joints, hand
+
+    @njit
+    def pose(q, goal):
+        """Position error, and orientation error as a rotation vector."""
+        _, hand = frames(q)
+        out, v = np.empty(6), turn(hand, goal)
+        for k in range(3):
+            out[k], out[3 + k] = hand[k] - goal[k], v[k]
+        return out
+
+    @njit
+    def pose_jac(q, goal):
+        """Its derivative: joint i turns the hand about z_i, and the rotation vector v follows by the inverse of the
+        left Jacobian of SO(3), z - v x z / 2 + c v x (v x z)."""
+        joints, hand = frames(q)
+        v = turn(hand, goal)
+        angle = np.sqrt(v[0] * v[0] + v[1] * v[1] + v[2] * v[2])
+        c = 1 / 12 + angle * angle / 720
+        if angle > 1e-2:
+            c = 1.0 / (angle * angle) - 0.5 / (angle * np.tan(0.5 * angle))
+        J = np.empty((6, count))
+        for i in range(count):
+            z0, z1, z2 = joints[i, 0], joints[i, 1], joints[i, 2]
+            d0, d1, d2 = hand[0] - joints[i, 3], hand[1] - joints[i, 4], hand[2] - joints[i, 5]
+            J[0, i], J[1, i], J[2, i] = z1 * d2 - z2 * d1, z2 * d0 - z0 * d2, z0 * d1 - z1 * d0
+            x, y, e = v[1] * z2 - v[2] * z1, v[2] * z0 - v[0] * z2, v[0] * z1 - v[1] * z0
+            J[3, i] = z0 - 0.5 * x + c * (v[1] * e - v[2] * y)
+            J[4, i] = z1 - 0.5 * y + c * (v[2] * x - v[0] * e)
+            J[5, i] = z2 - 0.5 * e + c * (v[0] * y - v[1] * x)
+        return J
+
+    return frames, pose, pose_jac
 
 
-@njit
-def pose_jac(q, goal):
-    """Its derivative: joint i turns the hand about z_i, and the rotation vector v follows by the inverse of the left
-    Jacobian of SO(3), z - v x z / 2 + c v x (v x z)."""
-    joints, hand = frames(q)
-    v = turn(hand, goal)
-    angle = np.sqrt(v[0] * v[0] + v[1] * v[1] + v[2] * v[2])
-    c = 1 / 12 + angle * angle / 720
-    if angle > 1e-2:
-        c = 1.0 / (angle * angle) - 0.5 / (angle * np.tan(0.5 * angle))
-    J = np.empty((6, 7))
-    for i in range(7):
-        z0, z1, z2 = joints[i, 0], joints[i, 1], joints[i, 2]
-        d0, d1, d2 = hand[0] - joints[i, 3], hand[1] - joints[i, 4], hand[2] - joints[i, 5]
-        J[0, i], J[1, i], J[2, i] = z1 * d2 - z2 * d1, z2 * d0 - z0 * d2, z0 * d1 - z1 * d0
-        x, y, e = v[1] * z2 - v[2] * z1, v[2] * z0 - v[0] * z2, v[0] * z1 - v[1] * z0
-        J[3, i] = z0 - 0.5 * x + c * (v[1] * e - v[2] * y)
-        J[4, i] = z1 - 0.5 * y + c * (v[2] * x - v[0] * e)
-        J[5, i] = z2 - 0.5 * e + c * (v[0] * y - v[1] * x)
-    return J
+frames, pose, pose_jac = kinematics(PANDA)
 
 
 @njit
@@ -266,9 +285,9 @@ def case_planar():
 TIGHT = {"method": "dogbox", "xtol": 1e-15, "ftol": 1e-15, "gtol": 1e-15}
 
 
-def reachable(k, seed):
+def reachable(k, seed, arm=PANDA, frames=frames):
     """The poses of the hand for k random settings of the joints within their limits."""
-    settings = np.random.default_rng(seed).uniform(LOWER, UPPER, (k, 7))
+    settings = np.random.default_rng(seed).uniform(arm.lower, arm.upper, (k, arm.a.size))
     return np.array([frames(q)[1] for q in settings])
 
 
@@ -289,7 +308,7 @@ def case_arm(k=1000, tol=1e-11):
         shares = {
             "plsolve": solve_batch(pose, pose_jac, READY, each=(goals,), tol=tol).fun,
             "with restarts and limits": solve_batch(
-                pose, pose_jac, READY, each=(goals,), tol=tol, restarts=30, rng=0, bounds=(LOWER, UPPER)
+                pose, pose_jac, READY, each=(goals,), tol=tol, restarts=30, rng=0, bounds=(PANDA.lower, PANDA.upper)
             ).fun,
             "dogbox": [least_squares(pose, READY, pose_jac, args=(g,), **TIGHT).fun for g in goals],
         }
