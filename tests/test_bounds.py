@@ -11,6 +11,8 @@ import pytest
 from scipy.optimize import Bounds, least_squares, lsq_linear
 
 from plsolve import Status, solve
+from plsolve.methods.box import boxed
+from plsolve.tangent import tangent
 
 METHODS = ["gauss-newton", "gd", "sgd"]
 MODES = [None, "2-point", "3-point", "cs"]
@@ -234,6 +236,134 @@ def test_logarithm_with_its_domain_as_bounds():
     sol = solve(F, lambda w: np.diag(1 / w), np.array([30.0, 0.01]), bounds=(1e-12, np.inf), method="gauss-newton")
     assert sol.success, sol.message
     np.testing.assert_allclose(sol.x, 1, rtol=1e-8)
+
+
+SHAPES = [(1, 2), (2, 2), (3, 6), (5, 12), (30, 30), (20, 100), (50, 300)]
+
+
+def linear_in_a_box(n, m, kind, feasible, seed=0):
+    """A, y, a box and a start; half of the unknowns of a solution are at bounds, where there is one."""
+    rng = np.random.default_rng([seed, n, m])
+    B, lb, ub = rng.standard_normal((n, m)), -rng.uniform(0, 1, m), rng.uniform(0, 1, m)
+    if kind == "nonnegative":
+        lb, ub = np.zeros(m), np.full(m, np.inf)
+    if kind == "degenerate":  # columns that are equal, and rows
+        B[:, m // 2 :] = B[:, : m - m // 2]
+        B[-1] = B[0]
+    top = np.minimum(ub, 1.0)
+    side = rng.uniform(size=m)
+    x = np.where(side < 0.25, lb, np.where((side > 0.75) & (ub < np.inf), ub, lb + (top - lb) * rng.uniform(size=m)))
+    y = B @ x
+    if not feasible:
+        B, y = (
+            (np.abs(B), -np.abs(y) - 1)
+            if kind == "nonnegative"
+            else (B, rng.choice([-2, 2], n) * np.abs(B).sum(axis=1))
+        )
+    inside, vertex = lb + (top - lb) * rng.uniform(size=m), np.where(rng.uniform(size=m) < 0.5, lb, top)
+    return B, y, (lb, ub), vertex if seed % 2 else inside
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.parametrize("kind", ["box", "nonnegative", "degenerate"])
+@pytest.mark.parametrize(("n", "m"), SHAPES)
+def test_feasible_linear_systems_are_solved(n, m, kind, scaled, seed):
+    B, y, bounds, w0 = linear_in_a_box(n, m, kind, True, seed)
+    scale = 10.0 ** np.random.default_rng(seed).uniform(-2, 2, m) if scaled else 1.0
+    F = naive.Recorded(lambda w: B @ w, *bounds)
+    sol = solve(F, lambda w: B, w0, y, bounds=bounds, x_scale=scale)
+    assert sol.success, sol.message
+    assert sol.njev <= 20
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("kind", ["box", "nonnegative", "degenerate"])
+@pytest.mark.parametrize(("n", "m"), SHAPES)
+def test_infeasible_linear_systems_end_at_the_least_squares(n, m, kind, seed):
+    B, y, bounds, w0 = linear_in_a_box(n, m, kind, False, seed)
+    best = lsq_linear(B, y, bounds, method="bvls", tol=1e-15)
+    assert best.cost > 1e-3
+    sol = solve(lambda w: B @ w, lambda w: B, w0, y, bounds=bounds)
+    assert sol.status == Status.STATIONARY, sol.message
+    np.testing.assert_allclose(sol.cost, best.cost, rtol=1e-8)
+    kkt(sol, B, y, *bounds)
+
+
+@pytest.mark.parametrize("form", ["csr_array", "operator", "gram_operator"])
+@pytest.mark.parametrize("feasible", [True, False])
+@pytest.mark.parametrize(("n", "m"), [(5, 12), (60, 300)])
+@pytest.mark.parametrize("seed", range(2))
+def test_linear_systems_of_other_kinds_in_a_box(n, m, feasible, form, seed):
+    B, y, bounds, w0 = linear_in_a_box(n, m, "box", feasible, seed)
+    J = problems.FORMS[form](B)
+    sol = solve(lambda w: B @ w, lambda w: J, w0, y, bounds=bounds)
+    assert sol.status == (Status.RESIDUAL if feasible else Status.STATIONARY), sol.message
+    if not feasible:
+        np.testing.assert_allclose(sol.cost, lsq_linear(B, y, bounds, method="bvls", tol=1e-15).cost, rtol=1e-7)
+
+
+@pytest.mark.parametrize("corner", [True, False])
+@pytest.mark.parametrize("seed", range(20))
+def test_balanced_mixtures(seed, corner):
+    """Shares that sum up to one, and slacks, all >= 0; rows of 1 and of 100. At the corner no slack seems to matter."""
+    rng = np.random.default_rng(seed)
+    k, n = int(rng.integers(3, 9)), int(rng.integers(2, 12))
+    B, x = 100 * rng.standard_normal((n, k)), rng.uniform(0, 1, k) * (np.arange(k) % 2 == 0)
+    s = B @ (x / x.sum())
+    B[s < 0] *= -1
+    M = np.block([[np.ones((1, k)), np.zeros((1, n))], [B, -np.eye(n)]])
+    w0 = np.zeros(k + n) if corner else np.abs(rng.standard_normal(k + n))
+    sol = solve(lambda w: M @ w, lambda w: M, w0, np.eye(n + 1)[0], bounds=(0, np.inf))
+    assert sol.success, sol.message
+    assert sol.njev <= 3
+
+
+@pytest.mark.parametrize(("n", "m"), SHAPES)
+@pytest.mark.parametrize("seed", range(6))
+def test_the_step_is_that_of_bounded_least_squares(n, m, seed):
+    B, y, bounds, w0 = linear_in_a_box(n, m, "box", seed % 3 != 0, seed)
+    low, high = bounds[0] - w0, bounds[1] - w0
+    r, T = B @ w0 - y, tangent(B, np.empty(0))
+    H = T.inverse(np.empty(0, np.bool_), True)
+    p, Jp, _ = boxed(T, H, r, -H.solve(r), np.empty(0, np.bool_), low, high)
+    assert np.all((low <= p) & (p <= high))
+    best = lsq_linear(B, -r, (low, high), method="bvls", tol=1e-15)
+    np.testing.assert_allclose(Jp, B @ p, atol=1e-12 * np.linalg.norm(r))
+    assert naive.loss(r + B @ p) <= best.cost * (1 + 1e-9) + 1e-16 * naive.loss(r)
+
+
+def test_a_step_within_the_box_is_left_alone():
+    T, r = tangent(A, np.empty(0)), -Y
+    H = T.inverse(np.empty(0, np.bool_), False)
+    gn = -H.solve(r)
+    p, _, same = boxed(T, H, r, gn, np.empty(0, np.bool_), np.full(15, -10.0), np.full(15, 10.0))
+    np.testing.assert_array_equal(p, gn)
+    assert same is H
+
+
+def test_joint_limits():
+    """An arm of four links in the plane, position and direction of its hand: not fewer targets than scipy's trf."""
+
+    def pose(w):
+        t = np.cumsum(w)
+        return np.array([np.cos(t).sum(), np.sin(t).sum(), t[-1]])
+
+    def jac(w):
+        t = np.cumsum(w)
+        return np.stack([-np.cumsum(np.sin(t)[::-1])[::-1], np.cumsum(np.cos(t)[::-1])[::-1], np.ones(4)])
+
+    limit, rng = np.array([2.0, 1.5, 1.5, 1.0]), np.random.default_rng(0)
+    solved = {"plsolve": 0, "trf": 0}
+    for w in rng.uniform(-limit, limit, (60, 4)):
+        target = pose(w)
+        sol = solve(pose, jac, 0.1 * limit, target, bounds=(-limit, limit))
+        tight = {"bounds": (-limit, limit), "xtol": 1e-15, "ftol": 1e-15, "gtol": 1e-15}
+        trf = least_squares(lambda w, target=target: pose(w) - target, 0.1 * limit, jac, **tight)
+        solved["plsolve"] += sol.success
+        solved["trf"] += np.linalg.norm(trf.fun) < 1e-8
+        assert np.all(np.abs(sol.x) <= limit)
+    assert solved["plsolve"] >= solved["trf"] > 30, solved
 
 
 def test_bounds_are_not_modified():

@@ -483,6 +483,17 @@ def _all(self: Any) -> Any:
     return lambda self: np.count_nonzero(self) == self.size
 
 
+@overload_method(VectorType, "min", strict=False)
+def _min(self: Any) -> Any:
+    def least(self: Any) -> Any:
+        x = np.inf
+        for i in range(self.size):
+            x = min(x, load(self, i))
+        return x
+
+    return least
+
+
 @overload_method(VectorType, "astype", strict=False)
 def _astype(self: Any, kind: Any) -> Any:
     return lambda self, kind: self

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 
 from plsolve.linalg import UNIT, Array, alternating, norm
+from plsolve.methods.box import held
 from plsolve.problem import Problem
 from plsolve.stopping import Status
-from plsolve.tangent import Tangent
+from plsolve.tangent import Tangent, only
 
 FLAT = 1e-15  # of ||r||^2 that a step down the gradient promises: the gradient is zero to rounding
 INSENSITIVE = 1e-7  # relative change of the loss per relative change of w: its extremum, where J may vanish itself
@@ -18,10 +19,12 @@ def verdict(problem: Problem, w: Array, r: Array, T: Tangent) -> int:
     """RESIDUAL, STATIONARY or STALLED."""
     if at_rounding_level(problem, w, r, T):
         return int(Status.RESIDUAL)
-    g = T.adjoint(r)
+    g, size = T.adjoint(r), norm(w)
     M = largest_eigenvalue(T, r)
     r2 = float(r.dot(r))
-    if M == 0.0 or norm(g) * norm(w) <= INSENSITIVE * r2:
+    if problem.bounded:  # w is small at some corner of the box by chance
+        g, size = only(~held(w, g, problem.lower, problem.upper), g), max(size, norm(w - problem.w0))
+    if M == 0.0 or norm(g) * size <= INSENSITIVE * r2:
         return int(Status.STATIONARY)
     p = problem.move(w, T.raised(g) / -M) - w
     return int(Status.STATIONARY if -float(g.dot(p)) <= 100.0 * FLAT * r2 else Status.STALLED)

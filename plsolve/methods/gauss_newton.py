@@ -11,6 +11,9 @@ mu = ||p||^2 / (2 ||c||) is the length at which it would be as large as the step
 Newton Methods for Nonlinear Problems, 2004). It costs one F and one solve with the factor at hand. Far inside the ray,
 and where a residual stays (n > m, inconsistent equations), the radius follows the gain ratio instead.
 
+In a box gn is the step of bounded least squares (`box`), scaled to D as a whole. Where the box leaves a residual, gn
+leads far to several bounds on the word of a linear model: as long as much is promised, it goes half the way to them.
+
 After a full step, more steps reuse the factor: J^+ is kept and corrected by good-Broyden updates in the space of w, as
 long as they shrink. Every accepted step reduces the loss; a non-finite trial is a rejected one.
 """
@@ -23,6 +26,7 @@ from typing import NamedTuple
 import numpy as np
 
 from plsolve.linalg import HUGE, Array, Mask, all_free, norm
+from plsolve.methods.box import boxed, held, reduction
 from plsolve.methods.ending import FLAT, at_rounding_level, bend, verdict
 from plsolve.problem import Problem
 from plsolve.stopping import RUNNING, Status
@@ -31,13 +35,16 @@ from plsolve.tangent import Inverse, Tangent, only
 PROBE = 0.5  # of ||gn||: where F is first asked how far gn leads
 FIRST_RADIUS = 0.25  # of ||gn||, where not all the way
 ENOUGH = 1e-4  # gain of a step that is accepted
+EXACT = 0.01  # of the gain: a step that the linear model foretells so well shows how far it reaches
 OVERSHOT = 0.3  # below this gain a first accepted step is tried once more, shorter
 SHRINKS = 0.5  # a chord step must be shorter than this much of the last
 STAYS = 0.01  # of ||r|| left in the linear model: the residual is there to stay
 LOST = 1e-6  # of ||r|| left by a kernel solve: the Cholesky factor has lost its digits
-WORTH = 0.99  # of the reduction kept when a step is cut to the box: it need not be made up for
+FAR = 0.5  # of ||r||^2 promised by a step that the box keeps from solving: only part of the way to bounds is gone
+HALF = 0.5  # of it
 RAY = 0.3  # of ||gn||: a shorter step does not lead along gn
 TURNS = 5  # conjugate gradients on the way to gn
+LEAST = 1e-10  # of the first gradient: a smaller one is rounding error
 CRAWL = 1e-3  # of ||r||: a step inside the ray that takes less away leads nowhere
 PATIENCE = 7  # with so many such steps in a row
 CHORDS = 10  # Broyden pairs kept
@@ -75,6 +82,7 @@ class Newton(NamedTuple):
     size: float  # ||r||
     free: Mask
     stays: bool
+    boxed: bool  # gn leads some unknowns to bounds: it is not -J^+ r
 
 
 class Step(NamedTuple):
@@ -106,23 +114,28 @@ def init(problem: Problem, beta: float) -> State:
 
 def step(problem: Problem, s: State) -> State:
     T = problem.linearise(s.w, s.r, s.precise)
-    model = newton(T, s.r, free_unknowns(problem, T, s.w, s.r), s.orthogonal)
+    plain = newton(T, s.r, free_unknowns(problem, T, s.w, s.r), s.orthogonal)
+    model = in_box(problem, plain, s.w, s.r) if problem.bounded else plain
     r2 = model.size * model.size
     if not model.potential > max(FLAT, problem.flat) * r2:
         return ending(problem, s, model, flat=math.isfinite(model.potential))
     if s.crawl == PATIENCE:
         return ending(problem, s, model, flat=False)
     radius = s.radius if s.radius > 0.0 else first_radius(problem, s.w, s.r, model)
+    if problem.bounded and (s.radius > 0.0 or radius < model.length):
+        whole, model = model, halfway(problem, plain, model, s.w, s.r)
+        radius *= model.length / whole.length if s.radius == 0.0 else 1.0
     best, reached = search(problem, s.w, s.r, model, radius)
     if best.gain <= 0.0:
         return ending(problem, s, model, flat=False)
-    if best.full and not model.stays and not problem.spent:
+    straight = best.full and not (model.stays or model.boxed)
+    if straight and not problem.spent:
         best = doubled(problem, s.w, model, best)
     w, r, length, radius = best.w, best.r, best.length, next_radius(model, best, reached, reached < radius)
-    if best.full and not model.stays and model.H.direct and (r.size >= CHORD_ROWS or problem.differenced):
+    if straight and model.H.direct and (r.size >= CHORD_ROWS or problem.differenced):
         w, r, radius = chords(problem, model, w, r, best.length / model.length, radius)
         length = T.distance(w, s.w)
-    orthogonal = s.orthogonal or (model.H.dual and model.H.orthogonal)
+    orthogonal = s.orthogonal or (plain.H.dual and plain.H.orthogonal)
     precise = s.precise or (problem.differenced and model.potential < 0.1 * r2)
     status = RUNNING
     if best.full and best.size > 0.9 * model.size and at_rounding_level(problem, w, r, T):
@@ -142,7 +155,7 @@ def ending(problem: Problem, s: State, model: Newton, flat: bool) -> State:
     w, r, nit = s.w, s.r, s.nit
     if flat and status != Status.RESIDUAL and not problem.spent:
         status = int(Status.STATIONARY)
-        wt = problem.project(w + toward(model, 1.0))  # too short for the loss to tell, it mends the last digits
+        wt = problem.move(w, toward(model, 1.0))  # too short for the loss to tell, it mends the last digits
         rt = problem.residual(wt)
         if norm(rt) <= norm(r):
             w, r, nit = wt, rt, nit + 1
@@ -150,18 +163,12 @@ def ending(problem: Problem, s: State, model: Newton, flat: bool) -> State:
     return State(w, r, status, nit, length, True, s.radius, s.orthogonal, s.precise, s.beta, s.pl, s.bend, 0)
 
 
-def reduction(r: Array, Jp: Array) -> float:
-    """||r||^2 - ||r + J p||^2."""
-    return -(2.0 * float(r.dot(Jp)) + float(Jp.dot(Jp)))
-
-
 def free_unknowns(problem: Problem, T: Tangent, w: Array, r: Array) -> Mask:
     """The unknowns that are not held at a bound by the gradient; empty: all."""
     if not problem.bounded:
         return all_free(w)
-    g = T.adjoint(r)
-    held = ((w <= problem.lower) & (g >= 0.0)) | ((w >= problem.upper) & (g <= 0.0))
-    return ~held if held.any() else all_free(w)
+    pressed = held(w, T.adjoint(r), problem.lower, problem.upper)
+    return ~pressed if pressed.any() else all_free(w)
 
 
 def newton(T: Tangent, r: Array, free: Mask, orthogonal: bool) -> Newton:
@@ -177,7 +184,7 @@ def newton(T: Tangent, r: Array, free: Mask, orthogonal: bool) -> Newton:
     Jgn = left - r
     stays = norm(left) > STAYS * size and (H.direct or H.orthogonal)  # else gn is not meant to be exact
     length = T.norm(gn) if gn.size else math.sqrt(max(u.dot(Jgn), 0.0))  # gn = D^2 J^T u
-    return Newton(T, H, gn, u, Jgn, length, reduction(r, Jgn), size, free, stays)
+    return Newton(T, H, gn, u, Jgn, length, reduction(r, Jgn), size, free, stays, False)
 
 
 def refined(H: Inverse, r: Array, size: float) -> tuple[Array, Array, Array]:
@@ -238,22 +245,19 @@ def search(problem: Problem, w: Array, r: Array, model: Newton, radius: float) -
 
 
 def path(problem: Problem, w: Array, r: Array, model: Newton, radius: float) -> Step:
-    """The step of the given length: gn if that is shorter, gn cut, the dogleg; then cut to the box."""
+    """The step of the given length: gn if that is shorter, gn cut, or the dogleg."""
     if model.length <= radius:
-        step = Step(toward(model, 1.0), model.Jgn, model.length, model.potential, True)
-    elif not inside(model, radius):
+        return Step(toward(model, 1.0), model.Jgn, model.length, model.potential, True)
+    if not inside(model, radius):
         share = radius / model.length
-        step = Step(toward(model, share), share * model.Jgn, radius, reduction(r, share * model.Jgn), False)
-    else:
-        p, Jp = dogleg(model, r, radius)
-        step = Step(p, Jp, radius, reduction(r, Jp), False)
-    if not problem.bounded:
-        return step
-    p = within_bounds(problem, model, w, r, step.p, radius)
-    if p is step.p:
-        return step
-    Jp = model.T.apply(p)
-    return Step(p, Jp, model.T.norm(p), reduction(r, Jp), False)
+        return Step(toward(model, share), share * model.Jgn, radius, reduction(r, share * model.Jgn), False)
+    p, Jp = dogleg(model, r, radius)
+    t = w + p
+    if problem.bounded and ((t < problem.lower) | (t > problem.upper)).any():
+        p = within_bounds(problem, model, w, r, p, radius)
+        Jp = model.T.apply(p)
+        return Step(p, Jp, model.T.norm(p), reduction(r, Jp), False)
+    return Step(p, Jp, radius, reduction(r, Jp), False)
 
 
 def attempt(problem: Problem, w: Array, r: Array, model: Newton, step: Step) -> Trial:
@@ -271,7 +275,7 @@ def attempt(problem: Problem, w: Array, r: Array, model: Newton, step: Step) -> 
         slope = float(r.dot(step.Jp))
         curve = fell + 2.0 * slope  # minus the curvature of the parabola
         least = slope / curve if curve < 0.0 else math.inf
-    if inside(model, step.length):
+    if inside(model, step.length) and not (model.boxed and abs(gain - 1.0) < EXACT):
         reach, least = step.length * min(least, 1.0), math.inf
     else:
         reach = step.length * step.length / (2.0 * max(model.H.length(new - r - step.Jp), 1e-300))
@@ -312,11 +316,12 @@ def dogleg(model: Newton, r: Array, radius: float) -> tuple[Array, Array]:
     one, where steepest descent goes to and fro (Steihaug, SIAM J. Numer. Anal. 20, 1983). All of it is done in the
     space of r, p = D^2 J^T v and ||p||^2 = v . J p, since m may be large.
     """
-    v, Jp, s, Js, last = 0.0 * r, 0.0 * r, 0.0 * r, 0.0 * r, 1.0
+    v, Jp, s, Js, last, first = 0.0 * r, 0.0 * r, 0.0 * r, 0.0 * r, 1.0, 0.0
     for _ in range(TURNS):
         z = -(r + Jp)
-        Kz, size = model.H.kernel(z)
-        if not size > 0.0:
+        Kz, size = model.T.kernel_times(model.free, z) if model.boxed else model.H.kernel(z)
+        first = max(first, size)
+        if not size > LEAST * first:
             break
         s, Js = z / size + (size / last) * s, Kz / size + (size / last) * Js
         t, last = size / max(float(Js.dot(Js)), 1e-300), size
@@ -325,6 +330,11 @@ def dogleg(model: Newton, r: Array, radius: float) -> tuple[Array, Array]:
             u = outwards(s.dot(Js), v.dot(Js), radius * radius - v.dot(Jp))
             return lifted(model, v + u * s), Jp + u * Js
         v, Jp = ahead, Jahead
+    if model.boxed:
+        p = lifted(model, v)
+        square, beside = model.T.dot(p, p), model.T.dot(p, model.gn)
+        u = outwards(model.length * model.length - 2.0 * beside + square, beside - square, radius * radius - square)
+        return (1.0 - u) * p + u * model.gn, (1.0 - u) * Jp + u * model.Jgn
     square, beside = v.dot(Jp), v.dot(model.Jgn)  # p . p, p . gn
     u = outwards(model.length * model.length - 2.0 * beside + square, beside - square, radius * radius - square)
     Jp = (1.0 - u) * Jp + u * model.Jgn
@@ -344,43 +354,52 @@ def lifted(model: Newton, v: Array) -> Array:
     return only(model.free, model.T.raised(model.T.adjoint(v)))
 
 
-def within_bounds(problem: Problem, model: Newton, w: Array, r: Array, p: Array, radius: float) -> Array:
-    """p cut to the box, where the unknowns that stay free make up for those that are cut; p itself if none is.
+def in_box(problem: Problem, model: Newton, w: Array, r: Array) -> Newton:
+    """The model with gn such that w + gn is in the box."""
+    gn, low, high = toward(model, 1.0), problem.lower - w, problem.upper - w
+    if not math.isfinite(model.potential) or not (model.free.size or ((gn < low) | (gn > high)).any()):
+        return model
+    return cut(model, r, gn, low, high)
 
-    Never worse in the linear model than a step down the projected gradient, so that the loss can always fall.
+
+def halfway(problem: Problem, plain: Newton, model: Newton, w: Array, r: Array) -> Newton:
+    """The model with gn in half the box, where all of the box leaves much of r and yet much is promised.
+
+    There the way leads far to several bounds at once on the word of a linear model that is none.
     """
-    t = w + p
-    cut = (t < problem.lower) | (t > problem.upper)
-    if not cut.any():
-        return p
-    T, free = model.T, model.free & ~cut if model.free.size else ~cut
-    p = problem.project(t) - w
-    for _ in range(10):
-        if not free.any():
-            break
-        H = T.inverse(free, model.H.orthogonal)
-        if not H.sound:
-            H = T.inverse(free, True)
-        held = only(~free, p)
-        rest = -H.solve(r + T.apply(held))
-        length = T.norm(rest)
-        p = held + (rest if length <= radius else (radius / length) * rest)
-        t = w + p
-        cut = (t < problem.lower) | (t > problem.upper)
-        uncut, p = p, problem.project(t) - w
-        if not cut.any() or reduction(r, T.apply(p)) >= WORTH * reduction(r, T.apply(uncut)):
-            break
-        free = free & ~cut
-    sd = only(model.free, -T.raised(T.adjoint(r)))
-    t_sd = radius / max(T.norm(sd), 1e-300)
-    best = reduction(r, T.apply(p))
+    if not (model.boxed and model.stays and model.potential > FAR * model.size * model.size):
+        return model
+    return cut(plain, r, toward(plain, 1.0), HALF * (problem.lower - w), HALF * (problem.upper - w))
+
+
+def cut(model: Newton, r: Array, gn: Array, low: Array, high: Array) -> Newton:
+    """The model with gn within low <= gn <= high."""
+    T = model.T
+    p, Jp, H = boxed(T, model.H, r, gn, model.free, low, high)
+    if np.array_equal(p, gn):
+        return model
+    stays = norm(r + Jp) > STAYS * model.size and (H.direct or H.orthogonal)
+    return Newton(T, H, p, model.u, Jp, T.norm(p), reduction(r, Jp), model.size, model.free, stays, True)
+
+
+def within_bounds(problem: Problem, model: Newton, w: Array, r: Array, p: Array, radius: float) -> Array:
+    """What is best in the linear model: p cut to the box, gn cut to the radius, or a step down the projected gradient.
+
+    Never worse in the linear model than the last, so that the loss can always fall.
+    """
+    T, share = model.T, radius / model.length
+    p, sd = problem.project(w + p) - w, only(model.free, -T.raised(T.adjoint(r)))
+    best, along = reduction(r, T.apply(p)), reduction(r, share * model.Jgn)
+    if along > best:
+        p, best = toward(model, share), along
+    t = radius / max(T.norm(sd), 1e-300)
     for _ in range(30):
-        q = problem.project(w + t_sd * sd) - w
+        q = problem.project(w + t * sd) - w
         Jq = T.apply(q)
         enough = reduction(r, Jq)
         if enough >= -0.2 * float(r.dot(Jq)):
             return q if enough > 2.0 * best else p
-        t_sd *= 0.3
+        t *= 0.3
     return p
 
 

@@ -1,0 +1,73 @@
+"""The Gauss-Newton step in a box: small and J p = -r where the box allows that, else where ||r + J p|| is least.
+
+It is found by an active set: the unknowns that are free solve the equations for what those at their bounds leave, a
+target is gone to as far as the bounds allow, the unknowns that meet one stay there, and those that the gradient leads
+back inside are let go again. ||r + J p|| falls with every such move (Lawson, Hanson, Solving Least Squares Problems,
+1974, chapter 23), by many bounds at once where the target cut to the box is no worse than the first bound on the way.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from plsolve.linalg import Array, Mask, norm, where
+from plsolve.tangent import Inverse, Tangent, only
+
+TURNS = 50  # factorisations for one step at most
+SOLVED = 1e-9  # of ||r|| left: J p = -r
+BETTER = 1e-12  # relative growth of the reduction that is no rounding error
+
+
+def reduction(r: Array, Jp: Array) -> float:
+    """||r||^2 - ||r + J p||^2."""
+    return -(2.0 * float(r.dot(Jp)) + float(Jp.dot(Jp)))
+
+
+def held(p: Array, g: Array, low: Array, high: Array) -> Mask:
+    """The unknowns that the gradient g presses against their bounds."""
+    return ((p <= low) & (g >= 0.0)) | ((p >= high) & (g <= 0.0))
+
+
+def inverse(T: Tangent, free: Mask, orthogonal: bool) -> Inverse:
+    """J^+ on the free unknowns."""
+    H = T.inverse(free, orthogonal)
+    return H if H.sound else T.inverse(free, True)
+
+
+def boxed(
+    T: Tangent, H: Inverse, r: Array, gn: Array, free: Mask, low: Array, high: Array
+) -> tuple[Array, Array, Inverse]:
+    """The step p with low <= p <= high, J p, and J^+ on the unknowns that solve; gn = -H r: the one without bounds."""
+    p, Jp, most, size, orthogonal = 0.0 * gn, 0.0 * r, 0.0, norm(r), H.orthogonal
+    target, free = gn, free if free.size else gn == gn
+    for _ in range(TURNS):
+        end, Jend = ahead(T, r, p, target, low, high)
+        got, now = reduction(r, Jend), free
+        if got > most * (1.0 + BETTER):
+            p, Jp, most = end, Jend, got
+            if norm(r + Jp) <= SOLVED * size:
+                break
+            now = ~held(p, T.adjoint(r + Jp), low, high)
+        if np.array_equal(now, free):
+            now = free & ~(((p == low) & (target < low)) | ((p == high) & (target > high)))
+        if np.array_equal(now, free) or not now.any():
+            break
+        free = now
+        H = inverse(T, free, orthogonal)
+        rest = only(~free, p)
+        target = rest - H.solve(r + T.apply(rest))
+    return p, Jp, H
+
+
+def ahead(T: Tangent, r: Array, p: Array, target: Array, low: Array, high: Array) -> tuple[Array, Array]:
+    """The better of the target cut to the box and the first bound on the way from p to it, and J times it."""
+    end = np.minimum(np.maximum(target, low), high)
+    Jend, cut = T.apply(end), (target < low) | (target > high)
+    if not cut.any():
+        return end, Jend
+    ones = 0.0 * p + 1.0
+    share = where(cut, end - p, ones) / where(cut, target - p, ones)
+    t = share.min()
+    first = where(share <= t, end, np.minimum(np.maximum(p + t * (target - p), low), high))
+    Jfirst = T.apply(first)
+    return (first, Jfirst) if reduction(r, Jfirst) > reduction(r, Jend) else (end, Jend)
