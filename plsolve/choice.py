@@ -10,7 +10,7 @@ import numpy as np
 from scipy.linalg import eigvalsh
 
 from plsolve.linalg import Array, gram, lanczos, norm
-from plsolve.methods import gauss_newton, gradient_descent, momentum, sgd, tall
+from plsolve.methods import gradient_descent, momentum, sgd, tall, watchdog
 from plsolve.methods.ending import largest_eigenvalue
 from plsolve.methods.gradient_descent import Constants
 from plsolve.problem import Problem
@@ -99,14 +99,16 @@ def ends(T: Tangent, probes: int) -> tuple[float, float]:
 def _gauss_newton(problem: Problem, options: Mapping[str, Any], beta: float) -> Method:
     solver = problem.linear_solver
     solver.kind, solver.inexact, solver.target = options.get("linear_solver", "auto"), True, problem.target
-    engine = tall if problem.n > problem.m and solver.kind == "auto" and is_tall(problem) else gauss_newton
-    return (lambda limit, problem: engine.init(problem, beta)), engine.step, 200
+    if problem.n > problem.m and solver.kind == "auto" and is_tall(problem):
+        return (lambda limit, problem: tall.init(problem, beta)), tall.step, 200
+    return (lambda limit, problem: watchdog.init(problem, beta, watchdog.PHASES, True)), watchdog.step, 200
 
 
 def least_squares_method(problem: Problem) -> Method:
     """Gauss-Newton where a residual may stay: square systems are treated as tall ones too."""
-    engine = tall if is_tall(problem) else gauss_newton
-    return (lambda limit, problem: engine.init(problem, 0.0)), engine.step, 200
+    if is_tall(problem):
+        return (lambda limit, problem: tall.init(problem, 0.0)), tall.step, 200
+    return (lambda limit, problem: watchdog.init(problem, 0.0, watchdog.PHASES, False)), watchdog.step, 200
 
 
 def is_tall(problem: Problem) -> bool:

@@ -183,8 +183,11 @@ def kept(step: Callable[[Problem, Any], Any]) -> Callable[[Problem, Any], Any]:
         try:
             return step(problem, s)
         except Ended as end:
-            problem.ended, problem.failed = end, True
-            return s
+            before = s.retreat() if end.status == STALLED and hasattr(s, "retreat") else None
+            if before is None:
+                problem.ended, problem.failed = end, True
+                before = s
+            return before
 
     return attempt
 

@@ -109,7 +109,47 @@ class Trial(NamedTuple):
 
 
 def init(problem: Problem, beta: float) -> State:
-    return State(problem.w0, problem.r0, RUNNING, 0, 0.0, True, 0.0, False, False, beta, -1.0, 0.0, 0)
+    return start(problem.w0, problem.r0, 0, beta)
+
+
+def start(w: Array, r: Array, nit: int, beta: float) -> State:
+    """The state at a point of which nothing is known but r."""
+    return State(
+        w=w,
+        r=r,
+        status=RUNNING,
+        nit=nit,
+        step=0.0,
+        checked=True,
+        radius=0.0,
+        orthogonal=False,
+        precise=False,
+        beta=beta,
+        pl=-1.0,
+        bend=0.0,
+        crawl=0,
+    )
+
+
+def moved(
+    s: State, w: Array, r: Array, status: int, nit: int, length: float, radius: float, crawl: int = 0
+) -> State:
+    """The state at another point, with what it has learnt about J."""
+    return State(
+        w=w,
+        r=r,
+        status=status,
+        nit=nit,
+        step=length,
+        checked=True,
+        radius=radius,
+        orthogonal=s.orthogonal,
+        precise=s.precise,
+        beta=s.beta,
+        pl=s.pl,
+        bend=s.bend,
+        crawl=crawl,
+    )
 
 
 def step(problem: Problem, s: State) -> State:
@@ -160,7 +200,7 @@ def ending(problem: Problem, s: State, model: Newton, flat: bool) -> State:
         if norm(rt) <= norm(r):
             w, r, nit = wt, rt, nit + 1
     length = model.T.distance(w, s.w)
-    return State(w, r, status, nit, length, True, s.radius, s.orthogonal, s.precise, s.beta, s.pl, s.bend, 0)
+    return moved(s, w, r, status, nit, length, s.radius)
 
 
 def free_unknowns(problem: Problem, T: Tangent, w: Array, r: Array) -> Mask:

@@ -1,0 +1,228 @@
+"""Gauss-Newton that arrives from far: monotone steps, and a watchdog over them.
+
+Monotone steps (`gauss_newton`) resolve every turn of the flow w' = -J^+ r, and there are many near points where J loses
+rank: the residual crawls although solutions are all around. Where it does not fall to FALLS of a mark within PATIENT
+steps, or no step reduces it, a *phase* of undamped steps begins: ||r|| may rise in it, though not above ||r(w0)||, and
+every full step is a new chance to land where Newton's method converges. A phase that found nothing better leaves no
+trace, so that the monotone points alone are a monotone run (Chamberlain, Powell, Lemarechal, Pedersen, Math. Prog.
+Study 16, 1982; the ceiling is the search of Grippo, Lampariello, Lucidi, SIAM J. Numer. Anal. 23, 1986, with unlimited
+memory).
+
+Where monotone steps have come to an end after such a phase, *kicks* follow: monotone steps from points around the best
+one, at random in all directions, twice as far after a kick that fell back to the same loss. What phases and kicks cost
+is bounded by GRANT Jacobians for every monotone one that came before: a system without a solution ends with the verdict
+of the monotone run after at most 1 + GRANT times its Jacobians.
+
+The constants are measured: see benchmarks/checks/far_starts.py.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from plsolve.linalg import Array, norm, scattered
+from plsolve.methods import gauss_newton
+from plsolve.methods.gauss_newton import free_unknowns, in_box, moved, newton, toward
+from plsolve.problem import Problem
+from plsolve.stopping import RUNNING, Status
+
+FALLS = 0.7  # of the mark: what ||r|| must fall to
+PATIENT = 8  # within so many steps
+TIRED = 15  # the same after a phase that failed
+UNDAMPED_STEPS = 30  # in one phase
+LONG = 5.0  # of the way from w0: no undamped step is longer
+SHORT = 1e-3  # of the way: an undamped step, or a kick, that must be cut shorter is none
+CONVERGES = 0.25  # of ||r|| left by an undamped step: Newton's method has caught on
+GRANT = 2  # Jacobians that a monotone step allows to phases
+PROGRESS = 0.5  # of ||r|| where monotone steps first led nowhere: below, they are on the way again
+KICKED_STEPS = 30  # after one kick
+SAME = 0.02  # of ||r||: a kick that ends so near fell back to the same minimum
+HARDEST = 4.0  # kick, as a multiple of the way from w0
+
+PHASES, KICKS, NONE = range(3)  # plans: undamped steps, then kicks; kicks alone; an end where monotone steps end
+MONOTONE, UNDAMPED, KICKED = range(3)
+STALLED, STATIONARY = int(Status.STALLED), int(Status.STATIONARY)
+
+
+class Watch(NamedTuple):
+    """How the residual falls, and what is to be done where it does not."""
+
+    plan: int  # PHASES, KICKS or NONE
+    root: bool  # a stationary point is no answer
+    phase: int  # MONOTONE, UNDAMPED or KICKED
+    left: int  # steps of the phase
+    mark: float  # ||r|| where it had last fallen by FALLS
+    slow: int  # steps since
+    failed: bool  # the last phase of undamped steps did not make it fall so far
+    spare: int  # Jacobians that phases may still cost
+    level: float  # ||r|| where monotone steps first led nowhere; 0: they lead on
+    kicks: int  # made so far
+    force: float  # of the next kick, as a multiple of the way from w0
+
+
+class State(NamedTuple):
+    """What the loop reads, of ``at``; the point where the run stands, and in a phase the one to come back to."""
+
+    w: Array
+    r: Array
+    status: int
+    nit: int
+    step: float
+    checked: bool
+    pl: float
+    bend: float
+    at: gauss_newton.State
+    kept: gauss_newton.State
+    watch: Watch
+
+    def retreat(self) -> State | None:
+        """The state after a phase that met a J that is not finite; None: there was no phase."""
+        if self.watch.phase == MONOTONE:
+            return None
+        kept = stopped(self.kept, self.kept.status, self.at.nit)
+        return monotone(kept, self.watch, True, self.watch.spare, self.watch.level, 1.0)
+
+
+def state(at: gauss_newton.State, kept: gauss_newton.State, watch: Watch) -> State:
+    return State(
+        w=at.w,
+        r=at.r,
+        status=at.status,
+        nit=at.nit,
+        step=at.step,
+        checked=True,
+        pl=at.pl,
+        bend=at.bend,
+        at=at,
+        kept=kept,
+        watch=watch,
+    )
+
+
+def stopped(s: gauss_newton.State, status: int, nit: int) -> gauss_newton.State:
+    """The same point with another status and number."""
+    return moved(s, s.w, s.r, status, nit, s.step, s.radius, s.crawl)
+
+
+def init(problem: Problem, beta: float, plan: int, root: bool) -> State:
+    at = gauss_newton.init(problem, beta)
+    return state(at, at, Watch(plan, root, MONOTONE, 0, norm(at.r), 0, False, 0, 0.0, 0, 1.0))
+
+
+def monotone(at: gauss_newton.State, k: Watch, failed: bool, spare: int, level: float, force: float) -> State:
+    """Monotone steps from here."""
+    return state(at, at, Watch(k.plan, k.root, MONOTONE, 0, norm(at.r), 0, failed, spare, level, k.kicks, force))
+
+
+def step(problem: Problem, s: State) -> State:
+    if s.watch.phase == UNDAMPED:
+        return undamped(problem, s)
+    if s.watch.phase == KICKED:
+        return kicked(problem, s)
+    return watched(problem, s)
+
+
+def watched(problem: Problem, s: State) -> State:
+    """A monotone step; a phase begins where it leads nowhere."""
+    at, k = gauss_newton.step(problem, s.at), s.watch
+    size = norm(at.r)
+    mark, slow, failed = k.mark, k.slow + 1, k.failed
+    if size <= FALLS * mark:
+        mark, slow, failed = size, 0, False
+    level = k.level if size > PROGRESS * k.level else 0.0
+    spare = k.spare + (GRANT if level == 0.0 else -1)
+    crawls = at.status == RUNNING and slow >= (TIRED if failed else PATIENT)
+    if crawls and k.plan != PHASES:
+        at, crawls = stopped(at, STALLED, at.nit), False
+    if at.status == RUNNING and spare <= 0:
+        at = stopped(at, STALLED, at.nit)
+    if at.status == STALLED:
+        level = max(level, size)
+    watch = Watch(k.plan, k.root, MONOTONE, 0, mark, slow, failed, spare, level, k.kicks, k.force)
+    over = at.status == STALLED or (at.status == STATIONARY and k.root)
+    if k.plan == NONE or spare <= 0 or not (over or crawls):
+        return state(at, at, watch)
+    if crawls or (at.status == STALLED and k.plan == PHASES and not failed):
+        return state(stopped(at, RUNNING, at.nit), at, begun(watch, UNDAMPED, UNDAMPED_STEPS, size))
+    return kick(problem, at, watch)
+
+
+def begun(k: Watch, phase: int, steps: int, size: float) -> Watch:
+    """A phase of so many steps, from where ||r|| has this size."""
+    return Watch(k.plan, k.root, phase, steps, size, 0, k.failed, k.spare, k.level, k.kicks, k.force)
+
+
+# -- undamped steps ----------------------------------------------------------------------------------------------------
+
+
+def undamped(problem: Problem, s: State) -> State:
+    """A full step, halved while ||r|| would be above its value at w0; after the last one back to the best point."""
+    at, kept, k = s.at, s.kept, s.watch
+    T = problem.linearise(at.w, at.r, at.precise)
+    model = newton(T, at.r, free_unknowns(problem, T, at.w, at.r), at.orthogonal)
+    if problem.bounded:
+        model = in_box(problem, model, at.w, at.r)
+    top, way = norm(problem.r0), T.distance(kept.w, problem.w0)
+    way = way if way > 0.0 else model.length
+    t = min(1.0, LONG * way / max(model.length, 1e-300))
+    w, r = attempt(problem, at.w, toward(model, t))
+    while not norm(r) <= top and t * model.length > SHORT * way:
+        t *= 0.5
+        w, r = attempt(problem, at.w, toward(model, t))
+    size, left, spare = norm(r), k.left - 1, k.spare - 1
+    new = moved(at, w, r, RUNNING, at.nit + 1, t * model.length, model.length)
+    lands = False
+    if size < norm(kept.r):
+        kept, lands = new, t == 1.0 and size <= CONVERGES * model.size
+    if size <= top and not (model.stays or lands) and min(left, spare) > 0:
+        return state(new, kept, Watch(k.plan, k.root, UNDAMPED, left, k.mark, 0, k.failed, spare, k.level, k.kicks, k.force))
+    failed = norm(kept.r) > FALLS * k.mark
+    return resumed(problem, stopped(kept, kept.status, new.nit), k, failed, spare, k.force)
+
+
+def attempt(problem: Problem, w: Array, p: Array) -> tuple[Array, Array]:
+    w = problem.move(w, p)
+    return w, problem.residual(w)
+
+
+def resumed(problem: Problem, kept: gauss_newton.State, k: Watch, failed: bool, spare: int, force: float) -> State:
+    """After a phase: on from the best point by monotone steps, or where they have ended by a kick."""
+    s = monotone(kept, k, failed, spare, k.level, force)
+    return s if kept.status == RUNNING or spare <= 0 else kick(problem, kept, s.watch)
+
+
+# -- kicks -------------------------------------------------------------------------------------------------------------
+
+
+def kick(problem: Problem, kept: gauss_newton.State, k: Watch) -> State:
+    """A start at random around the best point, nearer while ||r|| would be above its value at w0."""
+    scale = problem.scale
+    unit = norm((kept.w - problem.w0) / scale if scale.size else kept.w - problem.w0)
+    unit = (unit if unit > 0.0 else 1.0) / math.sqrt(kept.w.size)
+    z, t = scattered(kept.w, k.kicks), k.force
+    p = scale * z if scale.size else z
+    while t > SHORT:
+        w, r = attempt(problem, kept.w, (t * unit) * p)
+        if norm(r) <= norm(problem.r0):
+            at = moved(kept, w, r, RUNNING, kept.nit, 0.0, 0.0)
+            size = norm(r)
+            return state(at, kept, Watch(k.plan, k.root, KICKED, KICKED_STEPS, size, 0, k.failed, k.spare, k.level, k.kicks + 1, k.force))
+        t *= 0.5
+    return state(kept, kept, k)
+
+
+def kicked(problem: Problem, s: State) -> State:
+    """A monotone step on the way from a kick: on from there once it is the best point, back where it leads nowhere."""
+    at, kept, k = gauss_newton.step(problem, s.at), s.kept, s.watch
+    size, least, left, spare = norm(at.r), norm(kept.r), k.left - 1, k.spare - 1
+    if at.status > 0 or (at.status == RUNNING and size < least):
+        return monotone(at, k, False, spare, k.level if size > PROGRESS * k.level else 0.0, 1.0)
+    mark, slow = (size, 0) if size <= FALLS * k.mark else (k.mark, k.slow + 1)
+    if at.status == RUNNING and slow < PATIENT and min(left, spare) > 0:
+        return state(at, kept, Watch(k.plan, k.root, KICKED, left, mark, slow, k.failed, spare, k.level, k.kicks, k.force))
+    same = abs(size - least) <= SAME * least
+    if same and at.status == STATIONARY:  # again: it is no accident
+        spare = 0
+    kept = stopped(at if size < least else kept, kept.status, at.nit)
+    return resumed(problem, kept, k, True, spare, min(2.0 * k.force, HARDEST) if same else 1.0)
