@@ -132,7 +132,8 @@ def least_squares(
         changes every unknown by less than xtol of it, or when the cosine of the angle between residual and range of J
         is at most gtol.
     x_scale : None, array_like or 'jac'
-        None, or one number: 'jac' where there are as many residuals as unknowns or more, else 1.
+        None, or one number: 'jac' where there are as many residuals as unknowns or more and the columns of the Jacobian
+        differ a thousandfold, else 1.
     loss, f_scale
         As in scipy: 'linear', 'soft_l1', 'huber', 'cauchy', 'arctan' or a callable.
     diff_step, jac_sparsity, workers
