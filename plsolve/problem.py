@@ -332,6 +332,13 @@ class Problem:
         required = bool(self._full_F), bool(self._full_jac)
         return self._F, self._jac, self._args, (self._rows_F, self._rows_jac), required
 
+    @property
+    def weights(self) -> Any:
+        """What makes unknowns of different size comparable: 1/x_scale, or the norms of the columns of J (MINPACK)."""
+        if self._largest.size:
+            return self._largest
+        return 1.0 / self.scale if self.scale.size else 1.0
+
     def column_norms(self) -> tuple[Array, Array]:
         """The scale, and where it comes from J the largest norms of its columns so far (0: none), else empty."""
         if not self._jac_scale:

@@ -27,8 +27,8 @@ from plsolve.problem import Problem
 from plsolve.stopping import RUNNING, Status
 from plsolve.tangent import Tangent
 
-UNKNOWNS = 256  # at most: the eigenvalues of an m x m matrix are wanted in every step
-ENTRIES = 1 << 16  # of a sparse or operator J at most: it is handled as a dense one
+UNKNOWNS = 1024  # at most: the eigenvalues of an m x m matrix, which many steps want, take a second or two there
+ENTRIES = 1 << 20  # of a sparse or operator J at most: it is handled as a dense one
 ENOUGH = 1e-4  # gain of a step that is accepted
 SHORT = 0.25  # gain below which the radius shrinks
 GOOD = 0.75  # gain above which it grows, twofold
