@@ -100,6 +100,8 @@ def _gauss_newton(problem: Problem, options: Mapping[str, Any], beta: float) -> 
     solver = problem.linear_solver
     solver.kind, solver.inexact, solver.target = options.get("linear_solver", "auto"), True, problem.target
     engine = tall if problem.n > problem.m and solver.kind == "auto" and is_tall(problem) else gauss_newton
+    if engine is tall:
+        problem.scale_unasked()
     return (lambda limit, problem: engine.init(problem, beta)), engine.step, 200
 
 

@@ -419,6 +419,11 @@ class Problem:
             )
         return values
 
+    def scale_unasked(self) -> None:
+        """Scale unknowns of very different size, as with x_scale None, where x_scale is not given."""
+        if not self._jac_scale and not self.scale.size:
+            self._jac_scale = self._auto_scale = True
+
     def _update_scale(self, J: Any) -> None:
         """x_scale='jac': the inverse of the largest norm that each column of J has had.
 

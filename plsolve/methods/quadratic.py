@@ -8,6 +8,7 @@ Unknowns that meet a bound are held there and the rest solved again.
 from __future__ import annotations
 
 import math
+from copy import copy
 from functools import cache, cached_property
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ from plsolve.tangent import Tangent
 RANK = 1e-15  # of the largest singular value: smaller ones are zero
 REGULAR = 1e-11  # reciprocal condition number beyond which R need not be taken apart
 ROUNDING = 1e-15  # of the largest eigenvalue: error of the others
+WAY = 0.5  # to a bound that is not known to be active: no step takes more
 SOUND = 1e-2  # least by largest pivot beyond which a Cholesky factor is good enough
 ALL, NOWHERE = np.empty(0, np.bool_), np.empty(0)
 
@@ -61,6 +63,8 @@ class Quadratic:
         Its norm; then inf.
     """
 
+    cautious = False  # see `short`
+
     def __init__(
         self,
         d: Array,
@@ -86,6 +90,21 @@ class Quadratic:
         if not self.low.size:
             return p
         return np.where(q == self.low, self.below, np.where(q == self.high, self.above, p))
+
+    def nears(self, q: Array) -> bool:
+        """Whether q leads more than WAY to a bound."""
+        if self.cautious or not self.low.size:
+            return False
+        return bool(((q < WAY * self.low) | (q > WAY * self.high)).any())
+
+    def short(self) -> Quadratic:
+        """The model with but a share of the way to every bound."""
+        model = copy(self)
+        model.below, model.above, model.low, model.high = (
+            WAY * limit for limit in (self.below, self.above, self.low, self.high)
+        )
+        model.cautious = True
+        return model
 
     @cached_property
     def triangle(self) -> Array:

@@ -42,6 +42,8 @@ FAR = 0.5  # of the step that its correction may be long
 HOPE = 0.5  # gain that the correction must promise
 NOISY = 1e-6  # of ||r||^2: a step that takes less away asks for better differences
 WELL = 1e-4  # reciprocal condition number for which Cholesky of J^T J will do
+STRAIGHT = 0.1  # of the change that is foretold: how far F may be off
+CLOSE = 1e-8  # to a bound: what is nearer moves as freely as that
 LAST = 1e-9  # of an unknown: a shorter last step is not taken
 
 
@@ -141,6 +143,10 @@ def learnt(memory: Memory, g: Array) -> Array:
 def modelled(problem: Problem, T: Tangent, s: State, S: Array, g: Array) -> Quadratic:
     """R by Cholesky of J^T J where it keeps its digits there, else by reflections; scaled when it is m x m."""
     J, d = T.toarray(), T.scale if T.scale.size else np.ones(s.w.size)
+    if problem.bounded:
+        below, above = problem.lower - s.w, problem.upper - s.w
+        held = ((below >= 0.0) & (g >= 0.0)) | ((above <= 0.0) & (g <= 0.0))
+        d = d * np.where(held, 1.0, shortened(np.where(g > 0.0, -below, above) / d))
     R, failed = lapack.dpotrf(J.T.dot(J).T, 0, 0, 1)
     c, R = trtrs(R, g, True), R * d
     condition = trcon(R)  # its reciprocal
@@ -150,9 +156,13 @@ def modelled(problem: Problem, T: Tangent, s: State, S: Array, g: Array) -> Quad
         condition = trcon(R)
     if not problem.bounded:
         return Quadratic(d, R, c, S, condition > REGULAR)
-    below, above = problem.lower - s.w, problem.upper - s.w
-    held = ((below >= 0.0) & (g >= 0.0)) | ((above <= 0.0) & (g <= 0.0))
-    return Quadratic(d, R, c, S, condition > REGULAR, below, above, ~held if held.any() else ALL)
+    free = ~held if held.any() else ALL
+    return Quadratic(d, R, c, S, condition > REGULAR, below, above, free)
+
+
+def shortened(room: Array) -> Array:
+    """Weights for unknowns that have so much room downhill: what is near to a bound moves less (Coleman, Li, 1996)."""
+    return np.sqrt(np.where(room < math.inf, np.maximum(room, CLOSE), 1.0))
 
 
 def reflected(J: Array, r: Array) -> tuple[Array, Array]:
@@ -174,9 +184,7 @@ def search(problem: Problem, s: State, T: Tangent, model: Quadratic, size: float
     radius = s.radius if s.nit > 0 else s.radius * length or math.inf
     reach, curved = s.reach if s.nit > 0 else radius, s.memory.curved
     best = Trial(s.w, s.r, NOWHERE, size, 0.0, 0.0, 0.0, False)
-    gn = model.least(False, math.inf).q
-    N, most = norm(gn), model.foretold(gn)
-    stays = size * size - most > (STAYS * size) ** 2
+    gn, N, most, stays = outlook(model, size)
     while not problem.spent:
         ray = not stays and reach > RAY * N
         if ray:
@@ -190,6 +198,10 @@ def search(problem: Problem, s: State, T: Tangent, model: Quadratic, size: float
         if not (1e-16 * length < P and predicted > 0.0):
             break
         new = attempt(problem, s, q, p, P, predicted, full)
+        if model.nears(q) and not straight(s.r, T.apply(p), new.r):
+            model = model.short()
+            gn, N, most, stays = outlook(model, size)
+            continue
         if not new.size < HUGE:
             radius, reach = min(radius, 0.25 * P), 0.25 * P if ray else reach
             continue
@@ -206,6 +218,18 @@ def search(problem: Problem, s: State, T: Tangent, model: Quadratic, size: float
         if new.gain > ENOUGH:
             return doubled(problem, s, model, new, size, natural, predicted), radius, reach, curved
     return best, radius, reach, curved
+
+
+def straight(r: Array, Jp: Array, new: Array) -> bool:
+    """Whether F is next to linear along the step p, so that a bound that it leads to is one of the solution, too."""
+    return norm(new - r - Jp) <= STRAIGHT * norm(Jp)
+
+
+def outlook(model: Quadratic, size: float) -> tuple[Array, float, float, bool]:
+    """gn, its length, what it takes away from ||r||^2, and whether most of r stays."""
+    gn = model.least(False, math.inf).q
+    most = model.foretold(gn)
+    return gn, norm(gn), most, size * size - most > (STAYS * size) ** 2
 
 
 def natural_length(model: Quadratic, T: Tangent, p: Array, change: Array, length: float) -> float:

@@ -115,7 +115,13 @@ def root(
         problem.attach_best(error)
         raise
     s, ended = loop.run(
-        *(problem, partial(init, 0), step, Settled(record, partial(settled, problem, settings["xtol"])), loop.residual_norm),
+        *(
+            problem,
+            partial(init, 0),
+            step,
+            Settled(record, partial(settled, problem, settings["xtol"])),
+            loop.residual_norm,
+        ),
         *(0.0, sys.maxsize),
     )
     return package(
