@@ -20,9 +20,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy.linalg import blas, lapack
 
-from plsolve.linalg import HUGE, Array, norm, trcon, trtrs
+from plsolve.linalg import HUGE, Array, column_lengths, norm, trcon, trtrs
 from plsolve.methods.ending import FLAT, at_rounding_level, bend, verdict
-from plsolve.methods.quadratic import ALL, NOWHERE, REGULAR, Least, Quadratic
+from plsolve.methods.quadratic import ALL, NOWHERE, REGULAR, Least, Quadratic, upper
 from plsolve.problem import Problem
 from plsolve.stopping import RUNNING, Status
 from plsolve.tangent import Tangent
@@ -148,16 +148,21 @@ def modelled(problem: Problem, T: Tangent, s: State, S: Array, g: Array) -> Quad
         held = ((below >= 0.0) & (g >= 0.0)) | ((above <= 0.0) & (g <= 0.0))
         d = d * np.where(held, 1.0, shortened(np.where(g > 0.0, -below, above) / d))
     R, failed = lapack.dpotrf(J.T.dot(J).T, 0, 0, 1)
-    c, R = trtrs(R, g, True), R * d
-    condition = trcon(R)  # its reciprocal
+    c, condition = trtrs(R, g, True), reciprocal_condition(R)
     if failed or not condition > WELL:
         R, c = reflected(J, s.r)
-        R = R * d
-        condition = trcon(R)
+        condition = reciprocal_condition(R)
+    R = R * d
     if not problem.bounded:
         return Quadratic(d, R, c, S, condition > REGULAR)
     free = ~held if held.any() else ALL
     return Quadratic(d, R, c, S, condition > REGULAR, below, above, free)
+
+
+def reciprocal_condition(R: Array) -> float:
+    """Of R with columns of length 1: whether R can be divided by does not depend on how the unknowns are scaled."""
+    lengths = column_lengths(upper(R))
+    return trcon(R / np.where(lengths > 0.0, lengths, 1.0))
 
 
 def shortened(room: Array) -> Array:
