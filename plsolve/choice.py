@@ -33,7 +33,11 @@ _PROBES = 30  # Lanczos steps for kappa
 _RITZ = 80  # Lanczos steps for a forecast
 _WHOLE = 300  # the spectrum of so small a kernel is computed whole
 
-Method = tuple[Callable[[int, Problem], Any], Callable[[Problem, Any], Any], int]  # init, step, default max_iter
+Step = Callable[[Problem, Any], Any]
+Init = Callable[[int, Problem, Any], Any]  # from max_iter, and the state where the stage before ended or None
+Stage = tuple[Init, Step]
+Stages = list[Stage]
+Method = tuple[Stages, int]  # and the default max_iter
 
 
 # -- method="auto" -----------------------------------------------------------------------------------------------------
@@ -99,16 +103,27 @@ def ends(T: Tangent, probes: int) -> tuple[float, float]:
 def _gauss_newton(problem: Problem, options: Mapping[str, Any], beta: float) -> Method:
     solver = problem.linear_solver
     solver.kind, solver.inexact, solver.target = options.get("linear_solver", "auto"), True, problem.target
-    if problem.n > problem.m and solver.kind == "auto" and is_tall(problem):
-        return (lambda limit, problem: tall.init(problem, beta)), tall.step, 200
-    return (lambda limit, problem: watchdog.init(problem, beta, watchdog.PHASES, True)), watchdog.step, 200
+    return gauss_newton_stages(problem, beta, True), 200
 
 
-def least_squares_method(problem: Problem) -> Method:
-    """Gauss-Newton where a residual may stay: square systems are treated as tall ones too."""
-    if is_tall(problem):
-        return (lambda limit, problem: tall.init(problem, 0.0)), tall.step, 200
-    return (lambda limit, problem: watchdog.init(problem, 0.0, watchdog.PHASES, False)), watchdog.step, 200
+def gauss_newton_stages(problem: Problem, beta: float, root: bool) -> Stages:
+    """Gauss-Newton; root: a minimum of the residual that is not zero is no answer.
+
+    Of a square system the steps for n <= m are made first, since they need fewer Jacobians, then those that know the
+    curvature of the residual, and where they have come to a minimum others around it.
+    """
+    n, m = problem.n, problem.m
+
+    def watched(plan: int) -> Stage:
+        return (lambda limit, problem, before: watchdog.init(problem, beta, plan, root, before)), watchdog.step
+
+    if n < m or problem.linear_solver.kind != "auto" or not is_tall(problem):
+        return [watched(watchdog.PHASES if n <= m else watchdog.ALONE)]
+    problem.scale_unasked()
+    curved: Stage = (lambda limit, problem, before: tall.init(problem, beta, before)), tall.step
+    if n > m:
+        return [curved]
+    return [watched(watchdog.HAND_OVER), curved, *([watched(watchdog.KICKS)] if root else [])]
 
 
 def is_tall(problem: Problem) -> bool:
@@ -125,7 +140,9 @@ def _gd(problem: Problem, options: Mapping[str, Any], beta: float) -> Method:
     rule, eta = step_size(options.get("step_size", "theorem"), gradient_descent.STEP_SIZES, gradient_descent.FIXED)
     known = constants(problem, options, beta)
     if "momentum" not in options:
-        return (lambda limit, problem: gradient_descent.init(problem, rule, eta, known)), gradient_descent.step, 100_000
+        return [
+            ((lambda limit, problem, before: gradient_descent.init(problem, rule, eta, known)), gradient_descent.step)
+        ], 100_000
     kind = named(options, "momentum", momentum.KINDS)
     if rule != gradient_descent.THEOREM:
         raise ValueError("`options`: 'momentum' has steps of its own, it goes with 'step_size' = 'theorem' only.")
@@ -134,8 +151,10 @@ def _gd(problem: Problem, options: Mapping[str, Any], beta: float) -> Method:
         low, high = ends(problem.linearise(problem.w0, problem.r0, False), _RITZ)
         known = Constants(known.lipschitz or math.sqrt(high), known.beta, known.mu or low)
     if known.lipschitz == 0.0:  # J vanishes: gradient descent says what that means
-        return (lambda limit, problem: gradient_descent.init(problem, rule, eta, known)), gradient_descent.step, 100_000
-    return (lambda limit, problem: momentum.init(problem, kind, known, exact)), momentum.step, 100_000
+        return [
+            ((lambda limit, problem, before: gradient_descent.init(problem, rule, eta, known)), gradient_descent.step)
+        ], 100_000
+    return [((lambda limit, problem, before: momentum.init(problem, kind, known, exact)), momentum.step)], 100_000
 
 
 def _sgd(problem: Problem, options: Mapping[str, Any], beta: float) -> Method:
@@ -162,11 +181,11 @@ def _sgd(problem: Problem, options: Mapping[str, Any], beta: float) -> Method:
     weights = np.sqrt(rows_squared(T)) if rows == sgd.MAX else np.zeros(0)
     smoothness = largest + known.beta * float(np.linalg.norm(problem.r0))
 
-    def init(limit: int, problem: Problem) -> sgd.State:
+    def init(limit: int, problem: Problem, before: Any) -> sgd.State:
         plan = sgd.Plan(rule, eta, batch, rows, mass, limit, row, largest, mu, smoothness)
         return sgd.init(problem, plan, weights)
 
-    return init, sgd.step, 1000 * -(-problem.n // batch)
+    return [(init, sgd.step)], 1000 * -(-problem.n // batch)
 
 
 def rows_squared(T: Tangent) -> Array:

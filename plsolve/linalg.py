@@ -147,7 +147,7 @@ def alternating(w: Array) -> Array:
 def scattered(w: Array, k: int) -> Array:
     """As many numbers as w has entries, without a pattern, of mean 0 and mean square 1: the same for the same k."""
     x = np.sin(12.9898 * np.arange(1.0, w.size + 1.0) + 78.233 * (k + 1.0)) * 43758.5453
-    return math.sqrt(12.0) * (x - np.floor(x) - 0.5)  # type: ignore[no-any-return]
+    return math.sqrt(12.0) * (x - np.floor(x) - 0.5)
 
 
 def as_array(x: Array) -> Array:

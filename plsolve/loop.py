@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from plsolve.linalg import HUGE, Array, norm
@@ -16,7 +17,7 @@ from plsolve.stopping import OUT_OF_RANGE, RUNNING, Ended, Status
 CHUNK, FAILURE = -101, -102
 
 ROW = 5  # of the log in compiled code: nit, loss, length of the step, PL ratio, bend
-STALLED, DISTANCE = int(Status.STALLED), int(Status.DISTANCE)
+STALLED, STATIONARY, DISTANCE = int(Status.STALLED), int(Status.STATIONARY), int(Status.DISTANCE)
 MAX_ITER, MAX_TIME = int(Status.MAX_ITER), int(Status.MAX_TIME)
 
 
@@ -176,6 +177,25 @@ def run(
         raise
 
 
+def run_stages(
+    problem: Problem,
+    stages: Sequence[tuple[Any, Any]],
+    observe: Callable[[State], int],
+    enough: float,
+    max_iter: int,
+    native: Callable[[Any], Native | None] = lambda step: None,
+) -> tuple[State, int]:
+    """One method after the other, each from the best point of the last, as long as they end without a solution."""
+    best: Any = None
+    for init, step in stages:
+        best, status = run(
+            problem, partial(init, max_iter, before=best), step, observe, residual_norm, enough, max_iter, native(step)
+        )
+        if status not in (STALLED, STATIONARY) or problem.note:
+            break
+    return best, status
+
+
 def kept(step: Callable[[Problem, Any], Any]) -> Callable[[Problem, Any], Any]:
     """The step, that keeps what ends the run for later."""
 
@@ -192,7 +212,7 @@ def kept(step: Callable[[Problem, Any], Any]) -> Callable[[Problem, Any], Any]:
     return attempt
 
 
-def out_of_range(*_: Any) -> Any:
+def out_of_range(*_: Any, **__: Any) -> Any:
     """The init, and the step, of a run that is not to be made."""
     raise Ended(Status.STALLED, OUT_OF_RANGE)
 

@@ -33,6 +33,7 @@ from plsolve.tangent import LinearSolver, Tangent, tangent
 
 Indices = npt.NDArray[np.int64]
 EMPTY: Array = np.zeros(0)
+DIFFERENT = 1e3  # times the least norm of a column of J: unknowns that are scaled unasked; 30 to 1e4 do as well
 
 
 def given(reads_only: bool, w: Array) -> Array:
@@ -89,6 +90,7 @@ class Problem:
     _last: tuple[Array, bool, Tangent] | None = None
     _pair: tuple[Array, Any] | None = None
     _least_plain = math.inf
+    _largest: Array = EMPTY  # norms of the columns of J so far
 
     def __init__(
         self,
@@ -284,7 +286,7 @@ class Problem:
         if self.loss is not None:
             self.plain_J = J
             J = scaled_rows(J, self.loss.derivative(plain))
-        if self._jac_scale and not (self._auto_scale and (self.n < self.m or not isinstance(J, np.ndarray))):
+        if self._jac_scale and not (self._auto_scale and (self.n < self.m or isinstance(J, LinearOperator))):
             self._update_scale(J)
         T = tangent(J, self.scale, self.linear_solver)
         self._last = w, precise, T
@@ -329,6 +331,13 @@ class Problem:
         """F, jac, args, whether F and jac take `rows`, and whether they must be given them."""
         required = bool(self._full_F), bool(self._full_jac)
         return self._F, self._jac, self._args, (self._rows_F, self._rows_jac), required
+
+    @property
+    def weights(self) -> Any:
+        """What makes unknowns of different size comparable: 1/x_scale, or the norms of the columns of J (MINPACK)."""
+        if self._largest.size:
+            return self._largest
+        return 1.0 / self.scale if self.scale.size else 1.0
 
     def column_norms(self) -> tuple[Array, Array]:
         """The scale, and where it comes from J the largest norms of its columns so far (0: none), else empty."""
@@ -410,16 +419,25 @@ class Problem:
             )
         return values
 
+    def scale_unasked(self) -> None:
+        """Scale unknowns of very different size, as with x_scale None, where x_scale is not given."""
+        if not self._jac_scale and not self.scale.size:
+            self._jac_scale = self._auto_scale = True
+
     def _update_scale(self, J: Any) -> None:
-        """x_scale='jac': the inverse of the largest norm that each column of J has had."""
+        """x_scale='jac': the inverse of the largest norm that each column of J has had.
+
+        Unasked for only where these are of very different size: else the first steps would be other ones than in the
+        units that were chosen, and lead to other minima.
+        """
         if isinstance(J, LinearOperator):
             raise ValueError("`x_scale='jac'` needs the entries of J; jac returned a LinearOperator.")
         size = column_lengths(J)
-        if self.scale.size == 0:
-            self._largest = np.where(size == 0.0, 1.0, size)
-        else:
-            self._largest = np.maximum(self._largest, size)
+        self._largest = np.maximum(self._largest, size) if self._largest.size else np.where(size == 0.0, 1.0, size)
         self.scale = 1.0 / self._largest
+        if self._auto_scale:
+            least, most = float(self._largest.min()), float(self._largest.max())
+            self.scale = least * self.scale if most > DIFFERENT * least else EMPTY
 
     # -- measures -----------------------------------------------------------------------------------------------------
 

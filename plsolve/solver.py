@@ -12,7 +12,7 @@ from plsolve.certificate import Nearness
 from plsolve.checks import as_beta, check_limits, check_options, generator
 from plsolve.choice import METHODS, OPTIONS, choose, forecast, guaranteed
 from plsolve.linalg import Array, norm
-from plsolve.methods import nearest
+from plsolve.methods import nearest, tall
 from plsolve.problem import Problem
 from plsolve.progress import LOG, watching
 from plsolve.record import Record
@@ -153,13 +153,16 @@ def solve(
     betas = as_beta(beta, problem.n)
     enough = max(problem.target, math.sqrt(2.0 * eps))
     record = Record(callback, problem, Nearness(problem, betas, xtol) if xtol > 0.0 else None, enough)
-    method, reason, init, step, limit = prepared(problem, method, options, betas)
+    method, reason, stages, limit = prepared(problem, method, options, betas)
     problem.deadline = deadline
     limit = limit if max_iter is None else max_iter
-    native = engine(problem, compiled, step)
+    native = engine(problem, compiled, stages[0][1])
+
+    def run_of(step: Any) -> Any:
+        return None if native is None or step is tall.step else native.run(step, record)
+
     with watching(problem, reason, enough, limit, progress) as record.watchers:
-        native_run = None if native is None else native.run(step, record)
-        s, status = loop.run(problem, partial(init, limit), step, record, loop.residual_norm, enough, limit, native_run)
+        s, status = loop.run_stages(problem, stages, record, enough, limit, run_of)
         size = norm(s.r)
         if status == RUNNING:
             status = Status.RESIDUAL if size <= problem.target else Status.EPSILON
@@ -169,8 +172,7 @@ def solve(
             message = AT_ROUNDING_LEVEL
         if status > 0 and options.get("nearest"):
             start = partial(nearest.init, w=s.w, r=s.r, nit=s.nit)
-            native_run = None if native is None else native.run(nearest.step, record)
-            s, ended = loop.run(problem, start, nearest.step, record, loop.distance, -1.0, limit, native_run)
+            s, ended = loop.run(problem, start, nearest.step, record, loop.distance, -1.0, limit, run_of(nearest.step))
             if ended != Status.RESIDUAL:
                 message += NEAREST_MISSED.format(Status(ended).name)
     record.guarantee = partial(guaranteed, problem, s)
@@ -213,10 +215,10 @@ def solve(
 
 def prepared(
     problem: Problem, method: str, options: Mapping[str, Any], betas: Array | None
-) -> tuple[str, str, Any, Any, int]:
-    """The method that is to run and why: its name, the reason, its init and step, and its limit of iterations."""
+) -> tuple[str, str, Any, int]:
+    """The method that is to run and why: its name, the reason, its stages, and its limit of iterations."""
     if not loop.in_range(problem.least):
-        return method, "none: F is out of range.", loop.out_of_range, loop.out_of_range, 0
+        return method, "none: F is out of range.", [(loop.out_of_range, loop.out_of_range)], 0
     try:
         method, reason = choose(problem, method)
         beta = 0.0 if betas is None else max(norm(betas), 1e-300)

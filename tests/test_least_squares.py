@@ -406,3 +406,25 @@ def test_columns_that_were_ten_decades_longer_at_the_start(start):
     assert res.success
     assert res.nfev < 150
     assert res.x == pytest.approx(exact.x, rel=1e-7)
+
+
+@pytest.mark.parametrize("form", ["dense", "sparse", "differences"])
+@pytest.mark.parametrize(("m", "n"), [(250, 400), (260, 400), (300, 450)])
+def test_gauge_freedom_at_any_size(m, n, form):
+    """Phases from noisy sines of their differences."""
+    rng = np.random.default_rng(0)
+    x, edges = rng.uniform(-1, 1, m), np.arange(n)
+    i = np.r_[np.arange(m - 1), rng.integers(0, m, n - m + 1)]
+    j = np.r_[np.arange(1, m), rng.integers(0, m, n - m + 1)]
+    seen = np.sin(x[i] - x[j]) + 0.05 * rng.standard_normal(n)
+
+    def jac(w):
+        c = np.cos(w[i] - w[j])
+        J = sps.csr_array((np.r_[c, -c], (np.r_[edges, edges], np.r_[i, j])), shape=(n, m))
+        return J if form == "sparse" else J.toarray()
+
+    w0 = x + 0.1 * rng.standard_normal(m)
+    res = least_squares(lambda w: np.sin(w[i] - w[j]) - seen, w0, "2-point" if form == "differences" else jac)
+    assert res.success
+    assert res.njev <= 40
+    assert res.optimality < 1e-6

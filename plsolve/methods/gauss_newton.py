@@ -131,9 +131,7 @@ def start(w: Array, r: Array, nit: int, beta: float) -> State:
     )
 
 
-def moved(
-    s: State, w: Array, r: Array, status: int, nit: int, length: float, radius: float, crawl: int = 0
-) -> State:
+def moved(s: State, w: Array, r: Array, status: int, nit: int, length: float, radius: float, crawl: int = 0) -> State:
     """The state at another point, with what it has learnt about J."""
     return State(
         w=w,

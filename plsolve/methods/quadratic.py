@@ -8,6 +8,7 @@ Unknowns that meet a bound are held there and the rest solved again.
 from __future__ import annotations
 
 import math
+from copy import copy
 from functools import cache, cached_property
 from typing import NamedTuple
 
@@ -20,6 +21,8 @@ from plsolve.tangent import Tangent
 RANK = 1e-15  # of the largest singular value: smaller ones are zero
 REGULAR = 1e-11  # reciprocal condition number beyond which R need not be taken apart
 ROUNDING = 1e-15  # of the largest eigenvalue: error of the others
+WAY = 0.5  # to a bound that is not known to be active: no step takes more
+RELEASES = 10  # at most: how often it is asked which limits hold (Bertsekas, SIAM J. Control Optim. 20, 1982)
 SOUND = 1e-2  # least by largest pivot beyond which a Cholesky factor is good enough
 ALL, NOWHERE = np.empty(0, np.bool_), np.empty(0)
 
@@ -61,6 +64,8 @@ class Quadratic:
         Its norm; then inf.
     """
 
+    cautious = False  # see `short`
+
     def __init__(
         self,
         d: Array,
@@ -86,6 +91,21 @@ class Quadratic:
         if not self.low.size:
             return p
         return np.where(q == self.low, self.below, np.where(q == self.high, self.above, p))
+
+    def nears(self, q: Array) -> bool:
+        """Whether q leads more than WAY to a bound."""
+        if self.cautious or not self.low.size:
+            return False
+        return bool(((q < WAY * self.low) | (q > WAY * self.high)).any())
+
+    def short(self) -> Quadratic:
+        """The model with but a share of the way to every bound."""
+        model = copy(self)
+        model.below, model.above, model.low, model.high = (
+            WAY * limit for limit in (self.below, self.above, self.low, self.high)
+        )
+        model.cautious = True
+        return model
 
     @cached_property
     def triangle(self) -> Array:
@@ -182,16 +202,37 @@ class Quadratic:
         cut = (q < self.low) | (q > self.high)
         if not cut.any():
             return whole._replace(q=q)
-        while cut.any():
-            q, free = np.minimum(np.maximum(q, self.low), self.high), free & ~cut
-            if not free.any():
+        q = np.minimum(np.maximum(q, self.low), self.high)
+        for _ in range(RELEASES):
+            g = self.slope(q, curved)
+            moving = free & ~(((q <= self.low) & (g >= 0.0)) | ((q >= self.high) & (g <= 0.0)))
+            if not moving.any():
                 break
-            rest = self.spectrum(curved, free, q)
-            q[free] = rest.V.dot(in_ball(rest, radius).q)
-            cut = (q < self.low) | (q > self.high)
+            rest, target = self.spectrum(curved, moving, q), q.copy()
+            target[moving] = rest.V.dot(in_ball(rest, radius).q)
+            new = self.towards(q, target, curved)
+            if not self.promised(new, curved) > self.promised(q, curved) + 1e-3 * abs(self.promised(q, curved)):
+                break
+            q = new
         down = self.downhill(curved, radius)
         better = self.promised(q, curved) > 0.5 * self.promised(down, curved)
         return Least(q if better else down, False, whole.t)
+
+    def slope(self, q: Array, curved: bool) -> Array:
+        """Half the gradient of the model at q."""
+        R = self.triangle
+        g: Array = R.T.dot(self.c + R.dot(q))
+        return g + self.bending.dot(q) if curved else g
+
+    def towards(self, q: Array, target: Array, curved: bool) -> Array:
+        """The point of the way from q to the target, bent at the sides of the box, as far as the model falls."""
+        least, t = self.promised(q, curved), 1.0
+        for _ in range(10):
+            new: Array = np.minimum(np.maximum(q + t * (target - q), self.low), self.high)
+            if self.promised(new, curved) > least:
+                return new
+            t *= 0.5
+        return q
 
     def downhill(self, curved: bool, radius: float) -> Array:
         """A step down the projected gradient that keeps a share of what its slope promises."""
@@ -255,9 +296,10 @@ def in_ball(model: Spectrum, radius: float) -> Least:
         shifted = e + t
         x = b / shifted
         length = norm(x)
-        if abs(length - radius) <= 0.1 * radius:
+        slope = float(x.dot(x / shifted))
+        if abs(length - radius) <= 0.1 * radius or slope == 0.0:
             break
-        t = max(t + (length / radius - 1.0) * length * length / float(x.dot(x / shifted)), least_t)
+        t = max(t + (length / radius - 1.0) * length * length / slope, least_t)
     return Least(x * -min(1.0, radius / norm(x)), False, t)
 
 

@@ -15,20 +15,20 @@ arXiv 1201.5885). Every accepted step reduces the loss.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.linalg import blas, lapack
 
-from plsolve.linalg import HUGE, Array, norm, trcon, trtrs
+from plsolve.linalg import HUGE, Array, column_lengths, norm, trcon, trtrs
 from plsolve.methods.ending import FLAT, at_rounding_level, bend, verdict
-from plsolve.methods.quadratic import ALL, NOWHERE, REGULAR, Least, Quadratic
+from plsolve.methods.quadratic import ALL, NOWHERE, REGULAR, Least, Quadratic, upper
 from plsolve.problem import Problem
 from plsolve.stopping import RUNNING, Status
 from plsolve.tangent import Tangent
 
-UNKNOWNS = 256  # at most: the eigenvalues of an m x m matrix are wanted in every step
-ENTRIES = 1 << 16  # of a sparse or operator J at most: it is handled as a dense one
+UNKNOWNS = 1024  # at most: the eigenvalues of an m x m matrix, which many steps want, take a second or two there
+ENTRIES = 1 << 20  # of a sparse or operator J at most: it is handled as a dense one
 ENOUGH = 1e-4  # gain of a step that is accepted
 SHORT = 0.25  # gain below which the radius shrinks
 GOOD = 0.75  # gain above which it grows, twofold
@@ -42,6 +42,8 @@ FAR = 0.5  # of the step that its correction may be long
 HOPE = 0.5  # gain that the correction must promise
 NOISY = 1e-6  # of ||r||^2: a step that takes less away asks for better differences
 WELL = 1e-4  # reciprocal condition number for which Cholesky of J^T J will do
+STRAIGHT = 0.1  # of the change that is foretold: how far F may be off
+CLOSE = 1e-8  # to a bound: what is nearer moves as freely as that
 LAST = 1e-9  # of an unknown: a shorter last step is not taken
 
 
@@ -67,7 +69,7 @@ class State(NamedTuple):
     nit: int
     step: float  # length of the last step
     checked: bool  # r belongs to w
-    radius: float  # before the first step: a multiple of ||w0 / scale||
+    radius: float  # before the first step: minus a multiple of ||w / scale||
     reach: float  # length along gn at which the second-order part would be as large as the step
     precise: bool  # jac is given, or its differences are to be central
     full: bool  # the last step was the least of the model, no radius in the way
@@ -90,11 +92,13 @@ class Trial(NamedTuple):
     full: bool  # no radius in the way
 
 
-def init(problem: Problem, beta: float) -> State:
+def init(problem: Problem, beta: float, before: Any) -> State:
+    """At w0, or where another method came to an end."""
     S = np.zeros((problem.m, problem.m), order="F")
     none = Memory(S, False, NOWHERE, NOWHERE, NOWHERE, NOWHERE, NOWHERE, False)
-    w, r, precise = problem.w0, problem.r0, not problem.differenced
-    return State(w, r, RUNNING, 0, 0.0, True, 1.0, math.inf, precise, False, none, beta, -1.0, 0.0)
+    w, r, nit = (problem.w0, problem.r0, 0) if before is None else (before.w, before.r, before.nit)
+    precise = not problem.differenced
+    return State(w, r, RUNNING, nit, 0.0, True, -1.0, math.inf, precise, False, none, beta, -1.0, 0.0)
 
 
 def step(problem: Problem, s: State) -> State:
@@ -141,18 +145,31 @@ def learnt(memory: Memory, g: Array) -> Array:
 def modelled(problem: Problem, T: Tangent, s: State, S: Array, g: Array) -> Quadratic:
     """R by Cholesky of J^T J where it keeps its digits there, else by reflections; scaled when it is m x m."""
     J, d = T.toarray(), T.scale if T.scale.size else np.ones(s.w.size)
+    if problem.bounded:
+        below, above = problem.lower - s.w, problem.upper - s.w
+        held = ((below >= 0.0) & (g >= 0.0)) | ((above <= 0.0) & (g <= 0.0))
+        d = d * np.where(held, 1.0, shortened(np.where(g > 0.0, -below, above) / d))
     R, failed = lapack.dpotrf(J.T.dot(J).T, 0, 0, 1)
-    c, R = trtrs(R, g, True), R * d
-    condition = trcon(R)  # its reciprocal
+    c, condition = trtrs(R, g, True), reciprocal_condition(R)
     if failed or not condition > WELL:
         R, c = reflected(J, s.r)
-        R = R * d
-        condition = trcon(R)
+        condition = reciprocal_condition(R)
+    R = R * d
     if not problem.bounded:
         return Quadratic(d, R, c, S, condition > REGULAR)
-    below, above = problem.lower - s.w, problem.upper - s.w
-    held = ((below >= 0.0) & (g >= 0.0)) | ((above <= 0.0) & (g <= 0.0))
-    return Quadratic(d, R, c, S, condition > REGULAR, below, above, ~held if held.any() else ALL)
+    free = ~held if held.any() else ALL
+    return Quadratic(d, R, c, S, condition > REGULAR, below, above, free)
+
+
+def reciprocal_condition(R: Array) -> float:
+    """Of R with columns of length 1: whether R can be divided by does not depend on how the unknowns are scaled."""
+    lengths = column_lengths(upper(R))
+    return trcon(R / np.where(lengths > 0.0, lengths, 1.0))
+
+
+def shortened(room: Array) -> Array:
+    """Weights for unknowns that have so much room downhill: what is near to a bound moves less (Coleman, Li, 1996)."""
+    return np.sqrt(np.where(room < math.inf, np.maximum(room, CLOSE), 1.0))
 
 
 def reflected(J: Array, r: Array) -> tuple[Array, Array]:
@@ -171,12 +188,11 @@ def reflected(J: Array, r: Array) -> tuple[Array, Array]:
 def search(problem: Problem, s: State, T: Tangent, model: Quadratic, size: float) -> tuple[Trial, float, float, bool]:
     """The first step that reduces the loss enough, the radius and the reach after it, and the model to go on with."""
     length = norm(s.w / model.d)
-    radius = s.radius if s.nit > 0 else s.radius * length or math.inf
-    reach, curved = s.reach if s.nit > 0 else radius, s.memory.curved
+    first, curved = s.radius < 0.0, s.memory.curved
+    radius = -s.radius * length or math.inf if first else s.radius
+    reach = radius if first else s.reach
     best = Trial(s.w, s.r, NOWHERE, size, 0.0, 0.0, 0.0, False)
-    gn = model.least(False, math.inf).q
-    N, most = norm(gn), model.foretold(gn)
-    stays = size * size - most > (STAYS * size) ** 2
+    gn, N, most, stays = outlook(model, size)
     while not problem.spent:
         ray = not stays and reach > RAY * N
         if ray:
@@ -190,6 +206,10 @@ def search(problem: Problem, s: State, T: Tangent, model: Quadratic, size: float
         if not (1e-16 * length < P and predicted > 0.0):
             break
         new = attempt(problem, s, q, p, P, predicted, full)
+        if model.nears(q) and not straight(s.r, T.apply(p), new.r):
+            model = model.short()
+            gn, N, most, stays = outlook(model, size)
+            continue
         if not new.size < HUGE:
             radius, reach = min(radius, 0.25 * P), 0.25 * P if ray else reach
             continue
@@ -206,6 +226,18 @@ def search(problem: Problem, s: State, T: Tangent, model: Quadratic, size: float
         if new.gain > ENOUGH:
             return doubled(problem, s, model, new, size, natural, predicted), radius, reach, curved
     return best, radius, reach, curved
+
+
+def straight(r: Array, Jp: Array, new: Array) -> bool:
+    """Whether F is next to linear along the step p, so that a bound that it leads to is one of the solution, too."""
+    return norm(new - r - Jp) <= STRAIGHT * norm(Jp)
+
+
+def outlook(model: Quadratic, size: float) -> tuple[Array, float, float, bool]:
+    """gn, its length, what it takes away from ||r||^2, and whether most of r stays."""
+    gn = model.least(False, math.inf).q
+    most = model.foretold(gn)
+    return gn, norm(gn), most, size * size - most > (STAYS * size) ** 2
 
 
 def natural_length(model: Quadratic, T: Tangent, p: Array, change: Array, length: float) -> float:

@@ -19,7 +19,7 @@ The constants are measured: see benchmarks/checks/far_starts.py.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from plsolve.linalg import Array, norm, scattered
 from plsolve.methods import gauss_newton
@@ -40,7 +40,9 @@ KICKED_STEPS = 30  # after one kick
 SAME = 0.02  # of ||r||: a kick that ends so near fell back to the same minimum
 HARDEST = 4.0  # kick, as a multiple of the way from w0
 
-PHASES, KICKS, NONE = range(3)  # plans: undamped steps, then kicks; kicks alone; an end where monotone steps end
+# Where monotone steps lead nowhere: phases of undamped steps, then kicks; kicks alone; an end, since another method
+# follows; no more than an end where no step reduces the loss.
+PHASES, KICKS, HAND_OVER, ALONE = range(4)
 MONOTONE, UNDAMPED, KICKED = range(3)
 STALLED, STATIONARY = int(Status.STALLED), int(Status.STATIONARY)
 
@@ -48,7 +50,7 @@ STALLED, STATIONARY = int(Status.STALLED), int(Status.STATIONARY)
 class Watch(NamedTuple):
     """How the residual falls, and what is to be done where it does not."""
 
-    plan: int  # PHASES, KICKS or NONE
+    plan: int  # see above
     root: bool  # a stationary point is no answer
     phase: int  # MONOTONE, UNDAMPED or KICKED
     left: int  # steps of the phase
@@ -105,9 +107,16 @@ def stopped(s: gauss_newton.State, status: int, nit: int) -> gauss_newton.State:
     return moved(s, s.w, s.r, status, nit, s.step, s.radius, s.crawl)
 
 
-def init(problem: Problem, beta: float, plan: int, root: bool) -> State:
-    at = gauss_newton.init(problem, beta)
-    return state(at, at, Watch(plan, root, MONOTONE, 0, norm(at.r), 0, False, 0, 0.0, 0, 1.0))
+def init(problem: Problem, beta: float, plan: int, root: bool, before: Any) -> State:
+    """At w0, or where another method came to an end."""
+    w, r, nit = (problem.w0, problem.r0, 0) if before is None else (before.w, before.r, before.nit)
+    return begun(w, r, nit, beta, plan, root)
+
+
+def begun(w: Array, r: Array, nit: int, beta: float, plan: int, root: bool) -> State:
+    at = gauss_newton.start(w, r, nit, beta)
+    size = norm(r)
+    return state(at, at, Watch(plan, root, MONOTONE, 0, size, 0, False, GRANT * nit, size if nit > 0 else 0.0, 0, 1.0))
 
 
 def monotone(at: gauss_newton.State, k: Watch, failed: bool, spare: int, level: float, force: float) -> State:
@@ -132,7 +141,7 @@ def watched(problem: Problem, s: State) -> State:
         mark, slow, failed = size, 0, False
     level = k.level if size > PROGRESS * k.level else 0.0
     spare = k.spare + (GRANT if level == 0.0 else -1)
-    crawls = at.status == RUNNING and slow >= (TIRED if failed else PATIENT)
+    crawls = at.status == RUNNING and k.plan != ALONE and slow >= (TIRED if failed else PATIENT)
     if crawls and k.plan != PHASES:
         at, crawls = stopped(at, STALLED, at.nit), False
     if at.status == RUNNING and spare <= 0:
@@ -141,16 +150,12 @@ def watched(problem: Problem, s: State) -> State:
         level = max(level, size)
     watch = Watch(k.plan, k.root, MONOTONE, 0, mark, slow, failed, spare, level, k.kicks, k.force)
     over = at.status == STALLED or (at.status == STATIONARY and k.root)
-    if k.plan == NONE or spare <= 0 or not (over or crawls):
+    if k.plan in (HAND_OVER, ALONE) or spare <= 0 or not (over or crawls):
         return state(at, at, watch)
     if crawls or (at.status == STALLED and k.plan == PHASES and not failed):
-        return state(stopped(at, RUNNING, at.nit), at, begun(watch, UNDAMPED, UNDAMPED_STEPS, size))
+        watch = Watch(k.plan, k.root, UNDAMPED, UNDAMPED_STEPS, size, 0, failed, spare, level, k.kicks, k.force)
+        return state(stopped(at, RUNNING, at.nit), at, watch)
     return kick(problem, at, watch)
-
-
-def begun(k: Watch, phase: int, steps: int, size: float) -> Watch:
-    """A phase of so many steps, from where ||r|| has this size."""
-    return Watch(k.plan, k.root, phase, steps, size, 0, k.failed, k.spare, k.level, k.kicks, k.force)
 
 
 # -- undamped steps ----------------------------------------------------------------------------------------------------
@@ -176,7 +181,9 @@ def undamped(problem: Problem, s: State) -> State:
     if size < norm(kept.r):
         kept, lands = new, t == 1.0 and size <= CONVERGES * model.size
     if size <= top and not (model.stays or lands) and min(left, spare) > 0:
-        return state(new, kept, Watch(k.plan, k.root, UNDAMPED, left, k.mark, 0, k.failed, spare, k.level, k.kicks, k.force))
+        return state(
+            new, kept, Watch(k.plan, k.root, UNDAMPED, left, k.mark, 0, k.failed, spare, k.level, k.kicks, k.force)
+        )
     failed = norm(kept.r) > FALLS * k.mark
     return resumed(problem, stopped(kept, kept.status, new.nit), k, failed, spare, k.force)
 
@@ -205,9 +212,10 @@ def kick(problem: Problem, kept: gauss_newton.State, k: Watch) -> State:
     while t > SHORT:
         w, r = attempt(problem, kept.w, (t * unit) * p)
         if norm(r) <= norm(problem.r0):
-            at = moved(kept, w, r, RUNNING, kept.nit, 0.0, 0.0)
-            size = norm(r)
-            return state(at, kept, Watch(k.plan, k.root, KICKED, KICKED_STEPS, size, 0, k.failed, k.spare, k.level, k.kicks + 1, k.force))
+            watch = Watch(
+                k.plan, k.root, KICKED, KICKED_STEPS, norm(r), 0, k.failed, k.spare, k.level, k.kicks + 1, k.force
+            )
+            return state(moved(kept, w, r, RUNNING, kept.nit, 0.0, 0.0), kept, watch)
         t *= 0.5
     return state(kept, kept, k)
 
@@ -220,7 +228,9 @@ def kicked(problem: Problem, s: State) -> State:
         return monotone(at, k, False, spare, k.level if size > PROGRESS * k.level else 0.0, 1.0)
     mark, slow = (size, 0) if size <= FALLS * k.mark else (k.mark, k.slow + 1)
     if at.status == RUNNING and slow < PATIENT and min(left, spare) > 0:
-        return state(at, kept, Watch(k.plan, k.root, KICKED, left, mark, slow, k.failed, spare, k.level, k.kicks, k.force))
+        return state(
+            at, kept, Watch(k.plan, k.root, KICKED, left, mark, slow, k.failed, spare, k.level, k.kicks, k.force)
+        )
     same = abs(size - least) <= SAME * least
     if same and at.status == STATIONARY:  # again: it is no accident
         spare = 0

@@ -15,7 +15,7 @@ from scipy.optimize._numdiff import approx_derivative, group_columns
 from scipy.sparse import csr_array, issparse
 
 from plsolve import loop
-from plsolve.choice import METHODS, least_squares_method
+from plsolve.choice import METHODS, gauss_newton_stages
 from plsolve.linalg import Array, norm
 from plsolve.losses import LOSSES, Loss, scaled_rows
 from plsolve.methods import nearest
@@ -132,7 +132,8 @@ def least_squares(
         changes every unknown by less than xtol of it, or when the cosine of the angle between residual and range of J
         is at most gtol.
     x_scale : None, array_like or 'jac'
-        None, or one number: 'jac' where there are as many residuals as unknowns or more, else 1.
+        None, or one number: 'jac' where there are as many residuals as unknowns or more and the columns of the Jacobian
+        differ a thousandfold, else 1.
     loss, f_scale
         As in scipy: 'linear', 'soft_l1', 'huber', 'cauchy', 'arctan' or a callable.
     diff_step, jac_sparsity, workers
@@ -223,14 +224,16 @@ def minimise(
     problem.flat = max(tolerances.ftol, tolerances.gtol) ** 2
     problem.flat_gradient = tolerances.gtol**2 * min(1.0, norm(problem.r0))
     try:
-        init, step, limit = METHODS[name](problem, {}, 0.0) if name in ("gd", "sgd") else least_squares_method(problem)
+        if name in ("gd", "sgd"):
+            stages, limit = METHODS[name](problem, {}, 0.0)
+        else:
+            stages, limit = gauss_newton_stages(problem, 0.0, False), sys.maxsize
     except BaseException as error:
         problem.attach_best(error)
         raise
-    limit = sys.maxsize if name == "gauss-newton" else limit
     record = Record(callback, problem)
     observe = Settled(Progress(problem, record) if verbose == 2 else record, tolerances.settled)
-    state, ended = loop.run(problem, partial(init, limit), step, observe, loop.residual_norm, problem.target, limit)
+    state, ended = loop.run_stages(problem, stages, observe, problem.target, limit)
     return ended, state, record
 
 

@@ -13,7 +13,7 @@ from scipy.linalg import qr
 from scipy.optimize import OptimizeWarning
 
 from plsolve import loop
-from plsolve.choice import least_squares_method
+from plsolve.choice import gauss_newton_stages
 from plsolve.linalg import UNIT, norm
 from plsolve.problem import Problem
 from plsolve.record import Record
@@ -100,7 +100,7 @@ def root(
     derivative = jac if callable(jac) else bool(jac) or None
     if callable(jac) and settings["col_deriv"]:
         derivative = partial(transposed, jac)
-    scale = 1.0 if diag is None else 1.0 / np.asarray(diag, dtype=float)
+    scale = None if diag is None else 1.0 / np.asarray(diag, dtype=float)
     problem = Problem(
         fun,
         *(derivative, start, None, args, None, scale, 0.0, None),
@@ -110,14 +110,12 @@ def root(
     problem.flat_gradient = 1e-26 * min(1.0, norm(problem.r0))  # at a double root J vanishes with r
     record = Record(callback, problem)
     try:
-        init, step, _ = least_squares_method(problem)
+        stages = gauss_newton_stages(problem, 0.0, True)
     except BaseException as error:
         problem.attach_best(error)
         raise
-    s, ended = loop.run(
-        *(problem, partial(init, 0), step, Settled(record, partial(settled, settings["xtol"])), loop.residual_norm),
-        *(0.0, sys.maxsize),
-    )
+    observe = Settled(record, partial(settled, problem, settings["xtol"]))
+    s, ended = loop.run_stages(problem, stages, observe, 0.0, sys.maxsize)
     return package(
         problem, s, int(Status.RESIDUAL) if ended == RUNNING else ended, name, limit, settings["xtol"], record
     )
@@ -127,9 +125,10 @@ def transposed(jac: Callable[..., Any], x: Any, *args: Any) -> Any:
     return np.transpose(jac(x, *args))
 
 
-def settled(xtol: float, before: loop.State, after: loop.State) -> int:
+def settled(problem: Problem, xtol: float, before: loop.State, after: loop.State) -> int:
     """RESIDUAL where a step that still took most of the residual away changed x by less than xtol of it."""
-    small = norm(after.w - before.w) <= xtol * norm(after.w) and norm(after.r) <= 0.01 * norm(before.r)
+    d = problem.weights
+    small = norm(d * (after.w - before.w)) <= xtol * norm(d * after.w) and norm(after.r) <= 0.01 * norm(before.r)
     return int(Status.RESIDUAL) if small else RUNNING
 
 
