@@ -170,7 +170,7 @@ def solve(
         if status > 0 and options.get("nearest"):
             start = partial(nearest.init, w=s.w, r=s.r, nit=s.nit)
             native_run = None if native is None else native.run(nearest.step, record)
-            s, ended = loop.run(problem, start, nearest.step, record, loop.distance, -1.0, limit, native_run)
+            s, ended = loop.run(problem, start, nearest.step, record, loop.latest, -1.0, limit, native_run)
             if ended != Status.RESIDUAL:
                 message += NEAREST_MISSED.format(Status(ended).name)
     record.guarantee = partial(guaranteed, problem, s)
