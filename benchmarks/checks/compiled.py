@@ -326,8 +326,9 @@ def case_start(k=1000, tol=1e-11):
             solved = [s for s in runs if np.linalg.norm(s.fun) <= 1e-10]
             assert not any(s.success and np.linalg.norm(s.fun) > 1e-10 for s in runs), "called solved, and is not"
             moved, njev, nfev = np.median([(np.linalg.norm(s.x - READY), s.njev, s.nfev) for s in solved], axis=0)
+            spent = np.mean([s.njev for s in runs])
             print(f"  seed {seed}, {mode:11s}: {len(solved) / k:.1%} solved, medians of these: moved {moved:.4f} rad, "
-                  f"{njev:.0f} Jacobians, {nfev:.0f} F; {np.mean([s.njev for s in runs]):.1f} Jacobians a run")  # fmt: skip
+                  f"{njev:.0f} Jacobians, {nfev:.0f} F; {spent:.1f} Jacobians a run")  # fmt: skip
 
 
 @njit
