@@ -57,14 +57,19 @@ def step(problem: Problem, s: State) -> State:
         visible = share > least
         w, r = back(problem, H, s.w + share * d, s.level)
         p = w - s.w
-        # ||w - w0||^2 / 2 falls by p . (way - p / 2), of which way . J^+ (change of r) only comes from another r
-        fall = p.dot(way - 0.5 * p) - u.dot(H.coordinates(r - s.r)[1])
-        nearer = fall > 0.0 if visible else norm(p) < 0.9 * s.step
-        if norm(r) <= s.level and nearer:
+        if norm(r) <= s.level and (gains(H, s, way, u, p, r) if visible else norm(p) < 0.9 * s.step):
             return State(w, r, RUNNING, s.nit + 1, norm(p), True, min(1.0, 2.0 * share), s.level, -1.0, 0.0)
         share *= 0.5
     status = Status.STALLED if visible else Status.RESIDUAL
     return State(s.w, s.r, int(status), s.nit, 0.0, True, share, s.level, -1.0, 0.0)
+
+
+def gains(H: Inverse, s: State, way: Array, u: Array, p: Array, r: Array) -> bool:
+    """Whether w + p, where the residual is r, is nearer, u the coordinates of J^+ J way.
+
+    ||w - w0||^2 / 2 falls by p . (way - p / 2), but of that way . J^+ (r - s.r) comes from another residual alone.
+    """
+    return bool(p.dot(way - 0.5 * p) > u.dot(H.coordinates(r - s.r)[1]))
 
 
 def blur(problem: Problem, s: State, T: Tangent, H: Inverse, way: Array) -> float:
