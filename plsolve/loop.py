@@ -65,8 +65,9 @@ def residual_norm(problem: Problem, s: State) -> float:
     return norm(s.r)
 
 
-def distance(problem: Problem, s: State) -> float:
-    return norm(s.w - problem.w0)
+def latest(problem: Problem, s: State) -> float:
+    """The measure where each state is by construction better than the one before."""
+    return 0.0
 
 
 def clock() -> float:

@@ -172,7 +172,7 @@ def solve(
             message = AT_ROUNDING_LEVEL
         if status > 0 and options.get("nearest"):
             start = partial(nearest.init, w=s.w, r=s.r, nit=s.nit)
-            s, ended = loop.run(problem, start, nearest.step, record, loop.distance, -1.0, limit, run_of(nearest.step))
+            s, ended = loop.run(problem, start, nearest.step, record, loop.latest, -1.0, limit, run_of(nearest.step))
             if ended != Status.RESIDUAL:
                 message += NEAREST_MISSED.format(Status(ended).name)
     record.guarantee = partial(guaranteed, problem, s)

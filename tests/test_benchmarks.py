@@ -1,5 +1,6 @@
 """The asv suite at small size, and the report that makes README's tables of it."""
 
+import json
 import math
 import re
 import subprocess
@@ -9,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import convergence, proofs, report, scaling, small
+from benchmarks import convergence, far_families, proofs, report, scaling, small
+from benchmarks.checks import far_starts
 
 ROOT = Path(__file__).parents[1]
 
@@ -107,3 +109,24 @@ def test_the_pictures_of_the_readme_are_there():
     assert {Path(name).stem for name in named} == set(report.PICTURES)
     for name in named:
         assert (ROOT / name).stat().st_size > 5000
+
+
+@pytest.mark.parametrize("family", ["planar 3", "circle 5"])
+def test_far_starts(family, monkeypatch, capsys, tmp_path):
+    none = ["--none"] if family in far_families.NONE else []
+    results = tmp_path / "far.json"
+    arguments = ["--families", family, "--seeds", "0:2", "--limit", "50", "--json", str(results), *none]
+    monkeypatch.setattr(sys, "argv", ["far_starts", *arguments])
+    assert far_starts.main() == 0
+    assert family in capsys.readouterr().out
+    assert len(json.loads(results.read_text())) == (2 if none else 4)
+
+
+@pytest.mark.parametrize("families", [far_families.FAMILIES, far_families.FURTHER, far_families.NONE])
+def test_jacobians_of_the_far_families(families):
+    for name, make in families.items():
+        F, jac, w0, _ = make(0)
+        rng = np.random.default_rng(1)
+        w, p = w0 + 0.1 * rng.standard_normal(w0.size), 1e-6 * rng.standard_normal(w0.size)
+        Jp = jac(w) @ p
+        assert np.linalg.norm((F(w + p) - F(w - p)) / 2 - Jp) <= 1e-5 * np.linalg.norm(Jp), name

@@ -5,6 +5,7 @@ import numpy as np
 import problems
 import pytest
 
+from benchmarks.checks.compiled import READY, pose, pose_jac, reachable
 from plsolve import Status, solve
 
 
@@ -86,3 +87,30 @@ def test_false_is_the_default():
     off = solve(p.F, p.jac, p.w0, method="gauss-newton", options={"nearest": False})
     plain = solve(p.F, p.jac, p.w0, method="gauss-newton")
     np.testing.assert_array_equal(off.x, plain.x)
+
+
+@pytest.mark.parametrize("tol", [1e-11, 1e-14])
+def test_rounding_does_not_hide_that_it_is_reached(tol):
+    """The kernel of an arm is as ill-conditioned as its target is near a singular pose: here kappa(J) is 8 to 2700."""
+    for goal in [*reachable(12, 0), reachable(148, 0)[-1]]:
+        options = {"nearest": True}
+        sol = solve(pose, pose_jac, READY, args=(goal,), tol=tol, options=options, compiled=False, certify=False)
+        if sol.success:
+            assert "nearest" not in sol.message
+            d = sol.x - READY
+            assert np.linalg.norm(naive.off_row_space(pose_jac(sol.x, goal), d)) <= 1e-5 * np.linalg.norm(d)
+
+
+@pytest.mark.parametrize("w0", [(3.0, 0.1), (3.0, 0.7), (2.0, -0.5)])
+def test_a_corner_is_nearest_but_no_kkt_point(w0):
+    """The solutions w[0] = 1 - |w[1]| end in a corner, where d does not vanish: that has to be said."""
+    sol = solve(
+        lambda w: np.array([w[0] + abs(w[1]) - 1]),
+        lambda w: np.array([[1.0, np.copysign(1.0, w[1])]]),
+        w0,
+        options={"nearest": True},
+        method="gauss-newton",
+    )
+    assert sol.success
+    assert "was not reached (STALLED)" in sol.message
+    np.testing.assert_allclose(sol.x, [1.0, 0.0], atol=1e-6)

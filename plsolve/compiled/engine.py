@@ -61,7 +61,7 @@ def entry(step: Any) -> Any:
 
     It gives the status, the number of states in the log, and whether the best state is the last one.
     """
-    State, measure = state_of(step), loop.distance if step is nearest.step else loop.residual_norm
+    State, measure = state_of(step), loop.latest if step is nearest.step else loop.residual_norm
     advance, size, known, origin = loop.advance, 8 * len(members(State)), 8 * KNOWN, 8 * ORIGIN
 
     def run(

@@ -454,7 +454,7 @@ for small in (
     plsolve.loop.advance,
     plsolve.loop.exceeded,
     plsolve.loop.residual_norm,
-    plsolve.loop.distance,
+    plsolve.loop.latest,
     plsolve.linalg.cholesky,
     plsolve.tangent.count,
     plsolve.tangent.dense_inverse,

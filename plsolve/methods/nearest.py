@@ -2,21 +2,20 @@
 
 At a solution w the way back to w0 is projected on the null space of J, d = (I - J^+ J)(w0 - w), which vanishes exactly
 at a KKT point. A step along d leaves the solution set by its curvature only; a few Gauss-Newton steps with the factor
-at hand bring it back. Steps are kept only if they end at a solution nearer to w0, so that each point is a better answer
-than the one before.
+at hand bring it back. Steps are kept only if they end at a solution nearer to w0, or where rounding hides that if they
+shrink, so that each point is a better answer than the one before.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from plsolve.linalg import Array, all_free, norm, nothing
+from plsolve.linalg import UNIT, Array, all_free, alternating, norm, nothing
 from plsolve.problem import Problem
 from plsolve.stopping import RUNNING, Status
-from plsolve.tangent import Inverse, tangent
+from plsolve.tangent import Inverse, Tangent, tangent
 
-KKT = 1e-9  # of ||w - w0||: d is zero
-VISIBLE = 1e-7  # of ||w - w0||: a shorter d changes the distance by its square, which rounding hides; it has to shrink
+KKT = 1e-9  # of ||w - w0||: d is as good as zero
 CORRECTIONS = 15  # Gauss-Newton steps back to the solution set
 
 
@@ -46,20 +45,44 @@ def step(problem: Problem, s: State) -> State:
     H = T.inverse(free, False)
     H = H if H.sound else T.inverse(free, True)
     way = problem.w0 - s.w
-    d = way - H.solve(T.apply(way))
-    if norm(d) <= KKT * norm(way):
+    u = H.coordinates(T.apply(way))[0]
+    d = way - H.lift(u)
+    d = d - H.solve(T.apply(d))  # what the factorisation lost: J d = 0
+    length, size, noise = norm(way), norm(d), blur(problem, s, T, H, way)
+    if size <= max(KKT * length, noise):
         return State(s.w, s.r, int(Status.RESIDUAL), s.nit, 0.0, True, s.share, s.level, -1.0, 0.0)
-    share, visible = s.share, norm(d) > VISIBLE * norm(way)
-    while share > 1e-8:
+    least = 2.0 * noise / size * (length / size)  # a smaller share of d is not to be seen in the distance
+    share, visible = min(max(s.share, 2.0 * least), 1.0), True
+    while visible and share > 1e-8:
+        visible = share > least
         w, r = back(problem, H, s.w + share * d, s.level)
-        nearer = norm(w - problem.w0) < norm(way) if visible else norm(w - s.w) < 0.9 * s.step
-        if norm(r) <= s.level and nearer:
-            return State(w, r, RUNNING, s.nit + 1, norm(w - s.w), True, min(1.0, 2.0 * share), s.level, -1.0, 0.0)
-        if not visible:
-            break
+        p = w - s.w
+        if norm(r) <= s.level and (gains(H, s, way, u, p, r) if visible else norm(p) < 0.9 * s.step):
+            return State(w, r, RUNNING, s.nit + 1, norm(p), True, min(1.0, 2.0 * share), s.level, -1.0, 0.0)
         share *= 0.5
     status = Status.STALLED if visible else Status.RESIDUAL
     return State(s.w, s.r, int(status), s.nit, 0.0, True, share, s.level, -1.0, 0.0)
+
+
+def gains(H: Inverse, s: State, way: Array, u: Array, p: Array, r: Array) -> bool:
+    """Whether w + p, where the residual is r, is nearer, u the coordinates of J^+ J way.
+
+    ||w - w0||^2 / 2 falls by p . (way - p / 2), but of that way . J^+ (r - s.r) comes from another residual alone.
+    """
+    return bool(p.dot(way - 0.5 * p) > u.dot(H.coordinates(r - s.r)[1]))
+
+
+def blur(problem: Problem, s: State, T: Tangent, H: Inverse, way: Array) -> float:
+    """How far rounding alone moves w, and hence d: the length of J^+ e, e as large as the rounding of F and of J way.
+
+    Of a vector of signs about ||e|| lies along any one direction, so that the weakest of J has its full share of e.
+    J is known to an error E of about u |J|, which turns its null space: d moves by (I - J^+ J) E^T z, z = (J^+)^T way,
+    which is at most ||J^+|| u || |J| |way| ||. And F is known to e, so that nothing tells w from w + J^+ e, and
+    ||w - w0||^2 / 2 from what is way . J^+ e <= ||way|| blur away: share ||d||^2 / 2, by which a step along d changes
+    it where that share of d is the right one, is visible only if it is larger.
+    """
+    size = problem.rounding_level(s.w, s.r, T) + 4.0 * UNIT * T.magnitude(way)
+    return H.length(size * alternating(s.r))
 
 
 def back(problem: Problem, H: Inverse, w: Array, level: float) -> tuple[Array, Array]:

@@ -287,7 +287,7 @@ def nearest_to_start(problem: Problem, s: loop.State) -> loop.State:
         return s
     problem.target = level
     start = partial(nearest.init, w=s.w, r=s.r, nit=s.nit)
-    return loop.run(problem, start, nearest.step, lambda s: RUNNING, loop.distance, -1.0, s.nit + 1000)[0]
+    return loop.run(problem, start, nearest.step, lambda s: RUNNING, loop.latest, -1.0, s.nit + 1000)[0]
 
 
 def active(problem: Problem, w: Array) -> Any:
