@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from plsolve.checks import as_float, check_limits, generator
 from plsolve.linalg import Array
-from plsolve.methods import gauss_newton, tall
+from plsolve.methods import tall, watchdog
 from plsolve.problem import Problem
 from plsolve.progress import new_bar
 from plsolve.solver import engine, solve
@@ -177,7 +177,7 @@ def runner(
         return None if Y is None else Y[i]
 
     problem = first_problem(F, jac, W0, target, own, common)
-    native = engine(problem, compiled, gauss_newton.step if problem.n <= problem.m else tall.step)
+    native = engine(problem, compiled, watchdog.step if problem.n <= problem.m else tall.step)
     if native is None:
 
         def work(starts: Array, which: Indices, turn: Any, x: Array, fun: Array, status: Any, nit: Any) -> None:

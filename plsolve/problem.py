@@ -424,11 +424,17 @@ class Problem:
         if not self._jac_scale and not self.scale.size:
             self._jac_scale = self._auto_scale = True
 
+    @cached_property
+    def _alike(self) -> bool:
+        """Whether the unknowns are of one size at the start, and so hardly in units of different kinds."""
+        size = np.abs(self.w0)
+        return bool(size.min() > size.max() / DIFFERENT)
+
     def _update_scale(self, J: Any) -> None:
         """x_scale='jac': the inverse of the largest norm that each column of J has had.
 
-        Unasked for only where these are of very different size: else the first steps would be other ones than in the
-        units that were chosen, and lead to other minima.
+        Unasked for only where these and the unknowns are of very different size: else the first steps would be other
+        ones than in the units that were chosen, and lead to other minima.
         """
         if isinstance(J, LinearOperator):
             raise ValueError("`x_scale='jac'` needs the entries of J; jac returned a LinearOperator.")
@@ -437,7 +443,7 @@ class Problem:
         self.scale = 1.0 / self._largest
         if self._auto_scale:
             least, most = float(self._largest.min()), float(self._largest.max())
-            self.scale = least * self.scale if most > DIFFERENT * least else EMPTY
+            self.scale = least * self.scale if most > DIFFERENT * least and not self._alike else EMPTY
 
     # -- measures -----------------------------------------------------------------------------------------------------
 

@@ -315,6 +315,18 @@ def alternating(w: Any) -> Any:
     return signs
 
 
+@overload(linalg.scattered, strict=False)
+def scattered(w: Any, k: Any) -> Any:
+    def numbers(w: Any, k: Any) -> Any:
+        z = new(w.frame, w.size)
+        for i in range(z.size):
+            x = math.sin(12.9898 * (i + 1.0) + 78.233 * (k + 1.0)) * 43758.5453
+            store(z, i, math.sqrt(12.0) * (x - math.floor(x) - 0.5))
+        return z
+
+    return numbers
+
+
 @overload(tangent.only, strict=False)
 def only(free: Any, p: Any) -> Any:
     return lambda free, p: free * p if free.size else p

@@ -50,7 +50,7 @@ from plsolve.compiled.vectors import (
     vector,
 )
 from plsolve.linalg import Array, Cholesky, Orthogonal
-from plsolve.methods import box, ending, gauss_newton, gradient_descent, momentum, nearest, sgd
+from plsolve.methods import box, ending, gauss_newton, gradient_descent, momentum, nearest, sgd, watchdog
 from plsolve.problem import Problem
 from plsolve.stopping import RUNNING
 from plsolve.tangent import DenseInverse, DenseTangent, Tangent
@@ -471,7 +471,7 @@ for large in (
     unit(large)
 for function in functions_of(steps):
     register_jitable(function)
-for module in (box, ending, gauss_newton, gradient_descent, momentum, nearest, sgd):
+for module in (box, ending, gauss_newton, gradient_descent, momentum, nearest, sgd, watchdog):
     for function in functions_of(module):
         (inlined if function in HOT else unit)(function)
 for name in PLACES:

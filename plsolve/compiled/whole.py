@@ -31,7 +31,7 @@ from plsolve.compiled.vectors import (
     vector,
 )
 from plsolve.linalg import Array, as_array, norm
-from plsolve.methods.gauss_newton import init, step
+from plsolve.methods.watchdog import PHASES, begun, step
 from plsolve.stopping import FAILED, RUNNING, Status
 
 RESIDUAL, EPSILON = int(Status.RESIDUAL), int(Status.EPSILON)
@@ -96,7 +96,7 @@ def whole(frame: int, w0: Any, y: Any, table: int, tol: float, eps: float, max_i
         r0[i] = r[i]
     target = tol * max(size_y, norm(r + y))
     poke(frame + TARGET, as_bits(target))
-    s = init(problem, 0.0)
+    s = begun(w0, r, 0, 0.0, PHASES, True)
     s_best, status = s, FAILED
     if peek(frame + FAILURE) == 0 and math.isfinite(norm(r)):
         enough = max(target, math.sqrt(2.0 * eps))

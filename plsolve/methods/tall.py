@@ -237,7 +237,7 @@ def outlook(model: Quadratic, size: float) -> tuple[Array, float, float, bool]:
     """gn, its length, what it takes away from ||r||^2, and whether most of r stays."""
     gn = model.least(False, math.inf).q
     most = model.foretold(gn)
-    return gn, norm(gn), most, size * size - most > (STAYS * size) ** 2
+    return gn, norm(gn), most, size * size - most > STAYS * STAYS * size * size
 
 
 def natural_length(model: Quadratic, T: Tangent, p: Array, change: Array, length: float) -> float:
