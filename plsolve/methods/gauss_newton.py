@@ -34,8 +34,10 @@ from plsolve.tangent import Inverse, Tangent, only
 
 PROBE = 0.5  # of ||gn||: where F is first asked how far gn leads
 FIRST_RADIUS = 0.25  # of ||gn||, where not all the way
+LEAP = 50.0  # times ||w||: no first step is longer, unless its natural radius says so
 ENOUGH = 1e-4  # gain of a step that is accepted
 EXACT = 0.01  # of the gain: a step that the linear model foretells so well shows how far it reaches
+SAFE = 0.9  # gain of a step that the model foretells: after a rejected one four times as long it may be longer
 OVERSHOT = 0.3  # below this gain a first accepted step is tried once more, shorter
 SHRINKS = 0.5  # a chord step must be shorter than this much of the last
 STAYS = 0.01  # of ||r|| left in the linear model: the residual is there to stay
@@ -243,15 +245,24 @@ def refined(H: Inverse, r: Array, size: float) -> tuple[Array, Array, Array]:
 
 
 def first_radius(problem: Problem, w: Array, r: Array, model: Newton) -> float:
-    """All of gn where that is within its natural radius, else the length of a cautious step."""
-    probe = attempt(problem, w, r, model, path(problem, w, r, model, PROBE * model.length))
-    return model.length if probe.reach >= model.length else FIRST_RADIUS * model.length
+    """All of gn where that is within its natural radius, else the length of a cautious step.
+
+    Near a singular J gn is long and says nothing of the units of w: the size of w does, as in MINPACK (1 where w = 0).
+    """
+    size = model.T.norm(w)
+    size = LEAP * (size if size > 0.0 else 1.0)
+    share = min(PROBE, size / max(model.length, 1e-300))
+    new = problem.residual(problem.move(w, toward(model, share)))
+    reach, length = 0.0, share * model.length
+    if norm(new) < HUGE:
+        reach = length * length / (2.0 * max(model.H.length(new - r - share * model.Jgn), 1e-300))
+    return model.length if reach >= model.length else min(FIRST_RADIUS * model.length, max(size, reach))
 
 
 def search(problem: Problem, w: Array, r: Array, model: Newton, radius: float) -> tuple[Trial, float]:
     """The best of a few trial points on the path, with gain 0 if none reduces the loss, and its radius."""
     best = Trial(w, r, model.size, 0.0, False, 0.0, 0.0, 0.0)
-    rejected, shortened, reached, shortest = False, False, radius, 0.0
+    rejected, shortened, reached, shortest, longest = False, False, radius, 0.0, 0.0
     while True:
         step = path(problem, w, r, model, radius)
         if not (step.length > shortest and step.predicted > 0.0):
@@ -264,7 +275,7 @@ def search(problem: Problem, w: Array, r: Array, model: Newton, radius: float) -
         if best.gain > 0.0 or new.gain > ENOUGH:
             best, reached = new, radius
         if best.gain <= 0.0:
-            rejected, shortest = True, 1e-16 * model.T.norm(w)
+            rejected, shortest, longest = True, 1e-16 * model.T.norm(w), new.length
             radius = min(max(new.reach, 0.1 * new.length), 0.5 * new.length)
         elif new.size <= problem.target or model.stays:
             return best, reached
@@ -275,6 +286,8 @@ def search(problem: Problem, w: Array, r: Array, model: Newton, radius: float) -
             and new.gain > 0.5
         ):
             radius = min(new.reach, 10.0 * new.length)  # much too short
+        elif new.gain > SAFE and 4.0 * new.length < longest and inside(model, longest):
+            radius = math.sqrt(new.length * longest)  # cut too far
         elif not shortened and new.gain < OVERSHOT and new.least < 0.8:
             shortened = True
             radius = new.length * min(max(new.least, 0.1), 0.7)
