@@ -37,7 +37,7 @@ FIRST_RADIUS = 0.25  # of ||gn||, where not all the way
 LEAP = 50.0  # times ||w||: no first step is longer, unless its natural radius says so
 ENOUGH = 1e-4  # gain of a step that is accepted
 EXACT = 0.01  # of the gain: a step that the linear model foretells so well shows how far it reaches
-SAFE = 0.9  # gain of a step that the model foretells: after a rejected one four times as long it may be longer
+SAFE = 0.9  # gain of a step that the model foretells: after a rejected one eight times as long it may be longer
 OVERSHOT = 0.3  # below this gain a first accepted step is tried once more, shorter
 SHRINKS = 0.5  # a chord step must be shorter than this much of the last
 STAYS = 0.01  # of ||r|| left in the linear model: the residual is there to stay
@@ -286,7 +286,7 @@ def search(problem: Problem, w: Array, r: Array, model: Newton, radius: float) -
             and new.gain > 0.5
         ):
             radius = min(new.reach, 10.0 * new.length)  # much too short
-        elif new.gain > SAFE and 4.0 * new.length < longest and inside(model, longest):
+        elif new.gain > SAFE and 8.0 * new.length < longest and inside(model, longest):
             radius = math.sqrt(new.length * longest)  # cut too far
         elif not shortened and new.gain < OVERSHOT and new.least < 0.8:
             shortened = True
