@@ -31,11 +31,11 @@ import plsolve.tangent
 from plsolve.compiled import lapack
 from plsolve.compiled.bridges import OK
 from plsolve.compiled.callbacks import WORD, as_bits, as_number, call, generator, nanoseconds, pointer
+from plsolve.compiled.states import members
 from plsolve.compiled.units import unit, with_parameters
 from plsolve.compiled.vectors import (
     BASE,
     MEMORY_WORDS,
-    VectorType,
     drop,
     hold,
     load,
@@ -420,10 +420,10 @@ def tangent(J: Any, scale: Any) -> Any:
 @overload(plsolve.loop.settle, strict=False)
 def settle(problem: Any, s: Any, best: Any) -> Any:
     held = [
-        f"    kept = hold(frame, {state}.{name}.data, kept)"
-        for state, kind in (("s", s), ("best", best))
-        for name, field in zip(kind.fields, kind.types, strict=True)
-        if isinstance(field, VectorType)
+        f"    kept = hold(frame, {name}.data, kept)"
+        for state in ("s", "best")
+        for name, kind in members(s.instance_class, state)
+        if kind is np.ndarray
     ]
     lines = [
         "def settled(problem, s, best):",

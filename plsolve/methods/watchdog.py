@@ -176,7 +176,7 @@ def undamped(problem: Problem, s: State) -> State:
         t *= 0.5
         w, r = attempt(problem, at.w, toward(model, t))
     size, left, spare = norm(r), k.left - 1, k.spare - 1
-    new = moved(at, w, r, RUNNING, at.nit + 1, t * model.length, model.length)
+    new = moved(at, w, r, RUNNING, at.nit + 1, t * model.length, model.length, 0)
     lands = False
     if size < norm(kept.r):
         kept, lands = new, t == 1.0 and size <= CONVERGES * model.size
@@ -215,7 +215,7 @@ def kick(problem: Problem, kept: gauss_newton.State, k: Watch) -> State:
             watch = Watch(
                 k.plan, k.root, KICKED, KICKED_STEPS, norm(r), 0, k.failed, k.spare, k.level, k.kicks + 1, k.force
             )
-            return state(moved(kept, w, r, RUNNING, kept.nit, 0.0, 0.0), kept, watch)
+            return state(moved(kept, w, r, RUNNING, kept.nit, 0.0, 0.0, 0), kept, watch)
         t *= 0.5
     return state(kept, kept, k)
 
