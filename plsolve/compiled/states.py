@@ -17,7 +17,6 @@ from plsolve.compiled.vectors import load, peek, poke, store, vector
 from plsolve.linalg import Array
 from plsolve.methods import watchdog
 
-
 MAKERS: dict[Any, Any] = {watchdog.State: watchdog.state}  # of states that repeat what they contain
 
 

@@ -80,10 +80,7 @@ class State(NamedTuple):
 
     def retreat(self) -> State | None:
         """The state after a phase that met a J that is not finite; None: there was no phase."""
-        if self.watch.phase == MONOTONE:
-            return None
-        kept = stopped(self.kept, self.kept.status, self.at.nit)
-        return monotone(kept, self.watch, True, self.watch.spare, self.watch.level, 1.0)
+        return None if self.watch.phase == MONOTONE else retreated(self)
 
 
 def state(at: gauss_newton.State, kept: gauss_newton.State, watch: Watch) -> State:
@@ -100,6 +97,10 @@ def state(at: gauss_newton.State, kept: gauss_newton.State, watch: Watch) -> Sta
         kept=kept,
         watch=watch,
     )
+
+
+def retreated(s: State) -> State:
+    return monotone(stopped(s.kept, s.kept.status, s.at.nit), s.watch, True, s.watch.spare, s.watch.level, 1.0)
 
 
 def stopped(s: gauss_newton.State, status: int, nit: int) -> gauss_newton.State:
