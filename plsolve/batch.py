@@ -177,6 +177,8 @@ def runner(
         return None if Y is None else Y[i]
 
     problem = first_problem(F, jac, W0, target, own, common)
+    if problem.n == problem.m <= tall.UNKNOWNS:
+        problem.scale_unasked()
     native = engine(problem, compiled, watchdog.step if problem.n <= problem.m else tall.step)
     if native is None:
 

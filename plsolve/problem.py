@@ -341,9 +341,21 @@ class Problem:
 
     def column_norms(self) -> tuple[Array, Array]:
         """The scale, and where it comes from J the largest norms of its columns so far (0: none), else empty."""
-        if not self._jac_scale:
+        if not self._jac_scale or (self._auto_scale and self.n < self.m):
             return self.scale, EMPTY
-        return (self.scale, self._largest) if self.scale.size else (np.ones(self.m), np.zeros(self.m))
+        largest = self._largest if self._largest.size else np.zeros(self.m)
+        return (self.scale if self.scale.size else np.ones(self.m)), largest
+
+    def take_norms(self, largest: Array, scaled: bool) -> None:
+        """The largest norms of the columns of J, and whether they are the scale: from a run in compiled code."""
+        if largest.any():
+            self._largest = largest
+            self.scale = self._scale_of(largest) if scaled else EMPTY
+
+    @property
+    def unasked(self) -> bool:
+        """Whether the scale comes from J without being asked for: see `scale_unasked`."""
+        return self._auto_scale
 
     @property
     def single(self) -> bool:
@@ -440,10 +452,11 @@ class Problem:
             raise ValueError("`x_scale='jac'` needs the entries of J; jac returned a LinearOperator.")
         size = column_lengths(J)
         self._largest = np.maximum(self._largest, size) if self._largest.size else np.where(size == 0.0, 1.0, size)
-        self.scale = 1.0 / self._largest
-        if self._auto_scale:
-            least, most = float(self._largest.min()), float(self._largest.max())
-            self.scale = least * self.scale if most > DIFFERENT * least and not self._alike else EMPTY
+        different = self._largest.max() > DIFFERENT * self._largest.min() and not self._alike
+        self.scale = self._scale_of(self._largest) if different or not self._auto_scale else EMPTY
+
+    def _scale_of(self, largest: Array) -> Array:
+        return float(largest.min()) * (1.0 / largest) if self._auto_scale else 1.0 / largest
 
     # -- measures -----------------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from plsolve.certificate import Nearness
 from plsolve.checks import as_beta, check_limits, check_options, generator
 from plsolve.choice import METHODS, OPTIONS, choose, forecast, guaranteed
 from plsolve.linalg import Array, norm
-from plsolve.methods import nearest, tall
+from plsolve.methods import nearest
 from plsolve.problem import Problem
 from plsolve.progress import LOG, watching
 from plsolve.record import Record
@@ -159,7 +159,7 @@ def solve(
     native = engine(problem, compiled, stages[0][1])
 
     def run_of(step: Any) -> Any:
-        return None if native is None or step is tall.step else native.run(step, record)
+        return None if native is None else native.run(step, record)
 
     with watching(problem, reason, enough, limit, progress) as record.watchers:
         s, status = loop.run_stages(problem, stages, record, enough, limit, run_of)

@@ -22,17 +22,19 @@ from plsolve.compiled.system import (
     FAILED_JAC,
     FLAGS,
     LATE,
+    NOT_FINITE,
     PLACES,
     REALS,
     VECTORS,
     WORDS,
     problem_at,
+    watched_step,
 )
 from plsolve.compiled.units import compiled
 from plsolve.compiled.vectors import address_of, end_memory, peek, poke, start_memory
 from plsolve.linalg import Array
 from plsolve.loop import Native
-from plsolve.methods import nearest, sgd, tall
+from plsolve.methods import nearest, sgd, tall, watchdog
 from plsolve.problem import Problem
 from plsolve.record import Record
 from plsolve.stopping import Ended, Status
@@ -62,6 +64,7 @@ def entry(step: Any) -> Any:
     It gives the status, the number of states in the log, and whether the best state is the last one.
     """
     State, measure = state_of(step), loop.latest if step is nearest.step else loop.residual_norm
+    attempt = watched_step if step is watchdog.step else step
     advance, size, known, origin = loop.advance, 8 * len(members(State)), 8 * KNOWN, 8 * ORIGIN
 
     def run(
@@ -74,7 +77,7 @@ def entry(step: Any) -> Any:
         s = read(State, where, words, words + size)
         best = s if same else read(State, where, words + half, words + half + size)
         poke(where + known, s.w.data if problem.known_J != 0 else 0)
-        s, best, status, rows = advance(problem, step, measure, s, best, stop, enough, max_iter, until, log)
+        s, best, status, rows = advance(problem, attempt, measure, s, best, stop, enough, max_iter, until, log)
         put(s, words, words + size)
         put(best, words + half, words + half + size)
         same = s.w.data == best.w.data
@@ -112,6 +115,8 @@ class Engine:
     Raises NotCompilableError where F, jac or args are not fit for it.
     """
 
+    _left = False  # an interpreted run has been made since the frame was
+
     def __init__(self, problem: Problem, step: Any) -> None:
         F, jac, args, takes, full = problem.functions()
         if step is tall.step:
@@ -127,19 +132,21 @@ class Engine:
         self._callbacks = callbacks(F, jac if callable(jac) else None, self._args.kinds, full, batches)
         self._everything = np.arange(problem.n) if all_rows else _NO_ROWS
         self._failed_rows = np.zeros(problem.n, np.int64) if self._batches or all_rows else _NO_ROWS
-        self._frame = self._build((not callable(jac), jac == "3-point", jac is None))
+        self._differences = not callable(jac), jac == "3-point", jac is None
+        self._frame = self._build()
 
-    def _build(self, differences: tuple[bool, bool, bool]) -> Any:
+    def _build(self) -> Any:
         """The frame, with the numbers of its vectors behind it: what compiled code sees of the problem."""
         p = self._problem
         scale, largest = p.column_norms()
         vectors = (p.w0, p.y, p.r0, p.lower, p.upper, scale, largest, p.w0, p.best, self._args.table)
-        flags = (p.bounded, *differences, p.single)
+        flags = (p.bounded, *self._differences, p.single, p.unasked)
         sizes = p.lower.size, scale.size, largest.size, len(self._args.table) // 8
         frame = joined((template(self._callbacks.addresses, p.n, p.m, flags, sizes), *vectors)).view(np.int64)
         _REALS.pack_into(frame, 8 * REAL, p.size_y, p.target, p.least, p.deadline)  # type: ignore[arg-type]
         if self._batches:
             frame[GENERATOR : GENERATOR + 6] = interface(p.rng)
+        frame[PLACES["scale"] + 1] = p.scale.size
         for name, indices in (("failed_rows", self._failed_rows), ("everything", self._everything)):
             if indices.size:
                 frame[PLACES[name] : PLACES[name] + 2] = indices.ctypes.data, indices.size
@@ -151,11 +158,23 @@ class Engine:
         start = WORDS + place // 8
         return self._frame[start : start + size].view(np.float64).copy()
 
-    def run(self, step: Any, record: Record) -> Native:
+    def _leave(self) -> None:
+        """Let the problem know what compiled runs have found, before an interpreted one."""
+        p, frame = self._problem, self._frame
+        p.best, p.least = self._vector("best"), float(frame[PLACES["least"] : PLACES["least"] + 1].view(np.float64)[0])
+        p.take_norms(self._vector("largest"), bool(frame[PLACES["scale"] + 1]))
+        self._left = True
+
+    def run(self, step: Any, record: Record) -> Native | None:
         """The compiled run of a method: it makes many steps at a time, but no longer than for 0.1 s.
 
-        So Ctrl-C and the limit of time are heeded.
+        So Ctrl-C and the limit of time are heeded. None: the method is to be interpreted.
         """
+        if step is tall.step:
+            self._leave()
+            return None
+        if self._left:
+            self._frame, self._left = self._build(), False
         steps, problem, frame = entry(step), self._problem, self._frame
 
         def run(s: Any, best: Any, stop: int, enough: float, max_iter: int) -> tuple[Any, int]:
@@ -218,7 +237,7 @@ class Engine:
             p.residual(w)
         elif failed == FAILED_F_ROWS:
             p.residual_rows(w, rows)
-        elif failed == FAILED_JAC:
+        elif failed in (FAILED_JAC, NOT_FINITE):
             p.njev -= 1
             p.linearise(w, p.r0, False)
         else:

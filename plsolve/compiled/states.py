@@ -15,12 +15,20 @@ from numba.extending import overload, register_jitable
 from plsolve.compiled.callbacks import as_bits, as_number
 from plsolve.compiled.vectors import load, peek, poke, store, vector
 from plsolve.linalg import Array
+from plsolve.methods import watchdog
+
+MAKERS: dict[Any, Any] = {watchdog.State: watchdog.state}  # of states that repeat what they contain
+
+
+def parts_of(State: Any) -> dict[str, Any]:
+    """What a state is made of, with the kinds."""
+    return {name: kind for name, kind in get_type_hints(MAKERS.get(State, State)).items() if name != "return"}
 
 
 def members(State: Any, prefix: str = "s") -> list[tuple[str, type]]:
-    """The fields of a state, those of what it contains included, with their kinds."""
+    """What a state is made of, that of what it contains included, with the kinds."""
     found: list[tuple[str, type]] = []
-    for name, kind in get_type_hints(State).items():
+    for name, kind in parts_of(State).items():
         if hasattr(kind, "_fields"):
             found += members(kind, f"{prefix}.{name}")
         else:
@@ -44,8 +52,8 @@ def _read(State: Any, frame: Any, words: Any, numbers: Any) -> Any:
 
     def source(shape: Any, place: int) -> tuple[str, int]:
         parts, name = [], f"Made{len(scope)}"
-        scope[name] = shape
-        for kind in get_type_hints(shape).values():
+        scope[name] = MAKERS.get(shape, shape)
+        for kind in parts_of(shape).values():
             word = f"peek(words + {8 * place})"
             if hasattr(kind, "_fields"):
                 part, place = source(kind, place)
@@ -115,9 +123,9 @@ class Layout:
     def _source(self, State: Any, places: list[int]) -> str:
         """The constructor of a state from its words t and its vectors x."""
         name = f"State{len(self._scope)}"
-        self._scope[name] = State
+        self._scope[name] = MAKERS.get(State, State)
         parts = []
-        for kind in get_type_hints(State).values():
+        for kind in parts_of(State).values():
             if hasattr(kind, "_fields"):
                 parts.append(self._source(kind, places))
                 continue

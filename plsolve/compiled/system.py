@@ -31,11 +31,11 @@ import plsolve.tangent
 from plsolve.compiled import lapack
 from plsolve.compiled.bridges import OK
 from plsolve.compiled.callbacks import WORD, as_bits, as_number, call, generator, nanoseconds, pointer
+from plsolve.compiled.states import members
 from plsolve.compiled.units import unit, with_parameters
 from plsolve.compiled.vectors import (
     BASE,
     MEMORY_WORDS,
-    VectorType,
     drop,
     hold,
     load,
@@ -51,12 +51,12 @@ from plsolve.compiled.vectors import (
 )
 from plsolve.linalg import Array, Cholesky, Orthogonal
 from plsolve.methods import box, ending, gauss_newton, gradient_descent, momentum, nearest, sgd, watchdog
-from plsolve.problem import Problem
+from plsolve.problem import DIFFERENT, Problem
 from plsolve.stopping import RUNNING
 from plsolve.tangent import DenseInverse, DenseTangent, Tangent
 from plsolve.theory import steps
 
-FAILED_F, FAILED_JAC, FAILED_F_ROWS, FAILED_JAC_ROWS, FAILED_DIFFERENCES, LATE = range(1, 7)
+FAILED_F, FAILED_JAC, FAILED_F_ROWS, FAILED_JAC_ROWS, FAILED_DIFFERENCES, LATE, NOT_FINITE = range(1, 8)
 
 
 class ProblemType(types.Type):
@@ -122,6 +122,7 @@ FLAGS = (
     "central",  # differences are always central
     "refined",  # differences may become central
     "single",  # F returns float32
+    "unasked",  # the scale comes from J where that and the unknowns are of very different size
 )
 REALS = ("size_y", "target", "least", "deadline")  # least: of ||r|| so far, at the point `best`
 VECTORS = (
@@ -169,7 +170,7 @@ SINGLE, DOUBLE = float(np.finfo(np.float32).eps), float(np.finfo(np.float64).eps
 NFEV, NJEV, NFEV_JAC, FAILURE, LEAST, HANDED, ARGS, KNOWN, ORIGIN = (
     8 * PLACES[k] for k in ("nfev", "njev", "nfev_jac", "failure", "least", "handed", "args", "known_w", "numbers")
 )
-GENERATOR, LARGEST = PLACES["state_address"], 8 * PLACES["largest"]
+GENERATOR, LARGEST, SCALE = PLACES["state_address"], 8 * PLACES["largest"], 8 * PLACES["scale"]
 
 
 class CompiledTangent(NamedTuple):
@@ -260,7 +261,8 @@ def rng(self: Any) -> Any:
 
 
 def residual(self: Any, w: Array) -> Array:
-    add(self, NFEV)
+    if self.failure == 0:
+        add(self, NFEV)
     r = minus(values(self, FAILED_F, self.F, w, self.everything, self.n), self.y)
     size = plsolve.linalg.norm(r)
     if size < self.least:
@@ -303,14 +305,14 @@ def linearise(self: Any, w: Array, r: Array, precise: bool) -> CompiledTangent:
     add(self, NJEV)
     J = self.jacobian(w, r, precise)
     if not plsolve.linalg.finite(J):
-        fail(self, FAILED_JAC, w, self.everything)
+        fail(self, NOT_FINITE, w, self.everything)
     if peek(frame_of(self) + LARGEST + 8) != 0:
         rescale(self, J)
     return CompiledTangent(J, self.scale)
 
 
 def rescale(problem: Any, J: Any) -> None:
-    """x_scale='jac': the inverse of the largest norm that each column of J has had."""
+    """x_scale='jac': the inverse of the largest norm that each column of J has had (`Problem._update_scale`)."""
     scale, largest, column = problem.scale, problem.largest, new(frame_of(problem), problem.n)
     for j in range(largest.size):
         for i in range(column.size):
@@ -319,7 +321,13 @@ def rescale(problem: Any, J: Any) -> None:
         if load(largest, j) == 0.0 and size == 0.0:
             size = 1.0
         store(largest, j, max(load(largest, j), size))
-        store(scale, j, 1.0 / load(largest, j))
+    least, scaled = 1.0, True
+    if problem.unasked:
+        least, sizes = largest.min(), np.abs(problem.w0)
+        scaled = -(-largest).min() > DIFFERENT * least and not sizes.min() > -(-sizes).min() / DIFFERENT
+    for j in range(largest.size):
+        store(scale, j, least * (1.0 / load(largest, j)))
+    poke(frame_of(problem) + SCALE + 8, largest.size if scaled else 0)
 
 
 unit(rescale)
@@ -420,10 +428,10 @@ def tangent(J: Any, scale: Any) -> Any:
 @overload(plsolve.loop.settle, strict=False)
 def settle(problem: Any, s: Any, best: Any) -> Any:
     held = [
-        f"    kept = hold(frame, {state}.{name}.data, kept)"
-        for state, kind in (("s", s), ("best", best))
-        for name, field in zip(kind.fields, kind.types, strict=True)
-        if isinstance(field, VectorType)
+        f"    kept = hold(frame, {name}.data, kept)"
+        for state in ("s", "best")
+        for name, kind in members(s.instance_class, state)
+        if kind is np.ndarray
     ]
     lines = [
         "def settled(problem, s, best):",
@@ -508,3 +516,15 @@ compile_methods(
         Orthogonal: {name: unit(f) for name, f in methods_of(Orthogonal).items()},
     }
 )
+
+
+def watched_step(problem: Any, s: Any) -> Any:
+    """A step of `watchdog`, back from a phase that met a J that is not finite: `loop.kept` in compiled code."""
+    new = watchdog.step(problem, s)
+    if problem.failure == NOT_FINITE and s.watch.phase != watchdog.MONOTONE:
+        poke(frame_of(problem) + FAILURE, 0)
+        return watchdog.retreated(s)
+    return new
+
+
+register_jitable(watched_step)

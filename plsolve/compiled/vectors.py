@@ -275,6 +275,9 @@ def own(frame: int, meminfo: int) -> bool:
 def hold(frame: int, data: int, kept: int) -> int:
     """Keep the block at this address, beside the `kept` first ones: how many these are now."""
     table, i = peek(frame + 8 * TABLE), peek(frame + 8 * USED) - 1
+    for k in range(peek(frame + 8 * BASE), kept):
+        if peek(table + 8 * k) == data:
+            return kept
     while i >= kept:
         there = table + 8 * i
         if peek(there) == data:

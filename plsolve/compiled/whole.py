@@ -14,7 +14,7 @@ from numba.extending import intrinsic, overload
 from plsolve import loop
 from plsolve.compiled.bridges import callback
 from plsolve.compiled.callbacks import WORD, as_bits
-from plsolve.compiled.system import PLACES, WORDS, problem_at
+from plsolve.compiled.system import PLACES, WORDS, problem_at, watched_step
 from plsolve.compiled.units import compiled, unit
 from plsolve.compiled.vectors import (
     BASE,
@@ -31,7 +31,7 @@ from plsolve.compiled.vectors import (
     vector,
 )
 from plsolve.linalg import Array, as_array, norm
-from plsolve.methods.watchdog import PHASES, begun, step
+from plsolve.methods.watchdog import PHASES, begun
 from plsolve.stopping import FAILED, RUNNING, Status
 
 RESIDUAL, EPSILON = int(Status.RESIDUAL), int(Status.EPSILON)
@@ -100,7 +100,9 @@ def whole(frame: int, w0: Any, y: Any, table: int, tol: float, eps: float, max_i
     s_best, status = s, FAILED
     if peek(frame + FAILURE) == 0 and math.isfinite(norm(r)):
         enough = max(target, math.sqrt(2.0 * eps))
-        s, s_best, status, _ = advance(problem, step, residual_norm, s, s, RUNNING, enough, max_iter, math.inf, None)
+        s, s_best, status, _ = advance(
+            problem, watched_step, residual_norm, s, s, RUNNING, enough, max_iter, math.inf, None
+        )
         if status == FAILURE_STATUS:
             status = FAILED
         elif status == RUNNING:
@@ -138,7 +140,7 @@ def _batch(
         release(frame, 0)
         largest[:] = 0.0
         if jac_scale:
-            own_scale[:] = 1.0
+            poke(frame + SCALE + 8, 0)  # not known yet
         w0, y = W0[i], Y[i]
         start, target = vector(address_of(w0), m, frame), vector(address_of(y), n, frame)
         w, r, status[i], nit[i] = whole(frame, start, target, address_of(tables[i]), tol, eps, max_iter)

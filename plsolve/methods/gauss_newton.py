@@ -133,7 +133,7 @@ def start(w: Array, r: Array, nit: int, beta: float) -> State:
     )
 
 
-def moved(s: State, w: Array, r: Array, status: int, nit: int, length: float, radius: float, crawl: int = 0) -> State:
+def moved(s: State, w: Array, r: Array, status: int, nit: int, length: float, radius: float, crawl: int) -> State:
     """The state at another point, with what it has learnt about J."""
     return State(
         w=w,
@@ -200,7 +200,7 @@ def ending(problem: Problem, s: State, model: Newton, flat: bool) -> State:
         if norm(rt) <= norm(r):
             w, r, nit = wt, rt, nit + 1
     length = model.T.distance(w, s.w)
-    return moved(s, w, r, status, nit, length, s.radius)
+    return moved(s, w, r, status, nit, length, s.radius, 0)
 
 
 def free_unknowns(problem: Problem, T: Tangent, w: Array, r: Array) -> Mask:

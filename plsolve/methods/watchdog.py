@@ -80,10 +80,7 @@ class State(NamedTuple):
 
     def retreat(self) -> State | None:
         """The state after a phase that met a J that is not finite; None: there was no phase."""
-        if self.watch.phase == MONOTONE:
-            return None
-        kept = stopped(self.kept, self.kept.status, self.at.nit)
-        return monotone(kept, self.watch, True, self.watch.spare, self.watch.level, 1.0)
+        return None if self.watch.phase == MONOTONE else retreated(self)
 
 
 def state(at: gauss_newton.State, kept: gauss_newton.State, watch: Watch) -> State:
@@ -100,6 +97,10 @@ def state(at: gauss_newton.State, kept: gauss_newton.State, watch: Watch) -> Sta
         kept=kept,
         watch=watch,
     )
+
+
+def retreated(s: State) -> State:
+    return monotone(stopped(s.kept, s.kept.status, s.at.nit), s.watch, True, s.watch.spare, s.watch.level, 1.0)
 
 
 def stopped(s: gauss_newton.State, status: int, nit: int) -> gauss_newton.State:
@@ -176,7 +177,7 @@ def undamped(problem: Problem, s: State) -> State:
         t *= 0.5
         w, r = attempt(problem, at.w, toward(model, t))
     size, left, spare = norm(r), k.left - 1, k.spare - 1
-    new = moved(at, w, r, RUNNING, at.nit + 1, t * model.length, model.length)
+    new = moved(at, w, r, RUNNING, at.nit + 1, t * model.length, model.length, 0)
     lands = False
     if size < norm(kept.r):
         kept, lands = new, t == 1.0 and size <= CONVERGES * model.size
@@ -215,7 +216,7 @@ def kick(problem: Problem, kept: gauss_newton.State, k: Watch) -> State:
             watch = Watch(
                 k.plan, k.root, KICKED, KICKED_STEPS, norm(r), 0, k.failed, k.spare, k.level, k.kicks + 1, k.force
             )
-            return state(moved(kept, w, r, RUNNING, kept.nit, 0.0, 0.0), kept, watch)
+            return state(moved(kept, w, r, RUNNING, kept.nit, 0.0, 0.0, 0), kept, watch)
         t *= 0.5
     return state(kept, kept, k)
 
