@@ -189,9 +189,12 @@ def run_stages(
     """One method after the other, each from the best point of the last, as long as they end without a solution."""
     best: Any = None
     for init, step in stages:
-        best, status = run(
-            problem, partial(init, max_iter, before=best), step, observe, residual_norm, enough, max_iter, native(step)
-        )
+        start = partial(init, max_iter, before=best)
+        s, status = run(problem, start, step, observe, residual_norm, enough, max_iter, native(step))
+        if best is None or status > 0 or norm(s.r) <= norm(best.r):
+            best = s
+        else:  # a verdict on s says nothing of a better point
+            best, status = best._replace(nit=s.nit), STALLED if status == STATIONARY else status
         if status not in (STALLED, STATIONARY) or problem.note:
             break
     return best, status

@@ -35,6 +35,7 @@ from plsolve.tangent import Inverse, Tangent, only
 PROBE = 0.5  # of ||gn||: where F is first asked how far gn leads
 FIRST_RADIUS = 0.25  # of ||gn||, where not all the way
 LEAP = 50.0  # times ||w||: no first step is longer, unless its natural radius says so
+SQUARE_LEAP = 3.0  # the same for n = m, where solutions are points
 ENOUGH = 1e-4  # gain of a step that is accepted
 EXACT = 0.01  # of the gain: a step that the linear model foretells so well shows how far it reaches
 SAFE = 0.9  # gain of a step that the model foretells: after a rejected one eight times as long it may be longer
@@ -250,7 +251,7 @@ def first_radius(problem: Problem, w: Array, r: Array, model: Newton) -> float:
     Near a singular J gn is long and says nothing of the units of w: the size of w does, as in MINPACK (1 where w = 0).
     """
     size = model.T.norm(w)
-    size = LEAP * (size if size > 0.0 else 1.0)
+    size = (LEAP if problem.n < problem.m else SQUARE_LEAP) * (size if size > 0.0 else 1.0)
     share = min(PROBE, size / max(model.length, 1e-300))
     new = problem.residual(problem.move(w, toward(model, share)))
     reach, length = 0.0, share * model.length

@@ -44,6 +44,7 @@ NOISY = 1e-6  # of ||r||^2: a step that takes less away asks for better differen
 WELL = 1e-4  # reciprocal condition number for which Cholesky of J^T J will do
 STRAIGHT = 0.1  # of the change that is foretold: how far F may be off
 CLOSE = 1e-8  # to a bound: what is nearer moves as freely as that
+AGAIN = 0.1  # of ||r(w0)||: another method that came no further led astray
 LAST = 1e-9  # of an unknown: a shorter last step is not taken
 
 
@@ -96,7 +97,9 @@ def init(problem: Problem, beta: float, before: Any) -> State:
     """At w0, or where another method came to an end."""
     S = np.zeros((problem.m, problem.m), order="F")
     none = Memory(S, False, NOWHERE, NOWHERE, NOWHERE, NOWHERE, NOWHERE, False)
-    w, r, nit = (problem.w0, problem.r0, 0) if before is None else (before.w, before.r, before.nit)
+    w, r, nit = (problem.w0, problem.r0, 0 if before is None else before.nit)
+    if before is not None and norm(before.r) <= AGAIN * norm(r):
+        w, r = before.w, before.r
     precise = not problem.differenced
     return State(w, r, RUNNING, nit, 0.0, True, -1.0, math.inf, precise, False, none, beta, -1.0, 0.0)
 

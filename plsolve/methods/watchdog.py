@@ -28,7 +28,8 @@ from plsolve.problem import Problem
 from plsolve.stopping import RUNNING, Status
 
 FALLS = 0.7  # of the mark: what ||r|| must fall to
-PATIENT = 8  # within so many steps
+PATIENT = 3
+HASTY = 2  # the same where another method follows
 TIRED = 15  # the same after a phase that failed
 UNDAMPED_STEPS = 30  # in one phase
 LONG = 5.0  # of the way from w0: no undamped step is longer
@@ -142,7 +143,8 @@ def watched(problem: Problem, s: State) -> State:
         mark, slow, failed = size, 0, False
     level = k.level if size > PROGRESS * k.level else 0.0
     spare = k.spare + (GRANT if level == 0.0 else -1)
-    crawls = at.status == RUNNING and k.plan != ALONE and slow >= (TIRED if failed else PATIENT)
+    patience = HASTY if k.plan == HAND_OVER else TIRED if failed else PATIENT
+    crawls = at.status == RUNNING and k.plan != ALONE and slow >= patience
     if crawls and k.plan != PHASES:
         at, crawls = stopped(at, STALLED, at.nit), False
     if at.status == RUNNING and spare <= 0:
