@@ -38,7 +38,9 @@ LEAP = 50.0  # times ||w||: no first step is longer, unless its natural radius s
 SQUARE_LEAP = 3.0  # the same for n = m, where solutions are points
 ENOUGH = 1e-4  # gain of a step that is accepted
 EXACT = 0.01  # of the gain: a step that the linear model foretells so well shows how far it reaches
-SAFE = 0.9  # gain of a step that the model foretells: after a rejected one eight times as long it may be longer
+SAFE = 0.9  # gain of a step that the model foretells: where it takes little away it may be longer
+CRAWLS = 0.9  # of ||r|| left by a step that takes little away
+CUT = 4.0  # times as long a rejected step: between the two lies a better one
 OVERSHOT = 0.3  # below this gain a first accepted step is tried once more, shorter
 SHRINKS = 0.5  # a chord step must be shorter than this much of the last
 STAYS = 0.01  # of ||r|| left in the linear model: the residual is there to stay
@@ -287,13 +289,19 @@ def search(problem: Problem, w: Array, r: Array, model: Newton, radius: float) -
             and new.gain > 0.5
         ):
             radius = min(new.reach, 10.0 * new.length)  # much too short
-        elif new.gain > SAFE and 8.0 * new.length < longest and inside(model, longest):
-            radius = math.sqrt(new.length * longest)  # cut too far
+        elif cut_too_far(model, new, longest):
+            radius = math.sqrt(new.length * longest)
         elif not shortened and new.gain < OVERSHOT and new.least < 0.8:
             shortened = True
             radius = new.length * min(max(new.least, 0.1), 0.7)
         else:
             return best, reached
+
+
+def cut_too_far(model: Newton, new: Trial, longest: float) -> bool:
+    """Whether a step far inside the ray takes little away, and all that it promised, after a much longer was rejected."""
+    little = new.gain > SAFE and new.size > CRAWLS * model.size
+    return little and CUT * new.length < longest and inside(model, longest)
 
 
 def path(problem: Problem, w: Array, r: Array, model: Newton, radius: float) -> Step:

@@ -44,7 +44,7 @@ NOISY = 1e-6  # of ||r||^2: a step that takes less away asks for better differen
 WELL = 1e-4  # reciprocal condition number for which Cholesky of J^T J will do
 STRAIGHT = 0.1  # of the change that is foretold: how far F may be off
 CLOSE = 1e-8  # to a bound: what is nearer moves as freely as that
-AGAIN = 0.1  # of ||r(w0)||: another method that came no further led astray
+AGAIN = 0.1  # of ||r(w0)||: another method that left more has led astray
 LAST = 1e-9  # of an unknown: a shorter last step is not taken
 
 

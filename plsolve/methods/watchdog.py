@@ -28,7 +28,7 @@ from plsolve.problem import Problem
 from plsolve.stopping import RUNNING, Status
 
 FALLS = 0.7  # of the mark: what ||r|| must fall to
-PATIENT = 3
+PATIENT = 8  # within so many steps
 HASTY = 2  # the same where another method follows
 TIRED = 15  # the same after a phase that failed
 UNDAMPED_STEPS = 30  # in one phase
