@@ -33,6 +33,7 @@ from plsolve.tangent import LinearSolver, Tangent, tangent
 
 Indices = npt.NDArray[np.int64]
 EMPTY: Array = np.zeros(0)
+NEGLIGIBLE = 1e-7  # times the largest x_scale: squares of smaller ones are lost beside it in J D^2 J^T
 DIFFERENT = 1e3  # times the least norm of a column of J: unknowns that are scaled unasked; 30 to 1e4 do as well
 
 
@@ -172,7 +173,9 @@ class Problem:
             raise ValueError(f"`x_scale` must be a number or have shape ({self.m},), got {scale.shape}.")
         if np.count_nonzero((scale > 0.0) & (scale < math.inf)) < scale.size:
             raise ValueError(f"`x_scale` must be positive and finite, got {x_scale!r}.")
-        return EMPTY if (scale == 1.0).all() else np.full(self.m, scale)
+        if (scale == 1.0).all():
+            return EMPTY
+        return np.full(self.m, np.maximum(scale, NEGLIGIBLE * scale.max()))
 
     @cached_property
     def rng(self) -> np.random.Generator:

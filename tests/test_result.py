@@ -122,13 +122,15 @@ def not_rising(loss, slack=0.0):
 
 
 @given(system=systems)
-def test_gauss_newton_never_raises_the_loss(system):
+def test_gauss_newton_never_raises_the_loss_above_that_of_the_start(system):
+    """Within a phase of the watchdog it may rise, but no higher, and the best point of all is returned."""
     F, jac, w0, y = system
     steps = [w0]
     sol = solve(F, jac, w0, y, method="gauss-newton", callback=lambda w: steps.append(w.copy()))
-    steps = [naive.loss(F(w) - y) for w in [*steps, sol.x]]
-    assert not_rising(sol.history.loss)
-    assert not_rising(steps, 1e-12 * steps[0])
+    steps = np.array([naive.loss(F(w) - y) for w in [*steps, sol.x]])
+    rounding = 1e-12 * steps[0]
+    assert np.all(steps <= steps[0] + rounding)
+    assert steps[-1] <= steps.min() * (1 + 1e-5) + rounding
     assert sol.status in {Status.RESIDUAL, Status.STATIONARY, Status.STALLED}, sol.message
 
 

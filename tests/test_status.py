@@ -185,10 +185,15 @@ def test_stationary_where_no_solution_is_near(method):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_stationary_at_the_start(method):
+    """The gradient is zero at w0 = 0, and nowhere near it: Gauss-Newton looks around, the first-order methods end."""
     sol = solve(lambda w: w**2 - 1, lambda w: np.diag(2 * w), np.zeros(3), method=method, rng=0)
-    check(sol, Status.STATIONARY)
     assert sol.nfev < 100
-    np.testing.assert_array_equal(sol.x, np.zeros(3))
+    if method == "gauss-newton":
+        check(sol, Status.RESIDUAL)
+        np.testing.assert_allclose(np.abs(sol.x), 1.0)
+    else:
+        check(sol, Status.STATIONARY)
+        np.testing.assert_array_equal(sol.x, np.zeros(3))
 
 
 # Near the rounding level ---------------------------------------------------------------------------------------------

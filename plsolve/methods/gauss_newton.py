@@ -265,43 +265,43 @@ def first_radius(problem: Problem, w: Array, r: Array, model: Newton) -> float:
 def search(problem: Problem, w: Array, r: Array, model: Newton, radius: float) -> tuple[Trial, float]:
     """The best of a few trial points on the path, with gain 0 if none reduces the loss, and its radius."""
     best = Trial(w, r, model.size, 0.0, False, 0.0, 0.0, 0.0)
-    rejected, shortened, reached, shortest, longest = False, False, radius, 0.0, 0.0
-    while True:
+    shortened, reached, shortest, rejected = False, radius, 0.0, 0.0
+    while not problem.spent:
         step = path(problem, w, r, model, radius)
         if not (step.length > shortest and step.predicted > 0.0):
-            return best, reached
+            break
         new = attempt(problem, w, r, model, step)
-        if new.gain < OVERSHOT and new.reach > new.length:
+        if new.gain < OVERSHOT and new.reach > new.length and not problem.spent:
             new = corrected(problem, w, r, model, step, new)
         if best.gain > 0.0 and not new.size < best.size:
-            return best, reached
+            break
         if best.gain > 0.0 or new.gain > ENOUGH:
             best, reached = new, radius
         if best.gain <= 0.0:
-            rejected, shortest, longest = True, 1e-16 * model.T.norm(w), new.length
+            shortest, rejected = 1e-16 * model.T.norm(w), new.length
             radius = min(max(new.reach, 0.1 * new.length), 0.5 * new.length)
-        elif new.size <= problem.target or model.stays:
-            return best, reached
-        elif (
-            not (rejected or new.full)
-            and new.length < model.length
-            and new.reach >= 4.0 * new.length
-            and new.gain > 0.5
-        ):
-            radius = min(new.reach, 10.0 * new.length)  # much too short
-        elif cut_too_far(model, new, longest):
-            radius = math.sqrt(new.length * longest)
-        elif not shortened and new.gain < OVERSHOT and new.least < 0.8:
-            shortened = True
-            radius = new.length * min(max(new.least, 0.1), 0.7)
-        else:
-            return best, reached
+            continue
+        radius, shortened = other_radius(problem, model, new, rejected, shortened)
+        if radius == 0.0:
+            break
+    return best, reached
 
 
-def cut_too_far(model: Newton, new: Trial, longest: float) -> bool:
-    """Whether a step far inside the ray takes little away, and all that it promised, after a much longer was rejected."""
-    little = new.gain > SAFE and new.size > CRAWLS * model.size
-    return little and CUT * new.length < longest and inside(model, longest)
+def other_radius(problem: Problem, model: Newton, new: Trial, rejected: float, shortened: bool) -> tuple[float, bool]:
+    """Where another trial is worth a call of F, 0 if nowhere, and whether the step has been shortened.
+
+    rejected: the length of the last trial that did not reduce the loss, 0 if none.
+    """
+    if new.size <= problem.target or model.stays:
+        return 0.0, shortened
+    first = rejected == 0.0 and not new.full and new.length < model.length
+    if first and new.reach >= 4.0 * new.length and new.gain > 0.5:  # much too short
+        return min(new.reach, 10.0 * new.length), shortened
+    if inside(model, rejected) and CUT * new.length < rejected and new.gain > SAFE and new.size > CRAWLS * model.size:
+        return math.sqrt(new.length * rejected), shortened  # cut too far
+    if not shortened and new.gain < OVERSHOT and new.least < 0.8:
+        return new.length * min(max(new.least, 0.1), 0.7), True
+    return 0.0, shortened
 
 
 def path(problem: Problem, w: Array, r: Array, model: Newton, radius: float) -> Step:

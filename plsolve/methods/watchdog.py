@@ -39,6 +39,7 @@ GRANT = 2  # Jacobians that a monotone step allows to phases
 PROGRESS = 0.5  # of ||r|| where monotone steps first led nowhere: below, they are on the way again
 KICKED_STEPS = 30  # after one kick
 SAME = 0.02  # of ||r||: a kick that ends so near fell back to the same minimum
+BACK = 1e-6  # of ||r||: so near it is the same one to rounding, and no other is looked for
 HARDEST = 4.0  # kick, as a multiple of the way from w0
 
 # Where monotone steps lead nowhere: phases of undamped steps, then kicks; kicks alone; an end, since another method
@@ -175,7 +176,7 @@ def undamped(problem: Problem, s: State) -> State:
     way = way if way > 0.0 else model.length
     t = min(1.0, LONG * way / max(model.length, 1e-300))
     w, r = attempt(problem, at.w, toward(model, t))
-    while not norm(r) <= top and t * model.length > SHORT * way:
+    while not norm(r) <= top and t * model.length > SHORT * way and not problem.spent:
         t *= 0.5
         w, r = attempt(problem, at.w, toward(model, t))
     size, left, spare = norm(r), k.left - 1, k.spare - 1
@@ -212,7 +213,7 @@ def kick(problem: Problem, kept: gauss_newton.State, k: Watch) -> State:
     unit = (unit if unit > 0.0 else 1.0) / math.sqrt(kept.w.size)
     z, t = scattered(kept.w, k.kicks), k.force
     p = scale * z if scale.size else z
-    while t > SHORT:
+    while t > SHORT and not problem.spent:
         w, r = attempt(problem, kept.w, (t * unit) * p)
         if norm(r) <= norm(problem.r0):
             watch = Watch(
@@ -227,15 +228,16 @@ def kicked(problem: Problem, s: State) -> State:
     """A monotone step on the way from a kick: on from there once it is the best point, back where it leads nowhere."""
     at, kept, k = gauss_newton.step(problem, s.at), s.kept, s.watch
     size, least, left, spare = norm(at.r), norm(kept.r), k.left - 1, k.spare - 1
-    if at.status > 0 or (at.status == RUNNING and size < least):
+    back = abs(size - least) <= BACK * least
+    if at.status > 0 or (at.status == RUNNING and size < least and not back):
         return monotone(at, k, False, spare, k.level if size > PROGRESS * k.level else 0.0, 1.0)
     mark, slow = (size, 0) if size <= FALLS * k.mark else (k.mark, k.slow + 1)
-    if at.status == RUNNING and slow < PATIENT and min(left, spare) > 0:
+    if at.status == RUNNING and slow < PATIENT and min(left, spare) > 0 and not back:
         return state(
             at, kept, Watch(k.plan, k.root, KICKED, left, mark, slow, k.failed, spare, k.level, k.kicks, k.force)
         )
     same = abs(size - least) <= SAME * least
-    if same and at.status == STATIONARY:  # again: it is no accident
+    if back or (same and at.status == STATIONARY):  # again: it is no accident
         spare = 0
-    kept = stopped(at if size < least else kept, kept.status, at.nit)
+    kept = stopped(at if size < least and not back else kept, kept.status, at.nit)
     return resumed(problem, kept, k, True, spare, min(2.0 * k.force, HARDEST) if same else 1.0)
