@@ -67,7 +67,9 @@ def solve(
     bounds : (lower, upper) or scipy.optimize.Bounds, optional
         F is never called outside. w0 must lie inside.
     x_scale : array_like (m,) or 'jac'
-        Typical size of the unknowns: steps are measured by ||p / x_scale||.
+        Typical size of the unknowns: steps are measured by ||p / x_scale||. Where it is not given, and n >= m, unknowns
+        are scaled by the columns of J if both they and these differ in size a thousandfold. Sizes below 1e-7 of the
+        largest count as that much.
     tol : float
         Solved when ||F(w) - y|| <= tol max(||y||, ||F(w0)||), or at the rounding level of F,
         4 u (||F|| + ||y|| + || |J| |w| ||), u = 1.1e-16. 0 asks for the rounding level.
@@ -119,7 +121,11 @@ def solve(
     Notes
     -----
     *gauss-newton* takes minimum-norm steps -J^T K^{-1} r from the n x n tangent kernel K = J J^T (theory 7.1) in a
-    trust region; every step reduces the loss L.
+    trust region; every step reduces the loss L. Where that crawls or stalls short of a solution, a watchdog lets it
+    make a phase of undamped steps, or start again near the best point: the loss may rise meanwhile, though never above
+    that of w0, x is the best point of all, and at most two more Jacobians are spent for each one before. Square systems
+    of at most 1024 unknowns go on by the method for n > m, which knows the curvature of the residual. `root` and
+    `least_squares` take the same route.
 
     *gd* steps by -eta J^T r, eta = 1/(lipschitz^2 + beta ||r||): with both given L+ <= (1 - eta mu) L in every step,
     mu the PL* constant (Liu, Zhu, Belkin, Appl. Comput. Harmon. Anal. 59, 2022, theorem 6; theory 1.1); otherwise L

@@ -52,7 +52,7 @@ STALLED, STATIONARY = int(Status.STALLED), int(Status.STATIONARY)
 class Watch(NamedTuple):
     """How the residual falls, and what is to be done where it does not."""
 
-    plan: int  # see above
+    plan: int  # PHASES, KICKS, HAND_OVER or ALONE
     root: bool  # a stationary point is no answer
     phase: int  # MONOTONE, UNDAMPED or KICKED
     left: int  # steps of the phase
@@ -157,9 +157,12 @@ def watched(problem: Problem, s: State) -> State:
     if k.plan in (HAND_OVER, ALONE) or spare <= 0 or not (over or crawls):
         return state(at, at, watch)
     if crawls or (at.status == STALLED and k.plan == PHASES and not failed):
-        watch = Watch(k.plan, k.root, UNDAMPED, UNDAMPED_STEPS, size, 0, failed, spare, level, k.kicks, k.force)
-        return state(stopped(at, RUNNING, at.nit), at, watch)
+        return state(stopped(at, RUNNING, at.nit), at, in_phase(watch, UNDAMPED, UNDAMPED_STEPS, size, 0, spare))
     return kick(problem, at, watch)
+
+
+def in_phase(k: Watch, phase: int, left: int, mark: float, slow: int, spare: int) -> Watch:
+    return Watch(k.plan, k.root, phase, left, mark, slow, k.failed, spare, k.level, k.kicks, k.force)
 
 
 # -- undamped steps ----------------------------------------------------------------------------------------------------
@@ -185,9 +188,7 @@ def undamped(problem: Problem, s: State) -> State:
     if size < norm(kept.r):
         kept, lands = new, t == 1.0 and size <= CONVERGES * model.size
     if size <= top and not (model.stays or lands) and min(left, spare) > 0:
-        return state(
-            new, kept, Watch(k.plan, k.root, UNDAMPED, left, k.mark, 0, k.failed, spare, k.level, k.kicks, k.force)
-        )
+        return state(new, kept, in_phase(k, UNDAMPED, left, k.mark, 0, spare))
     failed = norm(kept.r) > FALLS * k.mark
     return resumed(problem, stopped(kept, kept.status, new.nit), k, failed, spare, k.force)
 
@@ -233,9 +234,7 @@ def kicked(problem: Problem, s: State) -> State:
         return monotone(at, k, False, spare, k.level if size > PROGRESS * k.level else 0.0, 1.0)
     mark, slow = (size, 0) if size <= FALLS * k.mark else (k.mark, k.slow + 1)
     if at.status == RUNNING and slow < PATIENT and min(left, spare) > 0 and not back:
-        return state(
-            at, kept, Watch(k.plan, k.root, KICKED, left, mark, slow, k.failed, spare, k.level, k.kicks, k.force)
-        )
+        return state(at, kept, in_phase(k, KICKED, left, mark, slow, spare))
     same = abs(size - least) <= SAME * least
     if back or (same and at.status == STATIONARY):  # again: it is no accident
         spare = 0
