@@ -2,13 +2,13 @@
 
 Monotone steps (`gauss_newton`) resolve every turn of the flow w' = -J^+ r, and there are many near points where J loses
 rank: the residual crawls although solutions are all around. Where it does not fall to FALLS of a mark within PATIENT
-steps, or no step reduces it, a *phase* of undamped steps begins: ||r|| may rise in it, though not above ||r(w0)||, and
+steps, a *phase* of undamped steps begins: ||r|| may rise in it, though not above ||r(w0)||, and
 every full step is a new chance to land where Newton's method converges. A phase that found nothing better leaves no
 trace, so that the monotone points alone are a monotone run (Chamberlain, Powell, Lemarechal, Pedersen, Math. Prog.
 Study 16, 1982; the ceiling is the search of Grippo, Lampariello, Lucidi, SIAM J. Numer. Anal. 23, 1986, with unlimited
 memory).
 
-Where monotone steps have come to an end after such a phase, *kicks* follow: monotone steps from points around the best
+Where no step reduces the residual any more, *kicks* follow: monotone steps from points around the best
 one, at random in all directions, twice as far after a kick that fell back to the same loss. What phases and kicks cost
 is bounded by GRANT Jacobians for every monotone one that came before: a system without a solution ends with the verdict
 of the monotone run after at most 1 + GRANT times its Jacobians.
@@ -156,7 +156,7 @@ def watched(problem: Problem, s: State) -> State:
     over = at.status == STALLED or (at.status == STATIONARY and k.root)
     if k.plan in (HAND_OVER, ALONE) or spare <= 0 or not (over or crawls):
         return state(at, at, watch)
-    if crawls or (at.status == STALLED and k.plan == PHASES and not failed):
+    if crawls:
         return state(stopped(at, RUNNING, at.nit), at, in_phase(watch, UNDAMPED, UNDAMPED_STEPS, size, 0, spare))
     return kick(problem, at, watch)
 
