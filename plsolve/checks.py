@@ -154,16 +154,20 @@ def refuse_jacobian(J: Any, differenced: bool) -> None:
 
 
 def check_operator(J: Any) -> None:
-    """A LinearOperator must give J^T z, of the right size, and J v unless it has its kernel."""
-    if not isinstance(J, LinearOperator):
+    """A LinearOperator must give J^T z and J v, of the right size; one that has its kernel is not tried."""
+    if not isinstance(J, LinearOperator) or hasattr(J, "gram"):
         return
     n, m = J.shape
-    needed = (("rmatvec", J.rmatvec, n), ("matvec", J.matvec, m))
-    for name, product, size in needed[:1] if hasattr(J, "gram") else needed:
+    for name, product, size in (("rmatvec", J.rmatvec, n), ("matvec", J.matvec, m)):
         try:
             product(np.zeros(size))
         except (NotImplementedError, ValueError) as error:
-            raise ValueError(f"`jac`: the LinearOperator of shape {J.shape} has no working {name}: {error}") from error
+            raise not_working(J, name, error) from error
+
+
+def not_working(J: Any, name: str, error: Exception) -> ValueError:
+    """What to raise where a product of an operator fails."""
+    return ValueError(f"`jac`: the LinearOperator of shape {J.shape} has no working {name}: {error}")
 
 
 def takes_rows(function: Any, n_args: int) -> tuple[bool, bool]:

@@ -266,6 +266,9 @@ def test_an_operator_that_lacks_a_product_is_named():
     only = LinearOperator((2, 3), matvec=lambda v: v[:2], dtype=float)
     with pytest.raises(ValueError, match=r"`jac`.*rmatvec"):
         solve(lambda w: w[:2] - 1, lambda w: only, np.ones(3) * 3)
+    only.gram = lambda: np.eye(2)
+    with pytest.raises(ValueError, match=r"`jac`.*rmatvec"):
+        solve(lambda w: w[:2] - 1, lambda w: only, np.ones(3) * 3)
 
 
 def test_a_complex_step_needs_a_complex_answer():

@@ -18,13 +18,14 @@ FORMS = {"dense": np.asarray, "sparse": sps.csr_array, "operator": aslinearopera
 
 class WithGram(LinearOperator):
     def __init__(self, J):
-        self.J, self.calls = J, 0
+        self.J, self.calls, self.products = J, 0, 0
         super().__init__(np.float64, J.shape)
 
     def _matvec(self, v):
         return self.J @ v
 
     def _rmatvec(self, z):
+        self.products += 1
         return self.J.T @ z
 
     def gram(self):
@@ -140,6 +141,16 @@ def test_a_user_s_operator_with_gram_is_all_that_is_needed():
     assert sol.success
     assert J.calls == sol.njev
     np.testing.assert_allclose(sol.x, np.linalg.lstsq(A, Y)[0], atol=1e-8)
+
+
+def test_shares_of_one_direction_are_one_product():
+    J = WithGram(A)
+    H = tangent.tangent(J, np.zeros(0)).inverse(np.zeros(0, bool), False)
+    u = H.coordinates(Y)[0]
+    for share in (1.0, 0.5, 0.25):
+        np.testing.assert_allclose(H.along(u, share), share * np.linalg.lstsq(A, Y)[0], atol=1e-8)
+    assert J.products == 1
+    np.testing.assert_allclose(H.along(2.0 * u, 0.5), np.linalg.lstsq(A, Y)[0], atol=1e-8)
 
 
 @pytest.mark.parametrize("options", [{"linear_solver": "lu"}, {"linear_solver": None}])

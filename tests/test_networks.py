@@ -1,12 +1,14 @@
 """WideNetwork against its dense Jacobian, differences, and an independent forward pass."""
 
 import itertools
+from collections import Counter
 from math import erf
 
 import naive
 import numpy as np
 import pytest
 
+from benchmarks.checks.networks import Operator, damped
 from plsolve import Status, solve
 from plsolve.networks import WideNetwork
 
@@ -182,7 +184,11 @@ def test_gauss_newton_never_forms_j(monkeypatch):
     assert solve(net.F, net.jac, net.init(0), np.linspace(-1, 1, 5)).success
 
 
-def test_the_same_solution_as_from_the_dense_jacobian():
+def test_the_same_solution_as_from_the_dense_jacobian(monkeypatch):
+    from plsolve.methods import gauss_newton
+
+    monkeypatch.setattr(gauss_newton, "OWN_RAY", gauss_newton.RAY)
+    monkeypatch.setattr(gauss_newton, "OWN_SHRINKS", gauss_newton.SHRINKS)
     rng = np.random.default_rng(1)
     net = WideNetwork(rng.standard_normal((40, 3)), (300, 50), outputs=2)
     w0, y = net.init(2), rng.standard_normal(80)
@@ -242,3 +248,31 @@ def test_bad_weights():
         net.F(np.zeros(3))
     with pytest.raises(ValueError, match="`X`"):
         net.predict(net.init(0), np.zeros((2, 4)))
+
+
+@pytest.mark.parametrize("widths", [(300, 300), (200, 200, 200)], ids=str)
+def test_an_operator_with_its_own_kernel_costs_no_more_than_a_damped_loop(widths):
+    """J with K costs 1.3 F, J^T z as much as F: a direction must be worth its J^T z."""
+    rng = np.random.default_rng(0)
+    net = WideNetwork(rng.standard_normal((120, 6)), widths)
+    w0, y, calls = net.init(3), rng.standard_normal(120), Counter()
+
+    def F(w):
+        calls["F"] += 1
+        return net.F(w)
+
+    def jac(w):
+        calls["J"] += 1
+        return Operator(net.jac(w), calls)
+
+    def price():
+        total = 1.3 * calls["J"] + calls["F"] + calls["J^T z"]
+        calls.clear()
+        return total
+
+    assert solve(F, jac, w0, y, tol=1e-10, certify=False).success
+    assert calls["J v"] == 0
+    assert calls["J^T z"] < calls["F"]
+    ours = price()
+    damped(F, jac, w0, y, 1e-10)
+    assert ours <= price()

@@ -16,6 +16,9 @@ leads far to several bounds on the word of a linear model: as long as much is pr
 
 After a full step, more steps reuse the factor: J^+ is kept and corrected by good-Broyden updates in the space of w, as
 long as they shrink. Every accepted step reduces the loss; a non-finite trial is a rejected one.
+
+An operator that knows its own K makes J and K for the price of a few F, and each direction costs J^T z, as much as F:
+there gn is made once for all steps along it, the ray goes on further in, and chord steps must shrink a lot.
 """
 
 from __future__ import annotations
@@ -43,11 +46,13 @@ CRAWLS = 0.9  # of ||r|| left by a step that takes little away
 CUT = 4.0  # times as long a rejected step: between the two lies a better one
 OVERSHOT = 0.3  # below this gain a first accepted step is tried once more, shorter
 SHRINKS = 0.5  # a chord step must be shorter than this much of the last
+OWN_SHRINKS = 0.05  # the same where J with K costs less than a chord step: Newton's method squares such a factor
 STAYS = 0.01  # of ||r|| left in the linear model: the residual is there to stay
 LOST = 1e-6  # of ||r|| left by a kernel solve: the Cholesky factor has lost its digits
 FAR = 0.5  # of ||r||^2 promised by a step that the box keeps from solving: only part of the way to bounds is gone
 HALF = 0.5  # of it
 RAY = 0.3  # of ||gn||: a shorter step does not lead along gn
+OWN_RAY = 0.02  # the same where J^T z costs as much as J with K: steps along gn share one
 TURNS = 5  # conjugate gradients on the way to gn
 LEAST = 1e-10  # of the first gradient: a smaller one is rounding error
 CRAWL = 1e-3  # of ||r||: a step inside the ray that takes less away leads nowhere
@@ -465,12 +470,12 @@ def within_bounds(problem: Problem, model: Newton, w: Array, r: Array, p: Array,
 
 def toward(model: Newton, share: float) -> Array:
     """So much of gn."""
-    return share * model.gn if model.gn.size else model.H.lift(share * model.u)
+    return share * model.gn if model.gn.size else model.H.along(model.u, share)
 
 
 def inside(model: Newton, length: float) -> bool:
     """Whether a step so long does not lead along gn, so that the natural radius says nothing of it."""
-    return model.stays or length < RAY * model.length
+    return model.stays or length < (OWN_RAY if model.H.own_kernel() else RAY) * model.length
 
 
 def next_radius(model: Newton, best: Trial, radius: float, rejected: bool) -> float:
@@ -494,6 +499,7 @@ def chords(
     Nonlinear Equations, 1995, section 7.3).
     """
     H = model.H
+    shrinks = OWN_SHRINKS if H.own_kernel() else SHRINKS
     steps = [H.coordinates(share * model.Jgn)]
     squares = [steps[0][0].dot(steps[0][1])]
     while not problem.spent and norm(r) > problem.target and squares[-1] > 0.0 and len(steps) <= CHORDS:
@@ -503,7 +509,7 @@ def chords(
             u, v = u + c * steps[k + 1][0], v + c * steps[k + 1][1]
         last, zz = squares[-1], u.dot(v)
         bend = 1.0 + steps[-1][0].dot(v) / last
-        if not (zz < SHRINKS * SHRINKS * last and bend >= 0.1 and zz <= 4.0 * bend * bend * last):
+        if not (zz < shrinks * shrinks * last and bend >= 0.1 and zz <= 4.0 * bend * bend * last):
             break
         u, v = u / -bend, v / -bend
         s = H.lift(u)

@@ -72,6 +72,12 @@ class Inverse(Protocol):
     def lift(self, u: Array) -> Array:
         """J^+ x (m,) from its coordinates u."""
 
+    def along(self, u: Array, share: float) -> Array:
+        """share lift(u); the lift of the last u may be kept."""
+
+    def own_kernel(self) -> bool:
+        """K came from the operator itself: a new J with its K costs no more than a step with this one, F and a lift."""
+
     def sketched(self, u: Array) -> Array:
         """lift(u), or an empty array where `image` can do without it."""
 

@@ -47,6 +47,12 @@ class DenseInverse(NamedTuple):
             return only(self.free, self.T.raised(self.T.adjoint(u)))
         return self.T.scaled(spread(self.free, self.Q.lift(u) if self.dual else u))
 
+    def along(self, u: Array, share: float) -> Array:
+        return self.lift(share * u)
+
+    def own_kernel(self) -> bool:
+        return False
+
     def sketched(self, u: Array) -> Array:
         return self.lift(u)
 

@@ -14,7 +14,7 @@ _NONE = np.zeros(0)
 
 
 class KernelInverse:
-    """J^+ x = D^2 J^T K^{-1} x with K = J D^2 J^T factored (theory 7.1); K itself, where it is kept, spares J p."""
+    """J^+ x = D^2 J^T K^{-1} x with K = J D^2 J^T factored (theory 7.1); K itself, the operator's own, spares J p."""
 
     direct = dual = True
 
@@ -30,12 +30,21 @@ class KernelInverse:
         self._tangent, self._free, self._solve_gram = tangent, free, solve_gram
         self.sound, self.orthogonal = sound, orthogonal
         self._K = K
+        self._u = self._p = _NONE
 
     def coordinates(self, x: Array) -> tuple[Array, Array]:
         return self._solve_gram(x), x
 
     def lift(self, u: Array) -> Array:
         return only(self._free, self._tangent.raised(self._tangent.adjoint(u)))
+
+    def along(self, u: Array, share: float) -> Array:
+        if self._u is not u:
+            self._u, self._p = u, self.lift(u)
+        return self._p if share == 1.0 else share * self._p
+
+    def own_kernel(self) -> bool:
+        return self._K is not None
 
     def sketched(self, u: Array) -> Array:
         return self.lift(u) if self._K is None else _NONE
@@ -85,6 +94,12 @@ class DirectInverse:
 
     def lift(self, u: Array) -> Array:
         return self._tangent.scaled(spread(self._free, u))
+
+    def along(self, u: Array, share: float) -> Array:
+        return self.lift(share * u)
+
+    def own_kernel(self) -> bool:
+        return False
 
     def sketched(self, u: Array) -> Array:
         return self.lift(u)

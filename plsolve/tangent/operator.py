@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from plsolve.checks import not_working
 from plsolve.linalg import UNIT, Array, Mask, cholesky
 from plsolve.tangent.base import KERNEL_ROWS, Inverse, LinearSolver, Tangent, count
 from plsolve.tangent.dense import DenseTangent
@@ -28,7 +29,10 @@ class OperatorTangent(Tangent):
         return self.J.matvec(v) if v.ndim == 1 else self.J.matmat(v)  # type: ignore[no-any-return]
 
     def adjoint(self, z: Array) -> Array:
-        return self.J.rmatvec(z) if z.ndim == 1 else self.J.rmatmat(z)  # type: ignore[no-any-return]
+        try:
+            return self.J.rmatvec(z) if z.ndim == 1 else self.J.rmatmat(z)  # type: ignore[no-any-return]
+        except (NotImplementedError, ValueError) as error:
+            raise not_working(self.J, "rmatvec", error) from error
 
     def toarray(self) -> Array:
         n, m = self.shape

@@ -60,6 +60,12 @@ class CGInverse:
             return self._by_lsmr.lift(u)
         return only(self._free, self._tangent.raised(self._tangent.adjoint(u)))
 
+    def along(self, u: Array, share: float) -> Array:
+        return self.lift(share * u)
+
+    def own_kernel(self) -> bool:
+        return False
+
     def sketched(self, u: Array) -> Array:
         return self.lift(u)
 
