@@ -100,20 +100,17 @@ class Record:
         self._logs: list[Array] = []  # of compiled code, to be read
         self.path: list[Point] = []
         self._bend = 0.0
+        self._noted = True  # the last state: where phases begin and end without an iteration it is not
 
     def __call__(self, s: State) -> int:
         """A status that ends the run, or RUNNING."""
         if self._logs:
             self._read()
-        self._learn(s)
-        if s.nit == self.last:
+        size, news = norm(s.r), s.nit != self.last
+        self._note(s.nit, 0.5 * size * size, s.step, s.pl, s.bend)
+        if not news:
             return RUNNING
         self.last = s.nit
-        self._nit.append(s.nit)
-        size = norm(s.r)
-        self._loss.append(0.5 * size * size)
-        self._step.append(s.step)
-        self._pl.append(math.nan)
         for watch in self.watchers:
             watch(s, self)
         if self._near is not None and self._near(s.w, s.r, self.path, self._bend):
@@ -155,22 +152,23 @@ class Record:
     def _read(self) -> None:
         """Take up what compiled code has noted."""
         for log in self._logs:
-            for nit, loss, step, pl, bend in log.tolist():
-                if pl >= 0.0:
-                    self._pl[-1] = pl
-                self._bend = max(self._bend, bend)
-                if nit != self._nit[-1]:
-                    self._nit.append(int(nit))
-                    self._loss.append(loss)
-                    self._step.append(step)
-                    self._pl.append(math.nan)
+            for nit, *numbers in log.tolist():
+                self._note(int(nit), *numbers)
         self._logs.clear()
 
-    def _learn(self, s: State) -> None:
-        """What the state tells about the point before, or about this one if the run ends here."""
-        if self._pl and s.pl >= 0.0:
-            self._pl[-1] = s.pl
-        self._bend = max(self._bend, s.bend)
+    def _note(self, nit: int, loss: float, step: float, pl: float, bend: float) -> None:
+        """A state, and what it tells about the point before, or about this one if the run ends here."""
+        if self._pl and pl >= 0.0 and self._noted:
+            self._pl[-1] = pl
+        self._bend = max(self._bend, bend)
+        if self._nit and nit == self._nit[-1]:
+            self._noted = loss == self._loss[-1]
+            return
+        self._noted = True
+        self._nit.append(nit)
+        self._loss.append(loss)
+        self._step.append(step)
+        self._pl.append(math.nan)
 
     @property
     def nit(self) -> list[int]:

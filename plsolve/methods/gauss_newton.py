@@ -141,7 +141,9 @@ def start(w: Array, r: Array, nit: int, beta: float) -> State:
     )
 
 
-def moved(s: State, w: Array, r: Array, status: int, nit: int, length: float, radius: float, crawl: int) -> State:
+def moved(
+    s: State, w: Array, r: Array, status: int, nit: int, length: float, radius: float, crawl: int, pl: float
+) -> State:
     """The state at another point, with what it has learnt about J."""
     return State(
         w=w,
@@ -154,7 +156,7 @@ def moved(s: State, w: Array, r: Array, status: int, nit: int, length: float, ra
         orthogonal=s.orthogonal,
         precise=s.precise,
         beta=s.beta,
-        pl=s.pl,
+        pl=pl,
         bend=s.bend,
         crawl=crawl,
     )
@@ -198,7 +200,7 @@ def step(problem: Problem, s: State) -> State:
 def ending(problem: Problem, s: State, model: Newton, flat: bool) -> State:
     """No step reduces the loss: why, after better differences (if there are any) have been tried."""
     if (problem.differenced and not s.precise) or (problem.spent and not flat):
-        return State(s.w, s.r, RUNNING, s.nit, 0.0, True, 0.0, s.orthogonal, True, s.beta, s.pl, s.bend, 0)
+        return State(s.w, s.r, RUNNING, s.nit, 0.0, True, 0.0, s.orthogonal, True, s.beta, -1.0, s.bend, 0)
     status = verdict(problem, s.w, s.r, model.T)
     w, r, nit = s.w, s.r, s.nit
     if flat and status != Status.RESIDUAL and not problem.spent:
@@ -208,7 +210,7 @@ def ending(problem: Problem, s: State, model: Newton, flat: bool) -> State:
         if norm(rt) <= norm(r):
             w, r, nit = wt, rt, nit + 1
     length = model.T.distance(w, s.w)
-    return moved(s, w, r, status, nit, length, s.radius, 0)
+    return moved(s, w, r, status, nit, length, s.radius, 0, -1.0)
 
 
 def free_unknowns(problem: Problem, T: Tangent, w: Array, r: Array) -> Mask:

@@ -300,7 +300,7 @@ def in_ball(model: Spectrum, radius: float) -> Least:
         if abs(length - radius) <= 0.1 * radius or slope == 0.0:
             break
         t = max(t + (length / radius - 1.0) * length * length / slope, least_t)
-    return Least(x * -min(1.0, radius / norm(x)), False, t)
+    return Least(x * -min(1.0, radius / max(norm(x), 1e-300)), False, t)
 
 
 def promise(model: Spectrum) -> float:

@@ -102,12 +102,17 @@ def state(at: gauss_newton.State, kept: gauss_newton.State, watch: Watch) -> Sta
 
 
 def retreated(s: State) -> State:
-    return monotone(stopped(s.kept, s.kept.status, s.at.nit), s.watch, True, s.watch.spare, s.watch.level, 1.0)
+    return monotone(again(s.kept, s.kept.status, s.at.nit), s.watch, True, s.watch.spare, s.watch.level, 1.0)
 
 
-def stopped(s: gauss_newton.State, status: int, nit: int) -> gauss_newton.State:
-    """The same point with another status and number."""
-    return moved(s, s.w, s.r, status, nit, s.step, s.radius, s.crawl)
+def stopped(s: gauss_newton.State, status: int) -> gauss_newton.State:
+    """The same state with another status."""
+    return moved(s, s.w, s.r, status, s.nit, s.step, s.radius, s.crawl, s.pl)
+
+
+def again(s: gauss_newton.State, status: int, nit: int) -> gauss_newton.State:
+    """The same point later: the point before it is another one."""
+    return moved(s, s.w, s.r, status, nit, s.step, s.radius, s.crawl, -1.0)
 
 
 def init(problem: Problem, beta: float, plan: int, root: bool, before: Any) -> State:
@@ -147,9 +152,9 @@ def watched(problem: Problem, s: State) -> State:
     patience = HASTY if k.plan == HAND_OVER else TIRED if failed else PATIENT
     crawls = at.status == RUNNING and k.plan != ALONE and slow >= patience
     if crawls and k.plan != PHASES:
-        at, crawls = stopped(at, STALLED, at.nit), False
+        at, crawls = stopped(at, STALLED), False
     if at.status == RUNNING and spare <= 0:
-        at = stopped(at, STALLED, at.nit)
+        at = stopped(at, STALLED)
     if at.status == STALLED:
         level = max(level, size)
     watch = Watch(k.plan, k.root, MONOTONE, 0, mark, slow, failed, spare, level, k.kicks, k.force)
@@ -157,7 +162,7 @@ def watched(problem: Problem, s: State) -> State:
     if k.plan in (HAND_OVER, ALONE) or spare <= 0 or not (over or crawls):
         return state(at, at, watch)
     if crawls:
-        return state(stopped(at, RUNNING, at.nit), at, in_phase(watch, UNDAMPED, UNDAMPED_STEPS, size, 0, spare))
+        return state(stopped(at, RUNNING), at, in_phase(watch, UNDAMPED, UNDAMPED_STEPS, size, 0, spare))
     return kick(problem, at, watch)
 
 
@@ -175,6 +180,8 @@ def undamped(problem: Problem, s: State) -> State:
     model = newton(T, at.r, free_unknowns(problem, T, at.w, at.r), at.orthogonal)
     if problem.bounded:
         model = in_box(problem, model, at.w, at.r)
+    if not math.isfinite(model.length):
+        return retreated(s)
     top, way = norm(problem.r0), T.distance(kept.w, problem.w0)
     way = way if way > 0.0 else model.length
     t = min(1.0, LONG * way / max(model.length, 1e-300))
@@ -183,14 +190,14 @@ def undamped(problem: Problem, s: State) -> State:
         t *= 0.5
         w, r = attempt(problem, at.w, toward(model, t))
     size, left, spare = norm(r), k.left - 1, k.spare - 1
-    new = moved(at, w, r, RUNNING, at.nit + 1, t * model.length, model.length, 0)
+    new = moved(at, w, r, RUNNING, at.nit + 1, t * model.length, model.length, 0, -1.0)
     lands = False
     if size < norm(kept.r):
         kept, lands = new, t == 1.0 and size <= CONVERGES * model.size
     if size <= top and not (model.stays or lands) and min(left, spare) > 0:
         return state(new, kept, in_phase(k, UNDAMPED, left, k.mark, 0, spare))
     failed = norm(kept.r) > FALLS * k.mark
-    return resumed(problem, stopped(kept, kept.status, new.nit), k, failed, spare, k.force)
+    return resumed(problem, again(kept, kept.status, new.nit), k, failed, spare, k.force)
 
 
 def attempt(problem: Problem, w: Array, p: Array) -> tuple[Array, Array]:
@@ -220,7 +227,7 @@ def kick(problem: Problem, kept: gauss_newton.State, k: Watch) -> State:
             watch = Watch(
                 k.plan, k.root, KICKED, KICKED_STEPS, norm(r), 0, k.failed, k.spare, k.level, k.kicks + 1, k.force
             )
-            return state(moved(kept, w, r, RUNNING, kept.nit, 0.0, 0.0, 0), kept, watch)
+            return state(moved(kept, w, r, RUNNING, kept.nit, 0.0, 0.0, 0, -1.0), kept, watch)
         t *= 0.5
     return state(kept, kept, k)
 
@@ -238,5 +245,5 @@ def kicked(problem: Problem, s: State) -> State:
     same = abs(size - least) <= SAME * least
     if back or (same and at.status == STATIONARY):  # again: it is no accident
         spare = 0
-    kept = stopped(at if size < least and not back else kept, kept.status, at.nit)
+    kept = again(at if size < least and not back else kept, kept.status, at.nit)
     return resumed(problem, kept, k, True, spare, min(2.0 * k.force, HARDEST) if same else 1.0)

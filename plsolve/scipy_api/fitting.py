@@ -203,7 +203,11 @@ def least_squares(
             max_nfev=math.inf if max_nfev is None and method in ("gd", "sgd") else max_nfev or 100 * start.size,
         )
         ended, state, record = minimise(problem, method, tolerances, callback, verbose)
-        result = package(problem, state, ended, tolerances, record)
+        try:
+            result = package(problem, state, ended, tolerances, record)
+        except BaseException as error:
+            problem.attach_best(error)
+            raise
     if method == "lm" and not callable(jac):
         result["njev"] = None
     if verbose >= 1:
@@ -342,16 +346,18 @@ class SparseDifferences:
 
 
 class Settled:
-    """An observer that ends the run where two states in a row pass a test."""
+    """An observer that ends the run where two states in a row pass a test, and no better one has been seen."""
 
     def __init__(self, observe: Callable[[loop.State], int], test: Callable[[loop.State, loop.State], int]) -> None:
         self._observe, self._test = observe, test
         self._last: loop.State | None = None
+        self._least = math.inf
 
     def __call__(self, s: loop.State) -> int:
         """A status that ends the run, or RUNNING."""
-        status, last, self._last = self._observe(s), self._last, s
-        return self._test(last, s) if status == RUNNING and last is not None else status
+        status, last, self._last, size = self._observe(s), self._last, s, norm(s.r)
+        best, self._least = size <= self._least, min(size, self._least)
+        return self._test(last, s) if status == RUNNING and last is not None and best else status
 
 
 class Progress:
@@ -372,6 +378,6 @@ class Progress:
         change = f"{'':15}{'':15}"
         if last is not None:
             change = f"{0.5 * float(last.r.dot(last.r)) - cost:^15.2e}{norm(s.w - last.w):^15.2e}"
-        g = self.problem.linearise(s.w, s.r, False).adjoint(s.r)
+        g = tangent_at(self.problem, s, False).adjoint(s.r)
         print(f"{s.nit:^15}{self.problem.nfev:^15}{cost:^15.4e}{change}{float(np.abs(g).max()):^15.2e}")  # noqa: T201
         return self.record(s)

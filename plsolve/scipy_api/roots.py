@@ -116,9 +116,12 @@ def root(
         raise
     observe = Settled(record, partial(settled, problem, settings["xtol"]))
     s, ended = loop.run_stages(problem, stages, observe, 0.0, sys.maxsize)
-    return package(
-        problem, s, int(Status.RESIDUAL) if ended == RUNNING else ended, name, limit, settings["xtol"], record
-    )
+    ended = int(Status.RESIDUAL) if ended == RUNNING else ended
+    try:
+        return package(problem, s, ended, name, limit, settings["xtol"], record)
+    except BaseException as error:
+        problem.attach_best(error)
+        raise
 
 
 def transposed(jac: Callable[..., Any], x: Any, *args: Any) -> Any:
@@ -157,7 +160,7 @@ def package(problem: Problem, s: Any, ended: int, name: str, limit: int, xtol: f
         "nit": record.last,
         "history": record.history(),
     }
-    if problem.n >= problem.m and isinstance(T.J, np.ndarray):
+    if problem.n >= problem.m and isinstance(T.J, np.ndarray) and np.isfinite(T.J).all():
         fields |= factors(T.J, s.r) if name == "lm" else square_factors(T.J, s.r)
     return Result(fields, problem, record)
 
