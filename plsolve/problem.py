@@ -448,14 +448,15 @@ class Problem:
     def _update_scale(self, J: Any) -> None:
         """x_scale='jac': the inverse of the largest norm that each column of J has had.
 
-        Unasked for only where these and the unknowns are of very different size: else the first steps would be other
-        ones than in the units that were chosen, and lead to other minima.
+        Unasked for only where these are of very different size, and for n = m the unknowns too: else the first steps
+        would be other ones than in the units that were chosen, and lead to other minima.
         """
         if isinstance(J, LinearOperator):
             raise ValueError("`x_scale='jac'` needs the entries of J; jac returned a LinearOperator.")
         size = column_lengths(J)
         self._largest = np.maximum(self._largest, size) if self._largest.size else np.where(size == 0.0, 1.0, size)
-        different = self._largest.max() > DIFFERENT * self._largest.min() and not self._alike
+        alike = self.n == self.m and self._alike
+        different = self._largest.max() > DIFFERENT * self._largest.min() and not alike
         self.scale = self._scale_of(self._largest) if different or not self._auto_scale else EMPTY
 
     def _scale_of(self, largest: Array) -> Array:

@@ -68,8 +68,8 @@ def solve(
         F is never called outside. w0 must lie inside.
     x_scale : array_like (m,) or 'jac'
         Typical size of the unknowns: steps are measured by ||p / x_scale||. Where it is not given, and n >= m, unknowns
-        are scaled by the columns of J if both they and these differ in size a thousandfold. Sizes below 1e-7 of the
-        largest count as that much.
+        are scaled by the columns of J if these differ in size a thousandfold (n = m: the unknowns at w0 too). Sizes
+        below 1e-7 of the largest count as that much.
     tol : float
         Solved when ||F(w) - y|| <= tol max(||y||, ||F(w0)||), or at the rounding level of F,
         4 u (||F|| + ||y|| + || |J| |w| ||), u = 1.1e-16. 0 asks for the rounding level.
