@@ -54,7 +54,7 @@ class Tolerances(NamedTuple):
 
     def settled(self, before: loop.State, after: loop.State) -> int:
         """scipy's status 2, 3 or 4 if the step was small enough, else RUNNING."""
-        if after.nit == before.nit:
+        if after.nit == before.nit or np.array_equal(after.w, before.w):  # no step: a phase begins where another ended
             return RUNNING
         left = 1.0  # of the step: how far it is still to go
         if after.step < before.step and getattr(before, "full", False) and after.full and after.precise:  # type: ignore[attr-defined]
