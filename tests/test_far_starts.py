@@ -200,3 +200,14 @@ def test_sparse_square_systems_too():
     F, jac, w0, y = FAMILIES["planar 3 pose"](1)
     sol = solve(F, lambda w: csr_array(jac(w)), w0, y)
     assert sol.success, sol.message
+
+
+@pytest.mark.parametrize("name", ["sine 10x20 c3", "sine 30x60 c5", "pendulum 4 of 16"])
+def test_least_squares_takes_no_phase_for_the_end(name):
+    """A phase of the watchdog begins or ends without a step: that is not a step that was small."""
+    for seed in range(100, 105):
+        F, jac, w0, y = FAMILIES[name](seed)
+        res = least_squares(lambda w, F=F, y=y: F(w) - y, w0, jac, max_nfev=400)
+        if res.status in (1, 2, 4):
+            cosine = np.abs(jac(res.x).T @ res.fun).max() / np.linalg.norm(jac(res.x)) / np.linalg.norm(res.fun)
+            assert np.linalg.norm(res.fun) < 1e-8 or cosine < 1e-4
