@@ -36,6 +36,7 @@ from plsolve.stopping import RUNNING, Status
 from plsolve.tangent import Inverse, Tangent, only
 
 PROBE = 0.5  # of ||gn||: where F is first asked how far gn leads
+SEEN = 1e-8  # of gn: a shorter probe is lost in the rounding of F
 FIRST_RADIUS = 0.25  # of ||gn||, where not all the way
 LEAP = 50.0  # times ||w||: no first step is longer, unless its natural radius says so
 SQUARE_LEAP = 3.0  # the same for n = m, where solutions are points
@@ -261,7 +262,7 @@ def first_radius(problem: Problem, w: Array, r: Array, model: Newton) -> float:
     """
     size = model.T.norm(w)
     size = (LEAP if problem.n < problem.m else SQUARE_LEAP) * (size if size > 0.0 else 1.0)
-    share = min(PROBE, size / max(model.length, 1e-300))
+    share = min(PROBE, max(size / max(model.length, 1e-300), SEEN))
     new = problem.residual(problem.move(w, toward(model, share)))
     reach, length = 0.0, share * model.length
     if norm(new) < HUGE:
