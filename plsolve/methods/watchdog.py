@@ -2,18 +2,17 @@
 
 Monotone steps (`gauss_newton`) resolve every turn of the flow w' = -J^+ r, and there are many near points where J loses
 rank: the residual crawls although solutions are all around. Where it does not fall to FALLS of a mark within PATIENT
-steps, a *phase* of undamped steps begins: ||r|| may rise in it, though not above ||r(w0)||, and
-every full step is a new chance to land where Newton's method converges. A phase that found nothing better leaves no
-trace, so that the monotone points alone are a monotone run (Chamberlain, Powell, Lemarechal, Pedersen, Math. Prog.
-Study 16, 1982; the ceiling is the search of Grippo, Lampariello, Lucidi, SIAM J. Numer. Anal. 23, 1986, with unlimited
-memory).
+steps, a *phase* of undamped steps begins: ||r|| may rise in it, though not above ||r(w0)||, and every full step is a
+new chance to land where Newton's method converges. A phase that found nothing better leaves no trace, so that the
+monotone points alone are a monotone run (Chamberlain, Powell, Lemarechal, Pedersen, Math. Prog. Study 16, 1982; the
+ceiling is the search of Grippo, Lampariello, Lucidi, SIAM J. Numer. Anal. 23, 1986, with unlimited memory).
 
-Where no step reduces the residual any more, *kicks* follow: monotone steps from points around the best
-one, at random in all directions, twice as far after a kick that fell back to the same loss. What phases and kicks cost
-is bounded by GRANT Jacobians for every monotone one that came before: a system without a solution ends with the verdict
-of the monotone run after at most 1 + GRANT times its Jacobians.
+Where no step reduces the residual any more, *kicks* follow: monotone steps from points at random around the best one,
+twice as far after a kick that fell back to the same loss. Phases and kicks may cost GRANT Jacobians for every monotone
+one that came before: a system without a solution ends with the verdict of the monotone run, after some 1 + GRANT times
+its Jacobians.
 
-The constants are measured: see benchmarks/checks/far_starts.py.
+The constants are measured: see docs/checks.md.
 """
 
 from __future__ import annotations
