@@ -139,10 +139,12 @@ def is_tall(problem: Problem) -> bool:
 def _gd(problem: Problem, options: Mapping[str, Any], beta: float) -> Method:
     rule, eta = step_size(options.get("step_size", "theorem"), gradient_descent.STEP_SIZES, gradient_descent.FIXED)
     known = constants(problem, options, beta)
+
+    def plain(limit: int, problem: Problem, before: Any) -> gradient_descent.State:
+        return gradient_descent.init(problem, rule, eta, known)
+
     if "momentum" not in options:
-        return [
-            ((lambda limit, problem, before: gradient_descent.init(problem, rule, eta, known)), gradient_descent.step)
-        ], 100_000
+        return [(plain, gradient_descent.step)], 100_000
     kind = named(options, "momentum", momentum.KINDS)
     if rule != gradient_descent.THEOREM:
         raise ValueError("`options`: 'momentum' has steps of its own, it goes with 'step_size' = 'theorem' only.")
@@ -151,9 +153,7 @@ def _gd(problem: Problem, options: Mapping[str, Any], beta: float) -> Method:
         low, high = ends(problem.linearise(problem.w0, problem.r0, False), _RITZ)
         known = Constants(known.lipschitz or math.sqrt(high), known.beta, known.mu or low)
     if known.lipschitz == 0.0:  # J vanishes: gradient descent says what that means
-        return [
-            ((lambda limit, problem, before: gradient_descent.init(problem, rule, eta, known)), gradient_descent.step)
-        ], 100_000
+        return [(plain, gradient_descent.step)], 100_000
     return [((lambda limit, problem, before: momentum.init(problem, kind, known, exact)), momentum.step)], 100_000
 
 

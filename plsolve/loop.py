@@ -207,11 +207,11 @@ def kept(step: Callable[[Problem, Any], Any]) -> Callable[[Problem, Any], Any]:
         try:
             return step(problem, s)
         except Ended as end:
-            before = s.retreat() if end.status == STALLED and hasattr(s, "retreat") else None
-            if before is None:
-                problem.ended, problem.failed = end, True
-                before = s
-            return before
+            on = s.retreat() if end.status == STALLED and hasattr(s, "retreat") else None
+            if on is not None:
+                return on
+            problem.ended, problem.failed = end, True
+            return s
 
     return attempt
 

@@ -38,12 +38,12 @@ from plsolve.tangent import Inverse, Tangent, only
 PROBE = 0.5  # of ||gn||: where F is first asked how far gn leads
 SEEN = 1e-8  # of gn: a shorter probe is lost in the rounding of F
 FIRST_RADIUS = 0.25  # of ||gn||, where not all the way
-LEAP = 50.0  # times ||w||: no first step is longer, unless its natural radius says so
+LEAP = 50.0  # times ||w||: the first radius is no longer, unless the natural one is
 SQUARE_LEAP = 3.0  # the same for n = m, where solutions are points
 ENOUGH = 1e-4  # gain of a step that is accepted
 EXACT = 0.01  # of the gain: a step that the linear model foretells so well shows how far it reaches
 SAFE = 0.9  # gain of a step that the model foretells: where it takes little away it may be longer
-CRAWLS = 0.9  # of ||r|| left by a step that takes little away
+LITTLE = 0.9  # of ||r|| left by a step that takes little away
 CUT = 4.0  # times as long a rejected step: between the two lies a better one
 OVERSHOT = 0.3  # below this gain a first accepted step is tried once more, shorter
 SHRINKS = 0.5  # a chord step must be shorter than this much of the last
@@ -117,10 +117,6 @@ class Trial(NamedTuple):
     gain: float  # actual over predicted reduction of the loss
     reach: float  # mu above
     least: float  # share of p where the parabola through ||r||^2 at w, its slope, and ||r||^2 at w + p is least
-
-
-def init(problem: Problem, beta: float) -> State:
-    return start(problem.w0, problem.r0, 0, beta)
 
 
 def start(w: Array, r: Array, nit: int, beta: float) -> State:
@@ -305,7 +301,7 @@ def other_radius(problem: Problem, model: Newton, new: Trial, rejected: float, s
     first = rejected == 0.0 and not new.full and new.length < model.length
     if first and new.reach >= 4.0 * new.length and new.gain > 0.5:  # much too short
         return min(new.reach, 10.0 * new.length), shortened
-    if inside(model, rejected) and CUT * new.length < rejected and new.gain > SAFE and new.size > CRAWLS * model.size:
+    if inside(model, rejected) and CUT * new.length < rejected and new.gain > SAFE and new.size > LITTLE * model.size:
         return math.sqrt(new.length * rejected), shortened  # cut too far
     if not shortened and new.gain < OVERSHOT and new.least < 0.8:
         return new.length * min(max(new.least, 0.1), 0.7), True

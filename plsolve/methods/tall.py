@@ -97,7 +97,7 @@ def init(problem: Problem, beta: float, before: Any) -> State:
     """At w0, or where another method came to an end."""
     S = np.zeros((problem.m, problem.m), order="F")
     none = Memory(S, False, NOWHERE, NOWHERE, NOWHERE, NOWHERE, NOWHERE, False)
-    w, r, nit = (problem.w0, problem.r0, 0 if before is None else before.nit)
+    w, r, nit = problem.w0, problem.r0, 0 if before is None else before.nit
     if before is not None and norm(before.r) <= AGAIN * norm(r):
         w, r = before.w, before.r
     precise = not problem.differenced
