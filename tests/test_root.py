@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import scipy.optimize
+import scipy.sparse as sps
 
 from plsolve import root
 
@@ -67,3 +68,32 @@ def test_limits_and_tolerance():
     assert np.abs(tight.fun).max() <= np.abs(loose.fun).max()
     singular = root(lambda x: x**2, [1.0, 2.0])
     assert singular.success
+
+
+@pytest.mark.parametrize("size", [1e4, 1e7, 1e10, 1e14])
+@pytest.mark.parametrize("method", ["hybr", "lm", "gauss-newton"])
+@pytest.mark.parametrize("form", [np.asarray, sps.csr_array])
+def test_no_equation_hides_behind_a_larger_one(size, method, form):
+    """The second has no real solution, however large the first one's numbers are."""
+    for gap in (0.1, 1e-4, 1e-6):
+        sol = root(
+            lambda w, gap=gap: np.array([size * (w[0] - 1.0), w[1] ** 2 + gap]),
+            [3.0, 1.0],
+            jac=lambda w: form(np.array([[size, 0.0], [0.0, 2.0 * w[1]]])),
+            method=method,
+        )
+        assert not sol.success
+        solved = root(lambda w, gap=gap: np.array([size * (w[0] - 1.0), w[1] ** 2 - gap]), [3.0, 1.0], method=method)
+        assert solved.success
+        assert solved.x == pytest.approx([1.0, np.sqrt(gap)], rel=1e-7)
+
+
+@pytest.mark.parametrize("method", ["hybr", "lm", "gauss-newton"])
+def test_success_keeps_xtol_at_multiple_roots_and_any_scale_of_the_function(method):
+    for power in (2, 3, 5):
+        sol = root(lambda x, power=power: x**power, 1.0, method=method)
+        assert not sol.success or abs(sol.x[0]) <= 1.5e-8
+    for scale in (1e-100, 1e-40, 1.0, 1e40, 1e100):
+        sol = root(lambda w, c=scale: c * np.array([10.0 * (w[1] - w[0] ** 2), 1.0 - w[0]]), [-1.2, 1.0], method=method)
+        assert sol.success
+        assert sol.x == pytest.approx([1.0, 1.0], rel=1.5e-8)

@@ -17,7 +17,7 @@ from plsolve.methods import tall
 from plsolve.methods.quadratic import NOWHERE, upper
 from plsolve.problem import Problem
 from plsolve.scipy_api.arguments import EPS, Call, Data, JacobianCall, as_sides, as_start, check_shape
-from plsolve.scipy_api.fitting import Tolerances, least_squares, minimise, nearest_to_start, tangent_at
+from plsolve.scipy_api.fitting import Tolerances, concluded, least_squares, minimise, nearest_to_start, tangent_at
 
 NO_COVARIANCE = "Covariance of the parameters could not be estimated"
 NOT_FOUND = "Optimal parameters not found: "
@@ -208,9 +208,10 @@ def by_leastsq(data: Data, start: Any, kwargs: dict[str, Any], full: bool) -> Fi
     )
     tolerances = Tolerances(*(given[name] for name in TOLERANCES))
     end, s, _ = minimise(problem, "gauss-newton", tolerances, None, 0)
-    status = tolerances.status(end, np.inf)
+    status, message = concluded(problem, s, end, tolerances, np.inf)
     if status <= 0:
-        raise RuntimeError(f"{NOT_FOUND}Number of calls to function has reached maxfev = {limit}.")
+        reached = f"Number of calls to function has reached maxfev = {limit}."
+        raise RuntimeError(NOT_FOUND + (reached if status == 0 else message))
     if problem.n < problem.m:
         s = nearest_to_start(problem, s)
     A = last_triangle(s)

@@ -19,6 +19,7 @@ from plsolve.choice import METHODS, gauss_newton_stages
 from plsolve.linalg import Array, norm
 from plsolve.losses import LOSSES, Loss, scaled_rows
 from plsolve.methods import nearest
+from plsolve.methods.gauss_newton import free_unknowns, in_box, newton, toward
 from plsolve.problem import Problem
 from plsolve.record import Record
 from plsolve.result import Result
@@ -26,8 +27,10 @@ from plsolve.scipy_api import arguments as check
 from plsolve.stopping import RUNNING, Ended, Status
 from plsolve.tangent import Tangent, tangent
 
+STALLED = -1
 MESSAGES = {
     -2: "Stopped because `callback` function raised `StopIteration` or returned `True`",
+    STALLED: "Not solved: no step reduces the cost noticeably any further, and none of the tolerances is met.",
     0: "The maximum number of function evaluations is exceeded.",
     1: "`gtol` termination condition is satisfied.",
     2: "`ftol` termination condition is satisfied.",
@@ -80,11 +83,21 @@ class Tolerances(NamedTuple):
             return 0
         if optimality < self.gtol:
             return 1
-        if ended == Status.STALLED and self.xtol > 0.0:
-            return 3
+        if ended == Status.STALLED:
+            return STALLED
         if ended in (2, 3, 4):
             return ended
         return 2 if self.ftol > 0.0 else 1 if self.gtol > 0.0 else 3
+
+    def met(self, problem: Problem, s: loop.State, T: Tangent) -> int:
+        """scipy's status by the next step that the linear model asks for, where no step came down any more."""
+        model = newton(T, s.r, free_unknowns(problem, T, s.w, s.r), True)
+        if problem.bounded:
+            model = in_box(problem, model, s.w, s.r)
+        if model.potential <= self.ftol * model.size * model.size:
+            return 2
+        p = problem.move(s.w, toward(model, 1.0)) - s.w
+        return 3 if norm(p) <= self.xtol * (self.xtol + norm(s.w)) else STALLED
 
 
 def least_squares(
@@ -252,7 +265,7 @@ def package(problem: Problem, s: loop.State, ended: int, tolerances: Tolerances,
     if issparse(J):
         J = csr_array(J)  # type: ignore[call-overload]
     optimality = np.abs(s.w - problem.project(s.w - g) if problem.bounded else g).max()
-    status = tolerances.status(ended, optimality)
+    status, message = concluded(problem, s, ended, tolerances, optimality)
     return Result(
         {
             "x": s.w.copy(),
@@ -266,7 +279,7 @@ def package(problem: Problem, s: loop.State, ended: int, tolerances: Tolerances,
             "njev": problem.njev,
             "nfev_jac": problem.nfev_jac,
             "status": status,
-            "message": MESSAGES[status],
+            "message": message,
             "success": status > 0,
             "nit": record.last,
             "history": record.history(),
@@ -274,6 +287,17 @@ def package(problem: Problem, s: loop.State, ended: int, tolerances: Tolerances,
         problem,
         record,
     )
+
+
+def concluded(
+    problem: Problem, s: loop.State, ended: int, tolerances: Tolerances, optimality: float
+) -> tuple[int, str]:
+    """scipy's status and message, where the gradient has the size ``optimality``."""
+    status = tolerances.status(ended, optimality)
+    if status != STALLED or problem.note:
+        return status, MESSAGES[status] + problem.note
+    status = tolerances.met(problem, s, tangent_at(problem, s, True))
+    return status, MESSAGES[status]
 
 
 def tangent_at(problem: Problem, s: loop.State, precise: bool) -> Tangent:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -11,15 +12,19 @@ from warnings import warn
 import numpy as np
 from scipy.linalg import qr
 from scipy.optimize import OptimizeWarning
+from scipy.sparse.linalg import LinearOperator
 
 from plsolve import loop
+from plsolve.checks import is_finite
 from plsolve.choice import gauss_newton_stages
-from plsolve.linalg import UNIT, norm
+from plsolve.linalg import UNIT, Array, all_free, norm
+from plsolve.losses import scaled_rows
 from plsolve.problem import Problem
 from plsolve.record import Record
 from plsolve.result import Result
 from plsolve.scipy_api.fitting import Settled, tangent_at
 from plsolve.stopping import MESSAGES, RUNNING, Status
+from plsolve.tangent import Tangent, tangent
 
 METHODS = ("hybr", "lm", "gauss-newton")
 OPTIONS = {
@@ -29,6 +34,9 @@ OPTIONS = {
 }
 XTOL = 1.49012e-08
 NEARLY = 1e5  # times the rounding level of F: a run that got there and no further has solved the system
+SMALL = 1e-6  # of the terms of an equation: a residual that counts as zero
+NEWTONS = 30  # steps at most
+DIFFER = 1e6  # times as large: the terms of equations of different size
 STATUSES: dict[str, dict[int, int]] = {  # scipy's numbers for how a run ended
     "hybr": {Status.RESIDUAL: 1, Status.MAX_ITER: 2, Status.STALLED: 5},
     "lm": {Status.RESIDUAL: 2, Status.MAX_ITER: 5, Status.STALLED: 6},
@@ -141,6 +149,9 @@ def package(problem: Problem, s: Any, ended: int, name: str, limit: int, xtol: f
     if ended in (Status.STALLED, Status.STATIONARY):
         level = max(NEARLY * problem.rounding_level(s.w, s.r, T), UNIT * min(1.0, norm(problem.r0)))
         ended = int(Status.RESIDUAL) if norm(s.r) <= level else ended
+    if ended == Status.RESIDUAL:
+        s, ended = equation_by_equation(problem, s, T, xtol, record)
+        T = tangent_at(problem, s, True)
     status = STATUSES[name].get(ended, STATUSES[name][int(Status.STALLED)])
     message = MESSAGES[Status(ended)]
     if name != "gauss-newton":
@@ -163,6 +174,42 @@ def package(problem: Problem, s: Any, ended: int, name: str, limit: int, xtol: f
     if problem.n >= problem.m and isinstance(T.J, np.ndarray) and np.isfinite(T.J).all():
         fields |= factors(T.J, s.r) if name == "lm" else square_factors(T.J, s.r)
     return Result(fields, problem, record)
+
+
+def terms(problem: Problem, s: Any, T: Tangent) -> Array:
+    """|J| (|w| + |w - w0|) (n,): what cancels in every equation; empty where J has no entries."""
+    if isinstance(T.J, LinearOperator):
+        return np.empty(0)
+    return abs(T.J).dot(np.abs(s.w) + np.abs(s.w - problem.w0))  # type: ignore[no-any-return]
+
+
+def solved(problem: Problem, s: Any, T: Tangent) -> bool:
+    """Whether the residual of every equation is small beside its own terms."""
+    size, least = terms(problem, s, T), 4.0 * UNIT * min(1.0, norm(problem.r0))
+    return not size.size or bool((np.abs(s.r) <= np.maximum(SMALL * size, least)).all())
+
+
+def equation_by_equation(problem: Problem, start: Any, T: Tangent, xtol: float, record: Record) -> tuple[Any, int]:
+    """The state and RESIDUAL where no equation hides unsolved behind a larger one, else STALLED.
+
+    Where equations differ in size a loss sees but the large ones. To Newton's steps alone their scale is nothing: they
+    solve the small ones, too.
+    """
+    s, size = start, terms(problem, start, T)
+    even = 1.0 / np.where(size > 0.0, size, size.max(initial=1.0))
+    for _ in range(NEWTONS if size.size and size.max() > DIFFER * size.min() else 0):
+        T = tangent_at(problem, s, True)
+        if not is_finite(T.J):
+            break
+        p = -tangent(scaled_rows(T.J, even), problem.scale).inverse(all_free(s.w), True).solve(even * s.r)
+        length = float((np.abs(p) / np.maximum(np.abs(s.w), xtol * norm(s.w) + 1e-300)).max())
+        if length <= 0.1 * xtol and solved(problem, s, T):
+            return s, int(Status.RESIDUAL)
+        if problem.spent or not length < math.inf:
+            break
+        s = loop.Start(s.w + p, problem.residual(s.w + p), nit=s.nit + 1, step=T.norm(p))
+        record(s)
+    return start, int(Status.RESIDUAL if solved(problem, start, tangent_at(problem, start, True)) else Status.STALLED)
 
 
 def minpack_message(name: str, status: int, limit: int, xtol: float) -> str:
