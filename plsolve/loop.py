@@ -16,6 +16,7 @@ from plsolve.stopping import OUT_OF_RANGE, RUNNING, Ended, Status
 #: What `advance` returns when the chunk is over, but not the run; when a step failed.
 CHUNK, FAILURE = -101, -102
 
+TIE = 1e-9  # of ||r||: no point is better than another by less
 ROW = 5  # of the log in compiled code: nit, loss, length of the step, PL ratio, bend
 STALLED, STATIONARY, DISTANCE = int(Status.STALLED), int(Status.STATIONARY), int(Status.DISTANCE)
 MAX_ITER, MAX_TIME = int(Status.MAX_ITER), int(Status.MAX_TIME)
@@ -121,7 +122,7 @@ def advance(
             size = measure(problem, s)
             if size <= least:
                 latest, best, least = True, s, size
-        if least <= enough:
+        if least <= enough and problem.accepts(best.w, best.r):
             return s, best, RUNNING, rows
         if s.status != RUNNING:  # a verdict on s says nothing of a better point
             return s, best, s.status if latest else STALLED, rows
@@ -186,7 +187,10 @@ def run_stages(
     max_iter: int,
     native: Callable[[Any], Native | None] = lambda step: None,
 ) -> tuple[State, int]:
-    """One method after the other, each from the best point of the last, as long as they end without a solution."""
+    """One method after the other, each from the best point of the last, as long as they end without a solution.
+
+    What is returned stands at the best point that F was ever evaluated at, trials that no step kept included.
+    """
     best: Any = None
     for init, step in stages:
         start = partial(init, max_iter, before=best)
@@ -197,7 +201,10 @@ def run_stages(
             best, status = best._replace(nit=s.nit), STALLED if status == STATIONARY else status
         if status not in (STALLED, STATIONARY) or problem.note:
             break
-    return best, status
+    if status == DISTANCE or not problem.least < (1.0 - TIE) * norm(best.r):
+        return best, status
+    verdict = status if status != STATIONARY else STALLED  # it says nothing of a better point
+    return best._replace(w=problem.best, r=problem.best_residual), verdict
 
 
 def kept(step: Callable[[Problem, Any], Any]) -> Callable[[Problem, Any], Any]:

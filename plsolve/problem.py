@@ -59,8 +59,12 @@ class Problem:
     ----------
     n, m : int
         Numbers of equations and unknowns.
-    target : float
-        Absolute tolerance on ||r||.
+    size0 : float
+        max(||y||, ||F(w0)||).
+    target, enough : float
+        What ||r|| must fall to, as far as is known; what it must fall to before `accepts` is worth a look.
+    best, best_residual, least : ndarray (m,), ndarray (n,), float
+        The best point F was evaluated at (those of differences do not count), r there, and ||r||.
     nfev, njev, nfev_jac : int
         Calls of F, Jacobians evaluated at a point, calls of F for differences.
     max_nfev : float
@@ -90,6 +94,7 @@ class Problem:
     ended: Ended | None = None  # what it raised
     _last: tuple[Array, bool, Tangent] | None = None
     _pair: tuple[Array, Any] | None = None
+    _sample: tuple[Indices, Tangent] | None = None  # the last tangent of some equations
     _least_plain = math.inf
     _largest: Array = EMPTY  # norms of the columns of J so far
 
@@ -105,6 +110,7 @@ class Problem:
         tol: float,
         rng: np.random.Generator | None,
         *,
+        eps: float = 0.0,
         diff_step: Array | None = None,
         mapped: Callable[..., Iterable[Any]] | None = None,
         loss: Loss | None = None,
@@ -151,10 +157,14 @@ class Problem:
         size = norm(f0)
         if not size < math.inf:
             check_finite(f0, "F(w0)")
-        self.r0 = self._transformed(self.w0, f0 - self.y)
+        self.r0 = self.best_residual = self._transformed(self.w0, f0 - self.y)
         self.size_y = 0.0 if y is None else norm(self.y)
-        self.least = norm(self.r0)  # of ||r|| so far, at the point `best`
-        self.target = tol * max(self.size_y, size)
+        self.least = norm(self.r0)
+        self.size0 = max(self.size_y, size)
+        self._tol, self._noise = tol, math.sqrt(2.0 * eps)
+        self._coarse = self.narrow and tol > 0.0  # tol may be below what the floats of F can tell
+        self.target = (max(tol, 2.0 * self.precision) if self._coarse else tol) * self.size0
+        self.enough = max(self.target, self._noise)
 
     def attach_best(self, error: BaseException) -> None:
         """Let an exception that is to reach the user carry ``best``."""
@@ -223,12 +233,42 @@ class Problem:
         r = self._transformed(w, self._call(w, self.n) - self.y)
         size = norm(r)
         if size < self.least:
-            self.best, self.least = w, size
+            self.best, self.best_residual, self.least = w, r, size
         return r
 
     def late(self) -> bool:
         """Whether the time is over."""
         return time.monotonic() >= self.deadline
+
+    def accepts(self, w: Array, r: Array) -> bool:
+        """Whether r at w counts as solved: noise, or within `tol` of what F was at w0 and of its terms at w.
+
+        F(w0) may be so large that a residual small beside it proves nothing; |J| (|w| + |w - w0|) is what cancels in F
+        near w. Where the last J at hand, of a point before, leaves a doubt, J at w decides.
+        """
+        size = norm(r)
+        if size <= max(self._noise, self._tol * self.size_y):
+            return True
+        if size > self.enough:
+            return False
+        bound = self._tol * min(self.size0, max(self.size_y, self._terms(w)))
+        if bound < self._tol * self.size0 and self._last is not None and self._sample is None:
+            self.linearise(w, r, False)
+            bound = self._tol * min(self.size0, max(self.size_y, self._terms(w)))
+        if self._coarse and self._last is not None:
+            bound = max(bound, self.rounding_level(w, r, self._last[2]))
+        self.target = bound
+        return size <= bound
+
+    def _terms(self, w: Array) -> float:
+        """|| |J| (|w| + |w - w0|) || with the last J at hand, or what a sample of its rows tells of it."""
+        if self._sample is not None:
+            rows, T = self._sample
+            return math.sqrt(self.n / rows.size) * (T.magnitude(w) + T.magnitude(w - self.w0))
+        if self._last is None:
+            return 0.0
+        T = self._last[2]
+        return T.magnitude(w) + T.magnitude(w - self.w0)
 
     @property
     def spent(self) -> bool:
@@ -323,7 +363,9 @@ class Problem:
             r = self.residual(w) if self.differenced else EMPTY
             J = self._jacobian(w, r, False)
             J = J.T[:, rows].T if isinstance(J, np.ndarray) and J.flags.f_contiguous else _take(J, rows)
-        return tangent(J, self.scale, self.linear_solver)
+        T = tangent(J, self.scale, self.linear_solver)
+        self._sample = rows, T
+        return T
 
     @property
     def differenced(self) -> bool:
@@ -486,8 +528,8 @@ class Problem:
         return np.abs(r + self.y) + np.abs(self.y)
 
     def rounding_level(self, w: Array, r: Array, T: Tangent) -> float:
-        """The size of ||r|| that rounding in F alone can make: 4 u (||F|| + ||y|| + || |J| |w| ||)."""
-        return 4 * UNIT * (norm(r + self.y) + self.size_y + T.magnitude(w))
+        """What rounding in F alone can make of ||r||: 4 u (||F|| + ||y|| + || |J| |w| ||), u that of F's floats."""
+        return 2 * self.precision * (norm(r + self.y) + self.size_y + T.magnitude(w))
 
 
 def precision(value: Any) -> float:

@@ -71,8 +71,10 @@ def solve(
         are scaled by the columns of J if these differ in size a thousandfold (n = m: the unknowns at w0 too). Sizes
         below 1e-7 of the largest count as that much.
     tol : float
-        Solved when ||F(w) - y|| <= tol max(||y||, ||F(w0)||), or at the rounding level of F,
-        4 u (||F|| + ||y|| + || |J| |w| ||), u = 1.1e-16. 0 asks for the rounding level.
+        Solved when ||F(w) - y|| is at most tol times max(||y||, ||F(w0)||) and, since an F(w0) that is huge proves
+        nothing, at most tol times max(||y||, || |J| (|w| + |w - w0|) ||), with the last J at hand or J at w where there
+        is a doubt; or at the rounding level of F, 4 u (||F|| + ||y|| + || |J| |w| ||), u = 1.1e-16 (6e-8 where F
+        returns float32). 0 asks for the rounding level.
     xtol : float
         Solved when a solution is proved (theory 3.1, h <= 1/2) to lie within xtol max(1, ||w||) of w, with ``beta`` or,
         where that is not given, 10 times the largest curvature of F seen on the way in its place. Only for m >= n
@@ -109,7 +111,8 @@ def solve(
     Returns
     -------
     Result
-        ``x``, ``success``, ``status``, ``message`` and the rest, see there.
+        ``x`` (the best point that F was evaluated at, those of differences aside), ``success``, ``status``,
+        ``message`` and the rest, see there.
 
     Raises
     ------
@@ -153,11 +156,11 @@ def solve(
     """
     options = check_options(method, {} if options is None else options, OPTIONS)
     max_iter, deadline = check_limits(tol, xtol, eps, max_iter, max_time)
-    problem = Problem(F, jac, w0, y, args, bounds, x_scale, tol, generator(rng))
+    problem = Problem(F, jac, w0, y, args, bounds, x_scale, tol, generator(rng), eps=eps)
     if options.get("nearest") and problem.bounded:
         raise ValueError("`options`: 'nearest' cannot be combined with `bounds`.")
     betas = as_beta(beta, problem.n)
-    enough = max(problem.target, math.sqrt(2.0 * eps))
+    enough = problem.enough
     record = Record(callback, problem, Nearness(problem, betas, xtol) if xtol > 0.0 else None, enough)
     method, reason, stages, limit = prepared(problem, method, options, betas)
     problem.deadline = deadline
@@ -174,8 +177,8 @@ def solve(
             status = Status.RESIDUAL if size <= problem.target else Status.EPSILON
         status = STATUSES[int(status)]
         left, message = 0.0 if status > 0 else math.nan, MESSAGES[status]
-        if status == Status.RESIDUAL and size > problem.target:
-            message = AT_ROUNDING_LEVEL
+        if status == Status.RESIDUAL and size > min(problem.target, tol * problem.size0):
+            message = AT_ROUNDING_LEVEL + (", which does not return double precision." if problem.narrow else ".")
         if status > 0 and options.get("nearest"):
             start = partial(nearest.init, w=s.w, r=s.r, nit=s.nit)
             s, ended = loop.run(problem, start, nearest.step, record, loop.latest, -1.0, limit, run_of(nearest.step))

@@ -52,4 +52,4 @@ MESSAGES = {
 
 OUT_OF_RANGE = " The square of ||F - y|| overflows or vanishes: rescale F."
 JACOBIAN_NOT_FINITE = " jac is not finite at a point that was reached."
-AT_ROUNDING_LEVEL = "Solved: the residual is at the rounding level of F."
+AT_ROUNDING_LEVEL = "Solved: the residual is at the rounding level of F"

@@ -271,7 +271,7 @@ def test_an_operator_with_its_own_kernel_costs_no_more_than_a_damped_loop(widths
         return total
 
     assert solve(F, jac, w0, y, tol=1e-10, certify=False).success
-    assert calls["J v"] == 0
+    assert calls["J v"] <= 2  # whether r is small beside the terms of F
     assert calls["J^T z"] < calls["F"]
     ours = price()
     damped(F, jac, w0, y, 1e-10)

@@ -262,3 +262,136 @@ def test_auto_does_not_take_sgd_without_rows():
     for n, m in [(6, 15), (8, 8), (15, 6), (300, 3)]:
         M = problems.matrix(n, m)
         assert solve(lambda w, M=M: M @ w, lambda w, M=M: M, np.zeros(m), np.ones(n)).method != "sgd"
+
+
+# -- what "solved" means -----------------------------------------------------------------------------------------------
+
+
+def promised(sol, F, jac, w0, y, tol=1e-10):
+    """Whether the residual is within tol of what F was at w0 and of its terms at x."""
+    terms = abs(jac(sol.x)) @ (np.abs(sol.x) + np.abs(sol.x - w0))
+    size = np.linalg.norm(F(sol.x) - y)
+    start = max(np.linalg.norm(y), np.linalg.norm(F(w0)))
+    return size <= 1.01 * tol * min(start, max(np.linalg.norm(y), np.linalg.norm(terms)))
+
+
+def diode(v):
+    """A diode (1e-14 A, 25.85 mV) behind 1 kOhm at 5 V: balance of currents in ampere; 0.69249 V."""
+    return (5.0 - v) / 1e3 - 1e-14 * np.expm1(v / 0.02585)
+
+
+def diode_slope(v):
+    return np.atleast_2d(-1e-3 - 1e-14 / 0.02585 * np.exp(v / 0.02585))
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("start", [0.0, 1.2, 1.5, 2.0, 5.0])
+def test_a_huge_residual_at_the_start_proves_nothing(method, exact, start):
+    sol = solve(diode, diode_slope if exact else None, [start], method=method, rng=0, max_iter=500)
+    assert not sol.success or abs(sol.x[0] - 0.692490382) < 1e-6, sol
+    if method == "gauss-newton":
+        assert sol.success
+
+
+@pytest.mark.parametrize(("n", "m"), [(1, 1), (1, 3), (2, 2), (3, 7), (5, 4)])
+@pytest.mark.parametrize("power", [5, 20])
+def test_powers_and_exponentials_from_afar(n, m, power):
+    solved = 0
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        B, w0 = rng.standard_normal((n, m)), 10.0 ** rng.uniform(0, 3) * rng.standard_normal(m)
+        for G, slope in (
+            (lambda z: z**power, lambda z: power * z ** (power - 1)),
+            (lambda z: np.exp(np.minimum(z, 300.0)), lambda z: np.where(z < 300.0, np.exp(np.minimum(z, 300.0)), 0.0)),
+        ):
+            y = np.ones(n)
+            F = lambda w, G=G, B=B: G(B @ w)  # noqa: E731
+            jac = lambda w, slope=slope, B=B: slope(B @ w)[:, None] * B  # noqa: E731
+            if not np.linalg.norm(F(w0)) < 1e150:
+                continue
+            sol = solve(F, jac, w0, y)
+            solved += sol.success
+            assert not sol.success or promised(sol, F, jac, w0, y), (seed, sol)
+    assert solved > 0
+
+
+def test_solved_at_the_origin_and_at_the_start():
+    sol = solve(lambda w: np.sinh(w[:2] + w[2:]), None, [3.0, 1.0, 1.0, -0.5])
+    assert sol.success
+    assert solve(lambda w: w**2, None, [0.0, 0.0]).nit == 0
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("n", "m"), [(20, 200), (5, 8), (60, 20)])
+@pytest.mark.parametrize("exact", [False, True])
+def test_single_precision_is_judged_as_such(method, n, m, exact):
+    rng = np.random.default_rng(n)
+    A = np.linalg.qr(rng.standard_normal((max(n, m), min(n, m))))[0].astype(np.float32)
+    A = A if n > m else np.ascontiguousarray(A.T)
+
+    def F(w):
+        z = A @ w.astype(np.float32)
+        return np.tanh(z) + z
+
+    def jac(w):
+        return (2.0 - np.tanh(A @ w.astype(np.float32)) ** 2)[:, None] * A
+
+    y = F(rng.standard_normal(m))
+    exact = exact or method == "gd"  # whose steps are lost in the differences of such an F
+    sol = solve(F, jac if exact else None, np.zeros(m), y, method=method, rng=0)
+    check(sol, Status.RESIDUAL)
+    assert "double precision" in sol.message
+    assert np.linalg.norm(sol.fun) <= 1e-5 * np.linalg.norm(y)
+    loose = solve(F, jac, np.zeros(m), y, method=method, rng=0, tol=1e-3)
+    assert loose.message == "Solved: the residual is within `tol`."
+
+
+def test_a_jacobian_that_is_not_finite_late():
+    """Neither solved by the tolerances of scipy, nor by those of this library."""
+    for at in range(2, 7):
+        calls = [0]
+
+        def jac(w, calls=calls, at=at):
+            calls[0] += 1
+            return np.array([[-20.0 * w[0], 10.0], [-1.0, 0.0]]) * (np.nan if calls[0] == at else 1.0)
+
+        def rosenbrock(w):
+            return np.array([10.0 * (w[1] - w[0] ** 2), 1.0 - w[0]])
+
+        for run in (
+            lambda: plsolve.least_squares(rosenbrock, [-1.2, 1.0], jac=jac),
+            lambda: plsolve.root(rosenbrock, [-1.2, 1.0], jac=jac),
+            lambda: solve(rosenbrock, jac, [-1.2, 1.0]),
+        ):
+            calls[0] = 0
+            sol = run()
+            assert not sol.success or np.abs(sol.x - 1.0).max() < 1e-8
+            assert sol.success or "not finite" in sol.message or "progress" in sol.message
+
+
+# -- the best point of all ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [{}, {"momentum": "heavy-ball"}, {"momentum": "nesterov"}, {"step_size": "cauchy"}])
+@pytest.mark.parametrize("limit", [1, 2, 3, 4, 50])
+def test_x_is_the_best_point_seen(options, limit):
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        n, m = [(1, 2), (2, 3), (2, 4), (3, 3), (4, 2)][seed % 5]
+        A, seen = rng.standard_normal((n, m)), []
+        y = np.sinh(A @ rng.standard_normal(m))
+
+        def F(w, A=A, y=y, seen=seen):
+            f = np.sinh(np.clip(A @ w, -300.0, 300.0))
+            seen.append(np.linalg.norm(f - y))
+            return f
+
+        def jac(w, A=A):
+            return np.cosh(np.clip(A @ w, -300.0, 300.0))[:, None] * A
+
+        for method in ("gd",) if options else ("gd", "gauss-newton"):
+            seen.clear()
+            sol = solve(F, jac, np.zeros(m), y, method=method, options=options, max_iter=limit)
+            assert np.linalg.norm(sol.fun) <= min(seen) * (1.0 + 1e-8)
+            assert np.array_equal(F(sol.x) - y, sol.fun)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from plsolve.linalg import UNIT, Array, alternating, norm
+from plsolve.linalg import Array, alternating, norm
 from plsolve.methods.box import held
 from plsolve.problem import Problem
 from plsolve.stopping import Status
@@ -12,7 +12,7 @@ from plsolve.tangent import Tangent, only
 
 FLAT = 1e-15  # of ||r||^2 that a step down the gradient promises: the gradient is zero to rounding
 INSENSITIVE = 1e-7  # relative change of the loss per relative change of w: its extremum, where J may vanish itself
-PROBE = 1e-6  # of w: how far F is followed to see whether J is right
+PROBE = 1e-6  # of w at least: how far F is followed to see whether J is right
 
 
 def verdict(problem: Problem, w: Array, r: Array, T: Tangent) -> int:
@@ -36,11 +36,11 @@ def at_rounding_level(problem: Problem, w: Array, r: Array, T: Tangent) -> bool:
     A wrong or overflowing J must not make a success: along one direction of size |w| it has to agree with F.
     """
     size = norm(r)
-    if size > 8.0 * UNIT * (2.0 * problem.size_y + T.frobenius() * norm(w)):
+    if size > 4.0 * problem.precision * (2.0 * problem.size_y + T.frobenius() * norm(w)):
         return False  # the quick way
     if not size <= problem.rounding_level(w, r, T) < math.inf:
         return False
-    v = PROBE * w * alternating(w)
+    v = max(PROBE, math.sqrt(problem.precision)) * w * alternating(w)
     t = problem.move(w, v)
     told = norm(T.apply(t - w))
     return told == 0.0 or (not problem.spent and norm(problem.residual(t) - r) >= 0.1 * told)
