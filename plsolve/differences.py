@@ -7,9 +7,12 @@ only where that moves F by no more than rounding does it grow to eps^s max(1, |w
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csc_array, csr_array
 
 from plsolve.linalg import Array, finite, no_columns, norm, number, numbers, set_column
 
@@ -158,3 +161,107 @@ def ahead(problem: Any, build: Any, mapped: Any, w: Array, r: Array) -> Array:
     values = problem.values_ahead(mapped, source.points)
     source.found = {z.tobytes(): f for z, f in zip(source.points, values, strict=True)}
     return build(source)  # type: ignore[no-any-return]
+
+
+# -- sparse Jacobians -------------------------------------------------------------------------------------------------
+
+#: The step relative to |w| where truncation and rounding are in balance.
+RELATIVE = {"2-point": _EPS ** (1 / 2), "3-point": _EPS ** (1 / 3), "cs": COMPLEX}
+
+
+class Sparsity:
+    """Where DF may differ from zero; columns of one group have no row in common (Curtis, Powell, Reid 1974).
+
+    Attributes
+    ----------
+    shape : (n, m)
+    rows, columns : ndarray (nnz,)
+        The places.
+    group : ndarray (m,)
+        The number of each column's group.
+    """
+
+    def __init__(self, structure: Any) -> None:
+        pattern = csc_array(structure, dtype=bool, copy=True)
+        pattern.sum_duplicates()
+        pattern.eliminate_zeros()
+        self.shape: tuple[int, int] = pattern.shape
+        self.rows = pattern.indices.astype(np.int64)
+        self.columns = np.repeat(np.arange(self.shape[1]), np.diff(pattern.indptr))
+        self.group = first_free(self.shape[0], np.split(self.rows, pattern.indptr[1:-1]))
+
+    def groups(self) -> Iterator[tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]]:
+        """Of each group: which columns are in it, and the indices of their places."""
+        numbers = self.group[self.columns]
+        order = np.argsort(numbers, kind="stable")
+        ends = np.searchsorted(numbers[order], np.arange(1, self.group.max() + 1))
+        for k, places in enumerate(np.split(order, ends)):
+            yield self.group == k, places
+
+
+def first_free(n: int, columns: list[npt.NDArray[np.int64]]) -> npt.NDArray[np.int64]:
+    """A number for each column (its rows): the least that no earlier column with a row in common has."""
+    taken = [0] * n  # by the columns that have this row: a bit for each number
+    numbers = np.empty(len(columns), np.int64)
+    for j, column in enumerate(columns):
+        rows, seen = column.tolist(), 0
+        for i in rows:
+            seen |= taken[i]
+        free = ~seen & (seen + 1)
+        for i in rows:
+            taken[i] |= free
+        numbers[j] = free.bit_length() - 1
+    return numbers
+
+
+def sparse_jacobian(
+    values: Callable[[Iterable[Any]], Iterable[Any]],
+    w: Array,
+    f: Array,
+    kind: str,
+    relative: Any,
+    sparsity: Sparsity,
+    bounds: tuple[Any, Any],
+) -> Any:
+    """DF(w) (n, m) as a CSR matrix, all unknowns of a group moved at once; values(points) gives F at each of them.
+
+    f is F(w), relative the steps as multiples of |w|.
+    """
+    ends = [w + 1j * lengths(w, relative, COMPLEX)] if kind == "cs" else ends_inside(w, kind, relative, *bounds)
+    entries = np.empty(sparsity.rows.size)
+    found = iter(values(np.where(columns, end, w) for columns, _ in sparsity.groups() for end in ends))
+    for _, places in sparsity.groups():
+        i, j = sparsity.rows[places], sparsity.columns[places]
+        entries[places] = slope(f[i], [next(found)[i] for _ in ends], [(end - w)[j] for end in ends])
+    return csr_array((entries, (sparsity.rows, sparsity.columns)), shape=sparsity.shape)
+
+
+def lengths(w: Array, relative: Any, least: float) -> Array:
+    """The steps relative to |w|; where these are none, ``least`` relative to max(1, |w|)."""
+    steps = np.abs(relative * np.abs(w))
+    return np.where(steps > TINY, steps, least * np.maximum(1.0, np.abs(w)))
+
+
+def ends_inside(w: Array, kind: str, relative: Any, lower: Any, upper: Any) -> list[Array]:
+    """Where unknowns are moved to: one point, or two for '3-point', on both sides of w if there is room."""
+    h = lengths(w, relative, RELATIVE[kind])
+    h = np.where(w + h == w, lengths(w, 0.0, RELATIVE[kind]), h)
+    above, below = upper - w, w - lower
+    up = (h <= above) | (above >= below)
+    sign, room = np.where(up, 1.0, -1.0), np.where(up, above, below)
+    if kind == "2-point":
+        return [np.clip(w + sign * np.minimum(h, room), lower, upper)]
+    both = h <= np.minimum(above, below)
+    first = np.where(both, h, sign * np.minimum(h, 0.5 * room))
+    return [np.clip(w + step, lower, upper) for step in (first, np.where(both, -h, 2.0 * first))]
+
+
+def slope(f: Array, ends: list[Any], steps: list[Any]) -> Array:
+    """The derivative from the value and from those one step, or two, away: entry by entry."""
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        chords = [(end - f) / step for end, step in zip(ends, steps, strict=True)]
+        if len(steps) == 1:
+            return np.asarray(chords[0].real)
+        (first, second), (a, b) = chords, steps
+        bent = first + (first - second) * (a / (b - a))
+    return np.asarray(np.where(a == 0.0, second, np.where(np.isfinite(bent), bent, first)))

@@ -4,9 +4,10 @@ import naive
 import numpy as np
 import problems
 import pytest
+from scipy.sparse import csr_array, diags_array
 
 from plsolve import solve
-from plsolve.differences import parabola
+from plsolve.differences import RELATIVE, Sparsity, parabola, sparse_jacobian
 
 UNITS = np.array([1e-7, 1e7, 1e-3, 3.0])
 ACCURACY = {None: 1e-6, "2-point": 1e-6, "3-point": 1e-9, "cs": 1e-13}
@@ -116,3 +117,43 @@ def test_slopes_from_tiny_steps():
         for b in (-h, 2 * h):
             np.testing.assert_allclose(parabola(h, np.array([3 * h]), b, np.array([3 * b])), [3.0], rtol=1e-12)
     np.testing.assert_allclose(parabola(0.0, np.zeros(1), 0.5, np.array([1.5])), [3.0])
+
+
+@pytest.mark.parametrize("kind", ["2-point", "3-point", "cs"])
+@pytest.mark.parametrize("share", [0.1, 0.4, 1.0])
+def test_sparse_differences_inside_a_box(kind, share):
+    """Every entry is as right as truncation and rounding let it be; no point lies outside."""
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        n, m = rng.integers(1, 12, 2)
+        A = rng.normal(size=(n, m)) * (rng.random((n, m)) < share)
+        w = rng.normal(size=m) * 10.0 ** rng.integers(-3, 3) * (rng.random(m) < 0.9)
+        lower, upper = w - 10.0 ** rng.integers(-9, 2, m), w + 10.0 ** rng.integers(-9, 2, m)
+        lower = np.where(rng.random(m) < 0.3, w, lower)
+
+        def values(points, A=A, lower=lower, upper=upper):
+            for z in points:
+                assert ((lower <= z.real) & (z.real <= upper)).all()
+                yield A @ (np.sin(z) + z**2)
+
+        f = next(values([w]))
+        J = sparse_jacobian(values, w, f, kind, RELATIVE[kind], Sparsity(A), (lower, upper)).toarray()
+        h = RELATIVE[kind] * np.where(w == 0.0, 1.0, np.abs(w))
+        h = h if kind == "cs" else np.minimum(h, np.maximum(upper - w, w - lower) / 2)
+        size = np.abs(A).max() * m * (1 + np.abs(w).max()) ** 2
+        truncation = {"2-point": h, "3-point": h * h, "cs": 0.0}[kind]
+        rounding = 1e-15 * size if kind == "cs" else 4e-16 * size / h
+        assert (np.abs(J - A * (np.cos(w) + 2 * w)) <= 3 * np.abs(A).max() * truncation + 4 * rounding).all()
+
+
+def test_groups_of_columns_share_no_row():
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        S = rng.random(rng.integers(1, 30, 2)) < rng.choice([0.02, 0.1, 0.5])
+        group = Sparsity(csr_array(S) if seed % 2 else S.astype(float)).group
+        for number in range(group.max() + 1):
+            assert (S[:, group == number].sum(axis=1) <= 1).all()
+    band = diags_array([np.ones(49), np.ones(50), np.ones(49)], offsets=[-1, 0, 1])
+    assert Sparsity(band).group.max() + 1 == 3
+    explicit = csr_array((np.zeros(6), ([0, 0, 0, 1, 1, 1], [0, 1, 2, 0, 1, 2])))  # stored, but zero
+    assert Sparsity(explicit).group.max() == 0

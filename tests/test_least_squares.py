@@ -50,6 +50,16 @@ def wide(x):
     return np.array([x @ x - 4.0, np.sin(x).sum() - 1.0])
 
 
+TRIDIAGONAL = sps.diags_array([np.ones(39), np.ones(40), np.ones(39)], offsets=[-1, 0, 1])
+
+
+def broyden(x):
+    f = (3 - x) * x + 1
+    f[1:] -= x[:-1]
+    f[:-1] -= 2 * x[1:]
+    return f
+
+
 @pytest.mark.parametrize("method", ["trf", "dogbox", "lm", "gauss-newton"])
 @pytest.mark.parametrize("jac", ["2-point", "3-point", "cs", slope])
 def test_agrees_with_scipy(method, jac):
@@ -292,6 +302,24 @@ def test_sparse_and_operator_jacobians_stay_what_they_are():
     res = least_squares(F, np.zeros(n), jac_sparsity=structure)
     assert sps.issparse(res.jac)
     assert res.x == pytest.approx(dense.x, rel=1e-8)
+
+
+@pytest.mark.parametrize("jac", ["2-point", "3-point", "cs"])
+@pytest.mark.parametrize("bounds", [(-np.inf, np.inf), (-1.0, 0.0)])
+@pytest.mark.parametrize("workers", [None, 2])
+def test_sparse_differences_solve_and_count(jac, bounds, workers):
+    """Broyden's tridiagonal function: three groups of columns, two calls of F each for central differences."""
+    n, calls = 40, []
+
+    res = least_squares(broyden, -np.ones(n), jac, bounds, jac_sparsity=TRIDIAGONAL, workers=workers)
+    plain = least_squares(lambda x: calls.append(1) or broyden(x), -np.ones(n), jac, bounds, jac_sparsity=TRIDIAGONAL)
+    assert res.success
+    assert res.cost < 1e-20
+    assert (res.x == plain.x).all()
+    assert 0 <= plain.nfev_jac - 3 * (1 + (jac == "3-point")) * res.njev <= res.njev  # F at the point itself
+    assert len(calls) == plain.nfev + plain.nfev_jac
+    exact = scipy.optimize.least_squares(broyden, -np.ones(n), jac, jac_sparsity=TRIDIAGONAL, xtol=1e-15)
+    assert res.x == pytest.approx(exact.x, rel=1e-9)
 
 
 # -- callback, verbose, workers ----------------------------------------------------------------------------------------

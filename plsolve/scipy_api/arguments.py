@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from multiprocessing import Pool
 from typing import Any
 from warnings import warn
 
@@ -20,6 +22,7 @@ from plsolve.losses import LOSSES
 EPS = 2 * UNIT
 SCIPY_METHODS = ("trf", "dogbox", "lm")
 NO_BOUNDS = (-np.inf, np.inf)
+PROCESSES = 1024  # more are a slip
 METHODS = (*SCIPY_METHODS, "gauss-newton", "gd", "sgd")
 # What tr_options may hold: scipy's own, and those of lsmr.
 TR_OPTIONS = {"regularize", *list(inspect.signature(lsmr).parameters)[2:]}
@@ -35,9 +38,8 @@ class Call:
         self.last: tuple[Array, Any] | None = None
 
     def again(self, w: Array) -> Any:
-        """The value at w, from the last call if that was there."""
-        last = self.last
-        return np.atleast_1d(last[1] if last is not None and np.array_equal(last[0], w) else self(w))
+        """The value at w if the last call was there, else None."""
+        return np.atleast_1d(self.last[1]).copy() if self.last and np.array_equal(self.last[0], w) else None
 
     def __call__(self, w: Array) -> Any:
         f = np.asarray(self.fun(w, *self.args, **self.kwargs))
@@ -99,6 +101,25 @@ class JacobianCall:
             self.first = False
             self.check(J)
         return J
+
+
+@contextmanager
+def processes(workers: Any) -> Iterator[Callable[..., Iterable[Any]]]:
+    """What evaluates a function at many points: ``workers``, or that many processes (-1: one for each core)."""
+    if workers is None or callable(workers):
+        yield map if workers is None else workers
+        return
+    if isinstance(workers, bool) or not isinstance(workers, (int, np.integer)):
+        raise TypeError(f"`workers` must be an integer or map-like, got {workers!r}.")
+    if workers != -1 and not 1 <= workers <= PROCESSES:
+        raise ValueError(
+            f"`workers` must be -1 (all cores), an integer from 1 to {PROCESSES} or map-like, got {workers}."
+        )
+    if workers == 1:
+        yield map
+        return
+    with Pool(None if workers == -1 else int(workers)) as pool:
+        yield pool.map
 
 
 def check_sparsity(method: str, jac: Any, jac_sparsity: Any, tr_solver: str | None) -> None:

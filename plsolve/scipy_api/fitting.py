@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 from warnings import warn
 
 import numpy as np
-from scipy._lib._util import MapWrapper
-from scipy.optimize._numdiff import approx_derivative, group_columns
 from scipy.sparse import csr_array, issparse
 
-from plsolve import loop
+from plsolve import differences, loop
 from plsolve.choice import METHODS, gauss_newton_stages
 from plsolve.linalg import Array, norm
 from plsolve.losses import LOSSES, Loss, scaled_rows
@@ -38,8 +36,6 @@ MESSAGES = {
     4: "Both `ftol` and `xtol` termination conditions are satisfied.",
 }
 
-
-RELATIVE = {"2-point": check.EPS ** (1 / 2), "3-point": check.EPS ** (1 / 3), "cs": None}
 NEAR = 0.01  # of xtol: the error that is left is but estimated
 
 
@@ -191,13 +187,13 @@ def least_squares(
         call.target = fun.target
     step = None if diff_step is None else np.abs(np.asarray(diff_step, dtype=float))
     problem: Problem
-    with MapWrapper(map if workers is None else workers) as mapped:
+    with check.processes(workers) as mapped:
         derivative: Any = None if jac == "2-point" and step is None else jac
         if callable(jac):
             first = partial(check.check_jacobian, lambda: (problem.n, problem.m), method, tr_solver, scale)
             derivative = check.JacobianCall(jac, args, kwargs, first).__call__
         elif jac_sparsity is not None:
-            derivative = SparseDifferences(call, jac, step, limits, jac_sparsity, mapped).__call__
+            derivative = SparseDifferences(lambda: problem, call, jac, step, limits, jac_sparsity, mapped).__call__
         problem = Problem(
             call.__call__,  # a method has the __code__ that spares a look at the signature
             *(
@@ -339,34 +335,47 @@ def as_loss(loss: Any, f_scale: float) -> Loss | None:
 
 
 class SparseDifferences:
-    """A sparse Jacobian from grouped differences."""
+    """A sparse Jacobian from differences along groups of unknowns."""
 
     def __init__(
-        self, call: check.Call, kind: str, step: Array | None, limits: Any, sparsity: Any, mapped: Callable[..., Any]
+        self,
+        problem: Callable[[], Problem],
+        call: check.Call,
+        kind: str,
+        step: Array | None,
+        limits: Any,
+        structure: Any,
+        mapped: Callable[..., Any],
     ) -> None:
-        self.call, self.kind, self.mapped = call, kind, mapped
-        self.structure: Any = sparsity if issparse(sparsity) else np.atleast_2d(sparsity)
-        self.groups: Any = None
-        self.step = RELATIVE[kind] if step is None else step
+        self.problem, self.call, self.kind, self.mapped = problem, call, kind, mapped
+        self.sparsity = differences.Sparsity(structure)
+        self.relative = differences.RELATIVE[kind] if step is None else step
         self.limits = (-np.inf, np.inf) if limits is None else limits
 
     def __call__(self, w: Array) -> Any:
         f = self.call.again(w)
-        if self.groups is None:
-            if self.structure.shape != (f.size, w.size):
-                raise ValueError("`jac_sparsity` has wrong shape.")
-            self.groups = group_columns(self.structure)
-        differences: Any = approx_derivative
-        return differences(
-            self.call,
-            w,
-            self.kind,
-            self.step,
-            f0=f,
-            bounds=self.limits,
-            sparsity=(self.structure, self.groups),
-            workers=self.mapped,
-        )
+        f = next(iter(self.values([w]))) if f is None else f
+        if self.sparsity.shape != (f.size, w.size):
+            raise ValueError(f"`jac_sparsity` has wrong shape: {self.sparsity.shape} for a Jacobian {f.size, w.size}.")
+        return differences.sparse_jacobian(self.values, w, f, self.kind, self.relative, self.sparsity, self.limits)
+
+    def values(self, points: Iterable[Any]) -> Iterable[Any]:
+        """fun at the points, which are counted."""
+        return self.mapped(partial(called, self.call, self.kind), self.counted(points))  # type: ignore[no-any-return]
+
+    def counted(self, points: Iterable[Any]) -> Iterator[Any]:
+        problem = self.problem()
+        for point in points:
+            problem.nfev_jac += 1
+            yield point
+
+
+def called(call: check.Call, kind: str, w: Any) -> Any:
+    """A new array of what fun returns."""
+    f = np.array(call(w), ndmin=1)
+    if kind == "cs" and np.iscomplexobj(w) and not np.iscomplexobj(f):
+        raise ValueError(f"`jac='cs'` needs `fun` to return complex numbers at a complex x, got dtype {f.dtype}.")
+    return f
 
 
 class Settled:
