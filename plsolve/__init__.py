@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from plsolve import choice, jit, loop, networks, testing  # noqa: F401
     from plsolve.batch import BatchResult, solve_batch
     from plsolve.certificate import certify
     from plsolve.kernel import TangentKernel, tangent_kernel
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
     from plsolve.solver import solve
     from plsolve.stopping import Status
     from plsolve.theory.certificates import Certificate
+
+# Modules that users reach into; jit loads numba.
+_MODULES = ("choice", "jit", "loop", "networks", "testing")
 
 # Where each name lives: it is imported when first asked for, so that nobody waits for what he does not use.
 _ROOMS = {
@@ -49,10 +53,10 @@ def __getattr__(name: str) -> Any:
     if name in _ROOMS:
         value = globals()[name] = getattr(import_module(_ROOMS[name]), name)
         return value
-    if name == "jit":  # a module, which loads numba
-        return import_module("plsolve.jit")
+    if name in _MODULES:
+        return import_module(f"plsolve.{name}")
     raise AttributeError(f"module 'plsolve' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *_MODULES, *__all__})

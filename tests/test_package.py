@@ -133,6 +133,19 @@ def test_import_is_light():
     assert not loaded & {"numba", "llvmlite", "matplotlib", "tqdm", "pandas", "sklearn", "pytest"}
 
 
+@pytest.mark.parametrize(
+    "name", ["networks.WideNetwork", "testing.planar_arm", "jit.gauss_newton", "loop.Start", "choice.METHODS"]
+)
+def test_modules_are_within_reach(name):
+    """Each in a fresh interpreter, where nothing else has loaded it."""
+    module = name.split(".")[0]
+    code = (
+        f"import sys, plsolve; assert {module!r} in dir(plsolve) and 'plsolve.{module}' not in sys.modules;"
+        f"plsolve.{name}; assert plsolve.{module} is sys.modules['plsolve.{module}']"
+    )
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
+
+
 def test_solving_loads_no_more_than_it_needs():
     code = (
         "import sys, plsolve; plsolve.solve(lambda w: w - 1, None, [0.0]);"
