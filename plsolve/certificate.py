@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from plsolve import enclosure
-from plsolve.checks import as_beta
+from plsolve.checks import as_beta, warn
 from plsolve.linalg import UNIT, Array, norm
 from plsolve.problem import Problem
 from plsolve.record import Point
@@ -128,10 +127,9 @@ def certificate(problem: Problem, at: Local, beta: Array | None, path: Sequence[
     if exists or absent:
         reason = doubt(problem, at.x, radius, estimated, contradicted)
     if contradicted:
-        warnings.warn(
+        warn(
             f"`beta` = {whole:.3g} is contradicted by F, or `jac` is wrong: no certificate is rigorous.",
             RuntimeWarning,
-            stacklevel=3,
         )
     return Certificate(
         exists=exists,

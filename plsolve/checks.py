@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 import math
+import sys
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -16,6 +18,7 @@ from scipy.sparse.linalg import LinearOperator
 from plsolve.linalg import FLOAT64, Array, norm
 
 _FEW = 10_000
+_PACKAGE = __name__.partition(".")[0]
 LINEAR_SOLVERS = ("auto", "cholesky", "qr", "cg")
 DIFFERENCES = ("2-point", "3-point", "cs")
 
@@ -248,3 +251,11 @@ def check_limits(tol: Any, xtol: Any, eps: Any, max_iter: Any, max_time: Any) ->
             raise ValueError(f"`max_iter` must be >= 0, got {max_iter!r}.")
     deadline = math.inf if max_time is None else time.monotonic() + float(max_time)
     return max_iter, deadline
+
+
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warn of the user's line: the nearest caller outside the package."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == _PACKAGE:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)

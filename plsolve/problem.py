@@ -136,6 +136,7 @@ class Problem:
         self.scale = EMPTY if type(x_scale) is float and x_scale == 1.0 else self._as_scale(x_scale)
         self.max_nfev = max_nfev
         self.loss = loss
+        self.plain_J: Any = None
         self._plain: list[tuple[Array, Array]] = []
         self._diff_step, self._mapped = diff_step, mapped
         self._rng = rng
@@ -338,6 +339,15 @@ class Problem:
     def remembered(self, w: Array) -> Array:
         """The point of the last linearisation where that equals w, so that it need not be made again."""
         return self._last[0] if self._last is not None and np.array_equal(self._last[0], w) else w
+
+    def is_linearised(self, w: Array) -> bool:
+        """Whether the last linearisation was at w, and is as good as it can be."""
+        last = self._last
+        return last is not None and (last[1] or not self.differenced) and np.array_equal(last[0], w)
+
+    def forget(self) -> None:
+        """Let go of the last J."""
+        self._last = self._pair = self.plain_J = None
 
     @property
     def latest(self) -> tuple[Array, Tangent] | None:

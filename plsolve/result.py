@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 from decimal import ROUND_FLOOR
 from typing import Any
@@ -16,7 +17,7 @@ from plsolve.kernel import TangentKernel
 from plsolve.landscape import landscape
 from plsolve.linalg import Array
 from plsolve.problem import Problem
-from plsolve.record import Record
+from plsolve.record import History, Record
 from plsolve.stopping import Ended
 from plsolve.tangent import tangent
 from plsolve.theory.certificates import Certificate, rounded
@@ -24,6 +25,10 @@ from plsolve.theory.certificates import Certificate, rounded
 
 class Result(OptimizeResult):
     """A `scipy.optimize.OptimizeResult`; ``jac``, ``grad``, ``optimality``, ``kernel``, ``certificate`` when asked.
+
+    It holds no Jacobian but the one it shows, once that was read (``del sol.jac`` lets it go), or before where J at x
+    is at hand from the run, or needed for a certificate with a given beta. Copies go on computing what is asked for;
+    pickled, and unpickled, is what was computed before.
 
     Attributes
     ----------
@@ -52,9 +57,8 @@ class Result(OptimizeResult):
         points of the run. With beta it needs no Jacobian at x where the last one was near (theory 3.9). None with
         ``certify=False``, or where F or jac raised (the message says so).
     nit, nfev, njev, nfev_jac : int
-        Iterations; calls of F; Jacobians evaluated at a point; calls of F for differences. An access to ``jac``,
-        ``grad``, ``optimality``, ``kernel`` or ``certificate`` adds the Jacobian at x to the counters, once, and
-        ``certificate`` what it takes to put a given beta to the test.
+        Iterations; calls of F; Jacobians evaluated at a point; calls of F for differences: all of the run, which does
+        not count what is computed when it is asked for.
     method, method_reason : str
         The method that ran, and why it was chosen.
     forecast : float
@@ -75,31 +79,41 @@ class Result(OptimizeResult):
     ) -> None:
         self.update(fields)
         vars(self).update(_problem=problem, _record=record, _beta=beta)  # a setattr would make entries of them
+        shown = "jac" in fields or "certificate" in fields
+        if problem is not None and (shown or not (beta is not None or problem.is_linearised(self.x))):
+            problem.forget()
 
     def __missing__(self, name: str) -> Any:
-        problem: Problem | None = self._problem
-        if name not in self._lazy or problem is None:
+        if name not in self._lazy:
             raise KeyError(name)
-        if name == "history":
-            self["history"] = self._record.history()
-        elif name == "jac":
-            try:
-                self["jac"] = problem.linearise(problem.remembered(self.x), self.fun, True).J
-            except Ended as end:
-                raise ValueError(f"There is no Jacobian at x:{end}") from None
-        elif name == "certificate":
-            self["certificate"] = self._certify(problem)
-        elif name == "kernel":
-            self["kernel"] = TangentKernel(tangent(self["jac"], np.zeros(0)))
-        elif name == "grad":
-            self["grad"] = tangent(self["jac"], np.zeros(0)).adjoint(self.fun)
-        else:
-            moved = self.x - problem.project(self.x - self.grad) if problem.bounded else self.grad
-            self["optimality"] = float(np.max(np.abs(moved)))
-        self.update(nfev=problem.nfev, njev=problem.njev, nfev_jac=problem.nfev_jac)
+        if self._problem is None:
+            raise KeyError(f"{name}: not computed before this Result was pickled")
+        self[name] = getattr(self, f"_{name}")(self._problem)
         return self[name]
 
-    def _certify(self, problem: Problem) -> Certificate | None:
+    def _history(self, problem: Problem) -> History:
+        history: History = self._record.history()
+        return history
+
+    def _jac(self, problem: Problem) -> Any:
+        try:
+            return problem.linearise(problem.remembered(self.x), self.fun, True).J
+        except Ended as end:
+            raise ValueError(f"There is no Jacobian at x:{end}") from None
+        finally:
+            problem.forget()
+
+    def _kernel(self, problem: Problem) -> TangentKernel:
+        return TangentKernel(tangent(self["jac"], np.zeros(0)))
+
+    def _grad(self, problem: Problem) -> Array:
+        return tangent(self["jac"], np.zeros(0)).adjoint(self.fun)
+
+    def _optimality(self, problem: Problem) -> float:
+        moved = self.x - problem.project(self.x - self.grad) if problem.bounded else self.grad
+        return float(np.max(np.abs(moved)))
+
+    def _certificate(self, problem: Problem) -> Certificate | None:
         """The certificate at x; None, with the reason in the message, where F or jac cannot be evaluated there."""
         run: Record = self._record
         try:
@@ -108,10 +122,13 @@ class Result(OptimizeResult):
         except Exception as error:  # noqa: BLE001 - the run's result must not be lost to it
             self["message"] += f" No certificate: {type(error).__name__}: {error}"
             return None
+        finally:
+            problem.forget()
 
-    def add_absence(self) -> None:
+    def add_absence(self, problem: Problem) -> None:
         """Say in the message that there is no solution near x, where that is proved."""
         certificate = self["certificate"]
+        self.update(nfev=problem.nfev, njev=problem.njev, nfev_jac=problem.nfev_jac)
         if certificate is not None and certificate.absent and certificate.rigorous:
             self["message"] += f" No solution within {rounded(certificate.radius, ROUND_FLOOR)} of x (theory 3.5)."
 
@@ -125,7 +142,7 @@ class Result(OptimizeResult):
             ratio, where the method knows them. 'spectrum': the eigenvalues of K at x. 'landscape': the loss in
             the plane through w0, x and a tangent to the solution set, with the region where PL* holds; and the loss on
             the straight line from w0 to x, with the smallest eigenvalue of its Hessian near x. That takes up to some
-            hundred evaluations of F and jac, and is not to be had of a Result that was copied or unpickled.
+            hundred evaluations of F and jac, and is not to be had of a Result that was unpickled.
         ax : matplotlib Axes, optional
             Where to draw; the step sizes, and the line from w0 to x, are drawn in new figures only.
         """
@@ -136,16 +153,19 @@ class Result(OptimizeResult):
         if what != "landscape":
             raise ValueError(f"`what` must be 'run', 'spectrum' or 'landscape', got {what!r}.")
         if self._problem is None:
-            raise ValueError("The landscape needs F and jac, which a copied or unpickled Result does not have.")
+            raise ValueError("The landscape needs F and jac, which an unpickled Result does not have.")
         plotting.pyplot()  # before the work, if it is not there
-        land = landscape(self._problem, self["x"], self["kernel"].mu)
+        try:
+            land = landscape(self._problem, self["x"], self["kernel"].mu)
+        finally:
+            self._problem.forget()
         return plotting.landscape(land, ax)
 
     def __getattr__(self, name: str) -> Any:
         try:
             return self[name]
-        except KeyError:
-            raise AttributeError(name) from None
+        except KeyError as error:
+            raise AttributeError(*error.args) from None
 
     def __contains__(self, name: object) -> bool:
         return dict.__contains__(self, name) or (name in self._lazy and self._problem is not None)
@@ -158,19 +178,21 @@ class Result(OptimizeResult):
             return default
 
     def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *self._lazy})
+        return sorted({*super().__dir__(), *(name for name in self._lazy if name in self)})
+
+    def __copy__(self) -> Result:
+        return Result(dict(self), self._problem, self._record, self._beta)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Result:
+        return Result(copy.deepcopy(dict(self), memo), self._problem, self._record, self._beta)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        self._complete()
+        if "history" in self:
+            self["history"]
         fields = dict(self)
-        if isinstance(self["jac"], LinearOperator):
+        if isinstance(fields.get("jac"), LinearOperator):
             try:
-                pickle.dumps(self["jac"])
+                pickle.dumps(fields["jac"])
             except Exception:  # noqa: BLE001 - closures raise what they like; the rest of the result is worth keeping
                 del fields["jac"]
         return Result, (fields,)
-
-    def _complete(self) -> None:
-        if self._problem is not None:
-            for name in self._lazy:
-                self[name]

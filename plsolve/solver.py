@@ -206,16 +206,16 @@ def solve(
             "method_reason": reason,
             "compiled": native is not None,
             "forecast": left,
+            **({} if certify else {"certificate": None}),
         },
         problem,
         record,
         betas,
     )
     if not certify:
-        result["certificate"] = None
         record.path.clear()
     if status == Status.STATIONARY and certify and betas is not None:
-        result.add_absence()
+        result.add_absence(problem)
     LOG.info(
         "%s %d iterations, %d F, %d J, loss %.3g", message, record.last, problem.nfev, problem.njev, result["cost"]
     )

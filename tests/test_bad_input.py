@@ -1,6 +1,7 @@
 """Bad input is refused before the first iteration, by a ValueError or TypeError that names the argument."""
 
 import re
+from pathlib import Path
 
 import naive
 import numpy as np
@@ -8,7 +9,7 @@ import problems
 import pytest
 from scipy import sparse
 
-from plsolve import solve
+from plsolve import certify, curve_fit, least_squares, root, solve
 
 A = problems.matrix(2, 3)
 J6 = problems.matrix(6, 4)
@@ -250,3 +251,30 @@ def test_shape_that_changes_on_the_way(method, where):
 def test_unknown_argument():
     with pytest.raises(TypeError):
         solve(F, jac, np.ones(3), toll=1e-3)
+
+
+# Warnings -------------------------------------------------------------------------------------------------------------
+
+
+def contradicted():
+    return solve(lambda w: np.sin(3 * w) - 0.5, lambda w: np.diag(3 * np.cos(3 * w)), [0.1], beta=1e-3)
+
+
+WARNINGS = {
+    "certify": lambda: certify(lambda w: np.sin(3 * w), lambda w: np.diag(3 * np.cos(3 * w)), [0.1], beta=1e-3),
+    "certificate of a run": lambda: contradicted().certificate,
+    "the same by name": lambda: contradicted()["certificate"],
+    "ftol": lambda: least_squares(lambda x: x - 1, [0.0], ftol=1e-20),
+    "ftol of curve_fit": lambda: curve_fit(lambda x, a: a * x, [1.0, 2], [1.0, 3], method="trf", ftol=1e-20),
+    "callback of lm": lambda: least_squares(lambda x: x - 1, [0.0], method="lm", callback=print),
+    "callback of hybr": lambda: root(lambda x: x - 1, [0.0], callback=print),
+    "options of root": lambda: root(lambda x: x - 1, [0.0], options={"typo": 1}),
+    "covariance": lambda: curve_fit(lambda x, a, b: a * x + b, [1.0], [2.0], p0=[1, 1]),
+}
+
+
+@pytest.mark.parametrize("call", WARNINGS.values(), ids=WARNINGS)
+def test_warnings_point_at_the_line_of_the_user(call):
+    with pytest.warns(Warning) as seen:  # noqa: PT030
+        call()
+    assert [(Path(w.filename).name, w.lineno) for w in seen] == [(Path(__file__).name, call.__code__.co_firstlineno)]

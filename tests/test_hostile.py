@@ -107,6 +107,7 @@ def test_results_with_operators_are_pickled_without_them():
     A = np.random.default_rng(0).standard_normal((3, 9))
     jac = LinearOperator((3, 9), matvec=lambda v: A @ v, rmatvec=lambda z: A.T @ z, dtype=float)
     sol = solve(lambda w: A @ w - 1, lambda w: jac, np.zeros(9))
+    assert sol.kernel.n == 3
     again = pickle.loads(pickle.dumps(sol))
     np.testing.assert_array_equal(again.x, sol.x)
     np.testing.assert_allclose(again.kernel.matrix, A @ A.T)

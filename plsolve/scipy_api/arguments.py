@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from multiprocessing import Pool
 from typing import Any
-from warnings import warn
 
 import numpy as np
 from scipy.linalg import solve_triangular
@@ -15,7 +14,7 @@ from scipy.optimize import Bounds
 from scipy.sparse import issparse
 from scipy.sparse.linalg import lsmr
 
-from plsolve.checks import DIFFERENCES
+from plsolve.checks import DIFFERENCES, warn
 from plsolve.linalg import UNIT, Array
 from plsolve.losses import LOSSES
 
@@ -233,8 +232,7 @@ def check_tolerances(tolerances: Mapping[str, float | None], method: str) -> Ite
         if tol is not None and tol < EPS:
             warn(
                 f"Setting `{name}` below the machine epsilon ({EPS:.2e}) effectively disables the corresponding "
-                "termination condition.",
-                stacklevel=4,
+                "termination condition."
             )
     off = [tol is None or tol < EPS for tol in tolerances.values()]
     if method == "lm" and any(off):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,6 +11,7 @@ from scipy.linalg import LinAlgError, cholesky, qr, svd
 from scipy.optimize import Bounds, OptimizeWarning
 
 from plsolve import loop
+from plsolve.checks import warn
 from plsolve.linalg import Array, norm, trcon
 from plsolve.methods import tall
 from plsolve.methods.quadratic import NOWHERE, upper
@@ -95,7 +95,7 @@ def curve_fit(
     space = determined(fit.A, 0.0 if callable(jac) else NOISE)
     pcov = covariance(space, fit, absolute_sigma)
     if np.isinf(pcov).all():
-        warnings.warn(NO_COVARIANCE, category=OptimizeWarning, stacklevel=2)
+        warn(NO_COVARIANCE, OptimizeWarning)
     if not full_output:
         return fit.x, pcov
     return fit.x, pcov, information(fit, space, method), fit.message, fit.ier

@@ -7,12 +7,12 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
-from warnings import warn
 
 import numpy as np
 from scipy.sparse import csr_array, issparse
 
 from plsolve import differences, loop
+from plsolve.checks import warn
 from plsolve.choice import METHODS, gauss_newton_stages
 from plsolve.linalg import Array, norm
 from plsolve.losses import LOSSES, Loss, scaled_rows
@@ -178,7 +178,7 @@ def least_squares(
     scale = check.check_x_scale(x_scale, start, method)
     tolerances = Tolerances(*check.check_tolerances({"ftol": ftol, "xtol": xtol, "gtol": gtol}, method))
     if method == "lm" and callback is not None:
-        warn("Callback function specified, but not supported with `lm` method.", stacklevel=2)
+        warn("Callback function specified, but not supported with `lm` method.")
         callback = None
     check.check_sparsity(method, jac, jac_sparsity, tr_solver)
     args, kwargs = tuple(args), dict(kwargs or {})

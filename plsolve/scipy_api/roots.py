@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
-from warnings import warn
 
 import numpy as np
 from scipy.linalg import qr
@@ -15,7 +14,7 @@ from scipy.optimize import OptimizeWarning
 from scipy.sparse.linalg import LinearOperator
 
 from plsolve import loop
-from plsolve.checks import is_finite
+from plsolve.checks import is_finite, warn
 from plsolve.choice import gauss_newton_stages
 from plsolve.linalg import UNIT, Array, all_free, norm
 from plsolve.losses import scaled_rows
@@ -97,12 +96,12 @@ def root(
     if name not in METHODS:
         raise ValueError(f"Unknown solver {method}; known are: {', '.join(METHODS)}.")
     if callback is not None and name != "gauss-newton":
-        warn(f"Method {method} does not accept callback.", RuntimeWarning, stacklevel=2)
+        warn(f"Method {method} does not accept callback.", RuntimeWarning)
         callback = None
     settings = {"xtol": XTOL if tol is None else tol, "eps": None, "diag": None, "col_deriv": False, **(options or {})}
     for key in options or {}:
         if key not in OPTIONS[name]:
-            warn(f"Unknown solver options: {key}", OptimizeWarning, stacklevel=2)
+            warn(f"Unknown solver options: {key}", OptimizeWarning)
     start, eps, diag = np.asarray(x0).flatten(), settings["eps"], settings["diag"]
     limit = settings.get("maxiter" if name == "lm" else "maxfev", 0) or 200 * (start.size + 1)
     derivative = jac if callable(jac) else bool(jac) or None
