@@ -12,7 +12,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from plsolve.checks import as_float, check_limits, generator
+from plsolve.checks import (
+    Names,
+    as_count,
+    as_flag,
+    as_float,
+    as_real,
+    as_tolerance,
+    generator,
+    refuse_masked,
+)
 from plsolve.linalg import Array
 from plsolve.methods import tall, watchdog
 from plsolve.problem import Problem
@@ -21,6 +30,7 @@ from plsolve.solver import engine, solve
 from plsolve.stopping import FAILED
 
 Indices = npt.NDArray[np.int64]
+THREADS = 1024  # more are a slip
 
 
 class BatchResult(NamedTuple):
@@ -110,22 +120,20 @@ def solve_batch(
     >>> roots.x.ravel().round(6).tolist(), roots.success.all()
     ([1.0, 2.0, 3.0], np.True_)
     """
+    if not callable(F):
+        raise TypeError(f"`F` must be callable, got {type(F).__name__}.")
     W0, Y, each, k = shapes(W0, Y, each)
-    check_limits(tol, 0.0, eps, max_iter, None)
-    counts: tuple[tuple[Any, str, int], ...] = (
-        (restarts, "restarts", 0),
-        (1 if threads is None else threads, "threads", 1),
-    )
-    for value, name, least in counts:
-        if not isinstance(value, (int, np.integer)) or value < least:
-            raise ValueError(f"`{name}` must be an integer >= {least}, got {value!r}.")
+    tol, eps = as_tolerance(tol, "tol"), as_tolerance(eps, "eps")
+    max_iter = None if max_iter is None else as_count(max_iter, "max_iter", 0)
+    restarts = as_count(restarts, "restarts", 0)
+    workers = cores() if threads is None else as_count(threads, "threads", 1, THREADS)
+    progress, compiled = as_flag(progress, "progress"), None if compiled is None else as_flag(compiled, "compiled")
     args = args if isinstance(args, tuple) else (args,)
-    random = generator(rng) if restarts else None
+    random = generator(rng) or (np.random.default_rng() if restarts else None)
     if k == 0:
         n = 0 if Y is None else Y.shape[1]
         none = np.zeros(0, np.int64)
         return BatchResult(np.zeros((0, W0.shape[1])), np.zeros((0, n)), none, none, none > 0)
-    workers = threads or cores()
     common = {"bounds": bounds, "x_scale": x_scale, "tol": tol, "eps": eps, "max_iter": max_iter}
     run = runner(F, jac, W0, Y, args, each, common, compiled, workers)
     with bar(progress, k) as tick:
@@ -143,10 +151,7 @@ def solve_batch(
 def shapes(W0: Any, Y: Any, each: Any) -> tuple[Array, Array | None, tuple[Any, ...], int]:
     """Starts (k, m), targets (k, n), arguments, and k."""
     W0, Y = as_float(W0, "W0"), None if Y is None else as_float(Y, "Y")
-    each = tuple(np.asarray(a) for a in (each if isinstance(each, tuple) else (each,)))
-    for i, a in enumerate(each):
-        if a.ndim == 0 or a.dtype.kind not in "biufc":
-            raise ValueError(f"`each[{i}]` must be an array of numbers with one entry a system, got {a!r}.")
+    each = tuple(as_entries(a, f"each[{i}]") for i, a in enumerate(each if isinstance(each, tuple) else (each,)))
     if W0.ndim not in (1, 2) or (W0.size == 0 and W0.shape[-1:] == (0,)):
         raise ValueError(f"`W0` must have shape (k, m) or (m,), got {W0.shape}.")
     if Y is not None and Y.ndim not in (1, 2):
@@ -160,6 +165,15 @@ def shapes(W0: Any, Y: Any, each: Any) -> tuple[Array, Array | None, tuple[Any, 
     k = next(iter(sizes.values()), 1)
     W0 = np.array(np.broadcast_to(W0, (k, W0.shape[-1])), order="C")
     return W0, None if Y is None else np.array(np.broadcast_to(Y, (k, Y.shape[-1])), order="C"), each, k
+
+
+def as_entries(a: Any, name: str) -> npt.NDArray[Any]:
+    """Real or complex numbers, one entry a system."""
+    refuse_masked(a, name)
+    array = np.asarray(a) if np.iscomplexobj(a) else as_real(a, name)
+    if array.ndim == 0:
+        raise ValueError(f"`{name}` must be an array of numbers with one entry a system, got one number.")
+    return array
 
 
 Run = Callable[[Array, Indices, Callable[[int], None]], BatchResult]
@@ -229,6 +243,7 @@ def in_threads(
     do: Callable[[Indices, Indices], None], which: Indices, workers: int, tick: Callable[[int], None]
 ) -> None:
     turn, seen = np.zeros(1, np.int64), 0
+    workers = min(workers, which.size)
     with ThreadPoolExecutor(workers) as pool:
         running = [pool.submit(do, which, turn) for _ in range(workers)]
         try:
@@ -247,7 +262,8 @@ def first_problem(F: Any, jac: Any, W0: Array, target: Any, own: Any, common: An
     failure: Exception | None = None
     for i in range(len(W0)):
         try:
-            return Problem(F, jac, W0[i], target(i), own(i), common["bounds"], common["x_scale"], common["tol"], None)
+            limits = common["bounds"], common["x_scale"], common["tol"]
+            return Problem(F, jac, W0[i], target(i), own(i), *limits, None, names=Names(w0="W0", y="Y"))
         except Exception as error:  # noqa: BLE001  # another system may be fine
             failure = failure or error
     assert failure is not None

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from plsolve import enclosure
-from plsolve.checks import as_beta, warn
+from plsolve.checks import Names, as_beta, warn
 from plsolve.linalg import UNIT, Array, norm
 from plsolve.problem import Problem
 from plsolve.record import Point
@@ -77,7 +77,8 @@ def certify(
     >>> print(certify(lambda w: [w @ w], lambda w: 2 * w[None], [0.6, 0.81], [1.0], beta=2.0))
     A solution of F(w)=y lies within 0.008 of x (Newton-Kantorovich, h = 0.008; beta given, safety margin 62).
     """
-    problem = Problem(F, jac, w, y, args, bounds, 1.0, 0.0, np.random.default_rng(0))
+    names = Names(w0="w")
+    problem = Problem(F, jac, w, y, args, bounds, 1.0, 0.0, np.random.default_rng(0), names=names)
     beta = as_beta(beta, problem.n)
     T = problem.linearise(problem.w0, problem.r0, True)
     return certificate(problem, Local(problem, T, (problem.w0, problem.r0)), beta, (), 0.0)

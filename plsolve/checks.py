@@ -9,36 +9,81 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from numbers import Real
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import scipy.sparse as sps
 from scipy.sparse.linalg import LinearOperator
 
 from plsolve.linalg import FLOAT64, Array, norm
 
 _FEW = 10_000
+_PLAIN = {float, int, np.float64}
+_SOURCES = (np.random.Generator, np.random.BitGenerator, np.random.SeedSequence, np.random.RandomState)
 _PACKAGE = __name__.partition(".")[0]
 LINEAR_SOLVERS = ("auto", "cholesky", "qr", "cg")
 DIFFERENCES = ("2-point", "3-point", "cs")
 
 
-def as_float(value: Any, name: str) -> Array:
-    """A float64 array (not a copy where it is one), or a TypeError that names the argument."""
-    if type(value) is np.ndarray and value.dtype == np.float64:
+class Names(NamedTuple):
+    """What the caller's arguments are called."""
+
+    F: str = "F"
+    w: str = "w"
+    w0: str = "w0"
+    y: str = "y"
+
+
+def as_real(value: Any, name: str) -> npt.NDArray[Any]:
+    """An array of real numbers of any precision (not a copy where it is one), or a TypeError that names the argument.
+
+    Tensors come without their gradients, wherever they live. What is raised for another reason, such as a lack of
+    memory, passes.
+    """
+    if type(value) is np.ndarray and value.dtype.kind in "fiub":
         return value
-    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
-        raise TypeError(f"`{name}` must be real numbers, but entries of it are masked.")
+    refuse_masked(value, name)
     try:
-        array = np.asarray(value)
-    except Exception as error:
+        array = np.asarray([as_numbers(v) for v in value] if is_nested(value) else as_numbers(value))
+    except (TypeError, ValueError, OverflowError) as error:
         raise TypeError(f"`{name}` must be real numbers, but no array can be made of it: {error}") from error
-    if array.dtype == np.float64:
-        return array
+    if array.dtype.kind == "O" and array.size and all(isinstance(v, Real) for v in array.flat):
+        try:
+            return array.astype(np.float64)
+        except OverflowError:
+            raise ValueError(f"`{name}` must be finite, but has an integer beyond the range of float64.") from None
     if array.dtype.kind not in "fiub":
         what = "None" if value is None else f"dtype {array.dtype}"
+        what = type(value).__name__ if array.dtype.kind == "O" and array.ndim == 0 and value is not None else what
         raise TypeError(f"`{name}` must be real numbers, got {what}.")
-    return array.astype(np.float64)
+    return array
+
+
+def refuse_masked(value: Any, name: str) -> None:
+    """Raise where entries are masked: numpy would go on with what lies below the mask."""
+    if any(isinstance(v, np.ma.MaskedArray) and np.ma.is_masked(v) for v in (value if is_nested(value) else (value,))):
+        raise TypeError(f"`{name}` must be real numbers, but entries of it are masked.")
+
+
+def is_nested(value: Any) -> bool:
+    """Whether it is a list or tuple of other things than plain numbers."""
+    return type(value) in (list, tuple) and not _PLAIN.issuperset(map(type, value))
+
+
+def as_numbers(value: Any) -> Any:
+    """The numbers of a torch tensor as an array; anything else as it is."""
+    return value.numpy(force=True) if hasattr(value, "detach") and hasattr(value, "numpy") else value
+
+
+def as_float(value: Any, name: str) -> Array:
+    """The same in float64."""
+    if type(value) is np.ndarray and value.dtype == np.float64:
+        return value
+    array = as_real(value, name)
+    with np.errstate(over="ignore"):
+        return array.astype(np.float64, copy=False)
 
 
 def as_vector(value: Any, name: str, size: int | None = None) -> Array:
@@ -63,7 +108,7 @@ def check_finite(array: Array, name: str) -> None:
         raise ValueError(f"`{name}` must be finite, but {name}[{where}] is {array[index]}.")
 
 
-def as_bounds(bounds: Any, w0: Array) -> tuple[Array, Array]:
+def as_bounds(bounds: Any, w0: Array, name: str = "w0") -> tuple[Array, Array]:
     """Lower and upper bounds (m,) from a pair or a scipy Bounds; w0 must lie inside."""
     if hasattr(bounds, "lb") and hasattr(bounds, "ub"):
         bounds = (bounds.lb, bounds.ub)
@@ -74,22 +119,22 @@ def as_bounds(bounds: Any, w0: Array) -> tuple[Array, Array]:
             f"`bounds` must be a pair (lower, upper) or a scipy.optimize.Bounds, got {bounds!r}."
         ) from None
     sides = []
-    for side, name in ((lower, "lower"), (upper, "upper")):
-        side = as_float(side, f"bounds: {name}")
+    for side, which in ((lower, "lower"), (upper, "upper")):
+        side = as_float(side, f"bounds: {which}")
         if side.shape not in ((), (1,), w0.shape):
-            raise ValueError(f"`bounds`: {name} must be a number or {w0.shape} numbers, got {side!r}.")
+            raise ValueError(f"`bounds`: {which} must be a number or have shape {w0.shape}, got shape {side.shape}.")
         sides.append(np.full(w0.shape, side))
     lower, upper = sides
     if np.count_nonzero((lower <= w0) & (w0 <= upper)) == w0.size:
         return lower, upper
-    for side, name in ((lower, "lower"), (upper, "upper")):
+    for side, which in ((lower, "lower"), (upper, "upper")):
         if np.isnan(side).any():
-            raise ValueError(f"`bounds`: {name} must be without NaN, got {side!r}.")
+            raise ValueError(f"`bounds`: {which} must be without NaN, got {side!r}.")
     if (bad := np.flatnonzero(lower > upper)).size:
         i = bad[0]
         raise ValueError(f"`bounds` are inverted at index {i}: lower {lower[i]} > upper {upper[i]}.")
     i = np.flatnonzero((w0 < lower) | (w0 > upper))[0]
-    raise ValueError(f"`w0` is infeasible: w0[{i}] = {w0[i]} lies outside `bounds` [{lower[i]}, {upper[i]}].")
+    raise ValueError(f"`{name}` is infeasible: {name}[{i}] = {w0[i]} lies outside `bounds` [{lower[i]}, {upper[i]}].")
 
 
 def as_matrix(J: Any, rows: int | None, m: int) -> Any:
@@ -113,7 +158,7 @@ def as_matrix(J: Any, rows: int | None, m: int) -> Any:
             J = J.reshape(-1, 1)
     if len(J.shape) != 2 or J.shape[1] != m or rows not in (J.shape[0], None):
         shape = ("n" if rows is None else rows, m)
-        raise ValueError(f"`jac` must return shape (n, m) = ({shape[0]}, {m}) to go with F and w, got {J.shape}.")
+        raise ValueError(f"`jac` must return shape (n, m) = ({shape[0]}, {m}), got {J.shape}.")
     return J
 
 
@@ -144,16 +189,19 @@ def is_finite(J: Any) -> bool:
     return math.isfinite(square) or bool(np.isfinite(entries).all())
 
 
-def refuse_jacobian(J: Any, differenced: bool) -> None:
+def refuse_jacobian(J: Any, differenced: bool, names: Names) -> None:
     """Say where J(w0) is not finite."""
     if differenced:
         i, j = np.argwhere(~np.isfinite(J))[0]
-        raise ValueError(f"`jac`: F must be finite around w0 to be differenced, but is not where w0[{j}] changes.")
+        raise ValueError(
+            f"`jac`: {names.F} must be finite around {names.w0} to be differenced, but is not where {names.w0}[{j}] "
+            "changes."
+        )
     if isinstance(J, np.ndarray):
         i, j = np.argwhere(~np.isfinite(J))[0]
-        raise ValueError(f"`jac(w0)` must be finite, but jac(w0)[{i}, {j}] is {J[i, j]}.")
+        raise ValueError(f"`jac({names.w0})` must be finite, but jac({names.w0})[{i}, {j}] is {J[i, j]}.")
     i = int(np.searchsorted(J.indptr, np.flatnonzero(~np.isfinite(J.data))[0], side="right")) - 1
-    raise ValueError(f"`jac(w0)` must be finite, but row {i} of jac(w0) is not.")
+    raise ValueError(f"`jac({names.w0})` must be finite, but row {i} of jac({names.w0}) is not.")
 
 
 def check_operator(J: Any) -> None:
@@ -221,10 +269,37 @@ def generator(rng: Any) -> np.random.Generator | None:
     """None stays None: a fresh generator takes as long as a small step, and only SGD needs it."""
     if rng is None:
         return None
+    seeds = rng if isinstance(rng, (list, tuple, np.ndarray)) else [rng]
+    refusal = f"`rng` must be None, an integer >= 0 or a numpy Generator, got {shown(rng)}."
+    if not (isinstance(rng, _SOURCES) or all(map(is_integer, seeds))):
+        raise TypeError(refusal)
     try:
         return np.random.default_rng(rng)
     except (TypeError, ValueError) as error:
-        raise type(error)(f"`rng` must be None, an integer >= 0 or a numpy Generator, got {rng!r}.") from None
+        raise type(error)(refusal) from None
+
+
+def is_integer(value: Any) -> bool:
+    """Whether the value is one integer, and not a truth value."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def as_flag(value: Any, name: str) -> bool:
+    """True or False."""
+    if isinstance(value, (bool, np.bool_)) or (is_integer(value) and value in (0, 1)):
+        return bool(value)
+    raise TypeError(f"`{name}` must be True or False, got {value!r}.")
+
+
+def as_count(value: Any, name: str, least: int, most: int = sys.maxsize) -> int:
+    """An integer within limits; beyond the range of machine integers there is no limit."""
+    if not is_integer(value):
+        raise TypeError(f"`{name}` must be an integer >= {least}, got {value!r}.")
+    if value < least:
+        raise ValueError(f"`{name}` must be an integer >= {least}, got {shown(value)}.")
+    if most < sys.maxsize and value > most:
+        raise ValueError(f"`{name}` must be at most {most}, got {shown(value)}.")
+    return min(int(value), most)
 
 
 def is_real(value: Any) -> bool:
@@ -232,25 +307,34 @@ def is_real(value: Any) -> bool:
     return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
 
 
-def check_limits(tol: Any, xtol: Any, eps: Any, max_iter: Any, max_time: Any) -> tuple[int | None, float]:
-    """max_iter and the moment at which max_time has passed."""
-    limits = (("tol", tol), ("xtol", xtol), ("eps", eps), ("max_time", 0.0 if max_time is None else max_time))
-    for name, value in limits:
-        if type(value) is float and 0.0 <= value < math.inf:
-            continue  # the quick way
-        if not is_real(value):
-            raise TypeError(f"`{name}` must be a number, got {type(value).__name__}.")
-        if not value >= 0.0 or (value == math.inf and name != "max_time"):
-            raise ValueError(f"`{name}` must be >= 0 and finite, got {value!r}.")
-    if max_iter is not None:
-        if isinstance(max_iter, bool) or not isinstance(max_iter, (int, np.integer)):
-            raise (ValueError if isinstance(max_iter, float) else TypeError)(
-                f"`max_iter` must be an integer >= 0, got {max_iter!r}."
-            )
-        if max_iter < 0:
-            raise ValueError(f"`max_iter` must be >= 0, got {max_iter!r}.")
-    deadline = math.inf if max_time is None else time.monotonic() + float(max_time)
-    return max_iter, deadline
+def as_number(value: Any, name: str) -> float:
+    """One real number."""
+    if not is_real(value):
+        raise TypeError(f"`{name}` must be a number, got {type(value).__name__}.")
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
+def as_tolerance(value: Any, name: str) -> float:
+    """A number >= 0, finite."""
+    number = value if type(value) is float else as_number(value, name)
+    if not 0.0 <= number < math.inf:
+        raise ValueError(f"`{name}` must be >= 0 and finite, got {shown(value)}.")
+    return number
+
+
+def as_deadline(max_time: Any) -> float:
+    """The moment at which max_time has passed."""
+    seconds = math.inf if max_time is None else as_number(max_time, "max_time")
+    return time.monotonic() + as_tolerance(seconds, "max_time") if seconds != math.inf else math.inf
+
+
+def shown(value: Any) -> str:
+    """The value in a message, shortened where it is long."""
+    text = repr(value) if not is_integer(value) or abs(value) < 1 << 64 else f"an integer of {value.bit_length()} bits"
+    return text if len(text) <= 80 else f"{text[:60]} ... {text[-15:]}"
 
 
 def warn(message: str, category: type[Warning] = UserWarning) -> None:

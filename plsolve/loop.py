@@ -19,7 +19,7 @@ CHUNK, FAILURE = -101, -102
 TIE = 1e-9  # of ||r||: no point is better than another by less
 ROW = 5  # of the log in compiled code: nit, loss, length of the step, PL ratio, bend
 STALLED, STATIONARY, DISTANCE = int(Status.STALLED), int(Status.STATIONARY), int(Status.DISTANCE)
-MAX_ITER, MAX_TIME = int(Status.MAX_ITER), int(Status.MAX_TIME)
+MAX_ITER, MAX_TIME, CALLBACK = int(Status.MAX_ITER), int(Status.MAX_TIME), int(Status.CALLBACK)
 
 
 class State(Protocol):
@@ -124,6 +124,8 @@ def advance(
                 latest, best, least = True, s, size
         if least <= enough and problem.accepts(best.w, best.r):
             return s, best, RUNNING, rows
+        if stop == CALLBACK:
+            return s, best, stop, rows
         if s.status != RUNNING:  # a verdict on s says nothing of a better point
             return s, best, s.status if latest else STALLED, rows
         if stop != RUNNING:

@@ -11,19 +11,23 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import issparse
 from scipy.sparse.linalg import LinearOperator
 
 from plsolve import differences
 from plsolve.checks import (
     DIFFERENCES,
+    Names,
     as_bounds,
     as_float,
     as_matrix,
+    as_real,
     as_vector,
     check_finite,
     check_operator,
     is_finite,
     refuse_jacobian,
+    shown,
     takes_rows,
 )
 from plsolve.linalg import FLOAT64, UNIT, Array, column_lengths, norm, where
@@ -33,6 +37,7 @@ from plsolve.tangent import LinearSolver, Tangent, tangent
 
 Indices = npt.NDArray[np.int64]
 EMPTY: Array = np.zeros(0)
+CALLED = Names()
 NEGLIGIBLE = 1e-7  # times the largest x_scale: squares of smaller ones are lost beside it in J D^2 J^T
 DIFFERENT = 1e3  # times the least norm of a column of J: unknowns that are scaled unasked; 30 to 1e4 do as well
 
@@ -76,6 +81,8 @@ class Problem:
     flat, flat_gradient : float
         The run may end where no step promises to reduce ||r||^2 by more than the share ``flat`` of it, or where no
         entry of J^T r exceeds ``flat_gradient``.
+    names : Names
+        What messages call the functions and arguments.
     loss : Loss or None
         With a robust loss the residual of the problem is the transformed one.
     plain_J : ndarray, sparse or LinearOperator
@@ -115,21 +122,23 @@ class Problem:
         mapped: Callable[..., Iterable[Any]] | None = None,
         loss: Loss | None = None,
         max_nfev: float = math.inf,
+        names: Names = CALLED,
     ) -> None:
+        self.names = names
         if not callable(F):
-            raise TypeError(f"`F` must be callable, got {type(F).__name__}.")
+            raise TypeError(f"`{names.F}` must be callable, got {type(F).__name__}.")
         if not (jac is None or jac is True or callable(jac) or (isinstance(jac, str) and jac in DIFFERENCES)):
             error = ValueError if isinstance(jac, str) else TypeError
-            raise error(f"`jac` must be callable, True, None or one of {', '.join(DIFFERENCES)}, got {jac!r}.")
-        self.w0 = as_vector(w0, "w0")
+            raise error(f"`jac` must be callable, True, None or one of {', '.join(DIFFERENCES)}, got {shown(jac)}.")
+        self.w0 = as_vector(w0, names.w0)
         self.m = self.w0.size
         self._F, self._jac = F, jac
         self._F_reads = bool(getattr(F, "reads_only", False))
         self._jac_reads = bool(getattr(jac, "reads_only", False))
         self._args: tuple[Any, ...] = args if isinstance(args, tuple) else (args,)
-        self.y = EMPTY if y is None else as_vector(y, "y")
+        self.y = EMPTY if y is None else as_vector(y, names.y)
         if bounds is not None:
-            self.lower, self.upper = as_bounds(bounds, self.w0)
+            self.lower, self.upper = as_bounds(bounds, self.w0, names.w0)
             self.bounded = bool(np.isfinite(self.lower).any() or np.isfinite(self.upper).any())
         self._jac_scale = isinstance(x_scale, str) or x_scale is None
         self._auto_scale = x_scale is None  # 'jac' where that may not disturb the minimum-norm step
@@ -154,10 +163,11 @@ class Problem:
         if y is None:
             self.y = np.zeros(self.n)
         if self.y.size != self.n:
-            raise ValueError(f"`y` must have as many entries as F(w0), {self.n}, got {self.y.size}.")
+            at = f"{names.F}({names.w0})"
+            raise ValueError(f"`{names.y}` must have as many entries as {at}, {self.n}, got {self.y.size}.")
         size = norm(f0)
         if not size < math.inf:
-            check_finite(f0, "F(w0)")
+            check_finite(f0, f"{names.F}({names.w0})")
         self.r0 = self.best_residual = self._transformed(self.w0, f0 - self.y)
         self.size_y = 0.0 if y is None else norm(self.y)
         self.least = norm(self.r0)
@@ -177,13 +187,13 @@ class Problem:
             return EMPTY
         if isinstance(x_scale, str):
             if x_scale != "jac":
-                raise ValueError(f"`x_scale` must be 'jac' or positive numbers, got {x_scale!r}.")
+                raise ValueError(f"`x_scale` must be 'jac' or positive numbers, got {shown(x_scale)}.")
             return EMPTY
         scale = as_float(x_scale, "x_scale")
         if scale.shape not in ((), (1,), (self.m,)):
             raise ValueError(f"`x_scale` must be a number or have shape ({self.m},), got {scale.shape}.")
         if np.count_nonzero((scale > 0.0) & (scale < math.inf)) < scale.size:
-            raise ValueError(f"`x_scale` must be positive and finite, got {x_scale!r}.")
+            raise ValueError(f"`x_scale` must be positive and finite, got {shown(x_scale)}.")
         if (scale == 1.0).all():
             return EMPTY
         return np.full(self.m, np.maximum(scale, NEGLIGIBLE * scale.max()))
@@ -198,7 +208,10 @@ class Problem:
         """Whether F or jac takes `rows`, and the keywords of its full evaluations."""
         takes, required = takes_rows(function, len(self._args))
         if required and no_target:
-            raise ValueError("`y` is required when F or jac has a parameter `rows` without a default.")
+            name = self.names.y
+            raise ValueError(
+                f"`{name}` is required when {self.names.F} or jac has a parameter `rows` without a default."
+            )
         return takes, {"rows": np.arange(self.y.size)} if required else {}
 
     def _vector(self, f: Any, size: int | None) -> Array:
@@ -206,15 +219,16 @@ class Problem:
         if type(f) is np.ndarray and f.dtype is FLOAT64 and f.shape == (size or f.size or 1,):  # the quick way
             self.precision = 2 * UNIT
             return f
-        value = as_float(f, "F(w)")
-        self.precision = precision(f)
+        name = self.names.F
+        numbers = as_real(f, f"{name}({self.names.w})")
+        value, self.precision = as_float(numbers, name), precision(numbers)
         self.narrow |= self.precision > 2 * UNIT
         if value.ndim == 0:
             value = value.reshape(1)
         if value.ndim != 1 or value.size == 0:
-            raise ValueError(f"`F` must return a vector with at least one entry, got shape {value.shape}.")
+            raise ValueError(f"`{name}` must return a vector with at least one entry, got shape {value.shape}.")
         if size is not None and value.size != size:
-            raise ValueError(f"`F` must return {size} numbers here, got {value.size}.")
+            raise ValueError(f"`{name}` must return {size} numbers here, got {value.size}.")
         return value
 
     def _call(self, w: Array, size: int | None = None) -> Array:
@@ -224,7 +238,8 @@ class Problem:
             try:
                 f, J = f
             except (TypeError, ValueError):
-                raise ValueError("`jac=True` means that F returns the pair (F(w), J(w)); it did not.") from None
+                pair = "({0}({1}), J({1}))".format(*self.names)
+                raise ValueError(f"`jac=True` means that {self.names.F} returns the pair {pair}; it did not.") from None
             self._pair = (w, J)
         return self._vector(f, size)
 
@@ -324,7 +339,7 @@ class Problem:
         if not is_finite(J):
             if self.njev > 1:
                 raise Ended(Status.STALLED, JACOBIAN_NOT_FINITE)
-            refuse_jacobian(J, self.differenced)
+            refuse_jacobian(J, self.differenced, self.names)
         if self.njev == 1:
             check_operator(J)
         if self.loss is not None:
@@ -431,6 +446,7 @@ class Problem:
 
     def _matrix(self, J: Any) -> Any:
         """What jac returned for all equations."""
+        J = J if isinstance(J, LinearOperator) or issparse(J) else as_real(J, "jac(w)")
         matrix = as_matrix(J, self.n, self.m)
         self.narrow |= precision(J) > 2 * UNIT
         return matrix
@@ -481,8 +497,8 @@ class Problem:
         values = np.atleast_1d(np.asarray(self._F(z, *self._args, **fresh(self._full_F))))
         if values.shape != (self.n,) or values.dtype.kind != "c":
             raise ValueError(
-                f"`jac='cs'` needs F to return {self.n} complex numbers at a complex w, got dtype {values.dtype}, "
-                f"shape {values.shape}."
+                f"`jac='cs'` needs {self.names.F} to return {self.n} complex numbers at a complex {self.names.w}, "
+                f"got dtype {values.dtype}, shape {values.shape}."
             )
         return values
 

@@ -56,6 +56,14 @@ class Nearness(Protocol):
         """Whether a solution is proved to lie near w."""
 
 
+def takes_whole(callback: Callable[..., Any]) -> bool:
+    """Whether it has the parameter ``intermediate_result``; builtin functions may not tell."""
+    try:
+        return "intermediate_result" in inspect.signature(callback).parameters
+    except (TypeError, ValueError):
+        return False
+
+
 class Record:
     """Observes a run: keeps the history and calls the user's callback.
 
@@ -87,7 +95,7 @@ class Record:
         if not (callback is None or callable(callback)):
             raise TypeError(f"`callback` must be callable, got {type(callback).__name__}.")
         self._callback, self._problem = callback, problem
-        self._whole = callback is not None and "intermediate_result" in inspect.signature(callback).parameters
+        self._whole = callback is not None and takes_whole(callback)
         self._near, self._enough = near, 0.5 * enough * enough
         self.every = callback is not None or near is not None
         self.watchers: list[Callable[[State, Record], None]] = []

@@ -9,7 +9,7 @@ from typing import Any
 
 from plsolve import loop
 from plsolve.certificate import Nearness
-from plsolve.checks import as_beta, check_limits, check_options, generator
+from plsolve.checks import as_beta, as_count, as_deadline, as_flag, as_tolerance, check_options, generator
 from plsolve.choice import METHODS, OPTIONS, choose, forecast, guaranteed
 from plsolve.linalg import Array, norm
 from plsolve.methods import nearest
@@ -155,7 +155,11 @@ def solve(
     array([0.6, 0.8])
     """
     options = check_options(method, {} if options is None else options, OPTIONS)
-    max_iter, deadline = check_limits(tol, xtol, eps, max_iter, max_time)
+    tol, xtol, eps = as_tolerance(tol, "tol"), as_tolerance(xtol, "xtol"), as_tolerance(eps, "eps")
+    max_iter = None if max_iter is None else as_count(max_iter, "max_iter", 0)
+    certify, progress = as_flag(certify, "certify"), as_flag(progress, "progress")
+    compiled = None if compiled is None else as_flag(compiled, "compiled")
+    deadline = as_deadline(max_time)
     problem = Problem(F, jac, w0, y, args, bounds, x_scale, tol, generator(rng), eps=eps)
     if options.get("nearest") and problem.bounded:
         raise ValueError("`options`: 'nearest' cannot be combined with `bounds`.")
@@ -247,8 +251,6 @@ def compiler() -> Any:
 
 def engine(problem: Problem, wanted: bool | None, step: Any) -> Any:
     """What runs this problem compiled; None: it is to be interpreted."""
-    if wanted not in (None, True, False):
-        raise TypeError(f"`compiled` must be None, True or False, got {wanted!r}.")
     if wanted is False or step is loop.out_of_range or (wanted is None and not problem.of_numba):
         return None
     compiled = compiler()
