@@ -362,7 +362,7 @@ class Problem:
 
     def forget(self) -> None:
         """Let go of the last J."""
-        self._last = self._pair = self.plain_J = None
+        self._last = self._pair = self._sample = self.plain_J = None
 
     @property
     def latest(self) -> tuple[Array, Tangent] | None:
