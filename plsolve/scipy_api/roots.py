@@ -149,8 +149,8 @@ def package(problem: Problem, s: Any, ended: int, name: str, limit: int, xtol: f
         level = max(NEARLY * problem.rounding_level(s.w, s.r, T), UNIT * min(1.0, norm(problem.r0)))
         ended = int(Status.RESIDUAL) if norm(s.r) <= level else ended
     if ended == Status.RESIDUAL:
-        s, ended = equation_by_equation(problem, s, T, xtol, record)
-        T = tangent_at(problem, s, True)
+        last, (s, ended) = s, equation_by_equation(problem, s, T, xtol, record)
+        T = T if s is last else tangent_at(problem, s, True)
     status = STATUSES[name].get(ended, STATUSES[name][int(Status.STALLED)])
     message = MESSAGES[Status(ended)]
     if name != "gauss-newton":
@@ -175,40 +175,45 @@ def package(problem: Problem, s: Any, ended: int, name: str, limit: int, xtol: f
     return Result(fields, problem, record)
 
 
-def terms(problem: Problem, s: Any, T: Tangent) -> Array:
-    """|J| (|w| + |w - w0|) (n,): what cancels in every equation; empty where J has no entries."""
-    if isinstance(T.J, LinearOperator):
-        return np.empty(0)
-    return abs(T.J).dot(np.abs(s.w) + np.abs(s.w - problem.w0))  # type: ignore[no-any-return]
-
-
-def solved(problem: Problem, s: Any, T: Tangent) -> bool:
-    """Whether the residual of every equation is small beside its own terms."""
-    size, least = terms(problem, s, T), 4.0 * UNIT * min(1.0, norm(problem.r0))
-    return not size.size or bool((np.abs(s.r) <= np.maximum(SMALL * size, least)).all())
-
-
 def equation_by_equation(problem: Problem, start: Any, T: Tangent, xtol: float, record: Record) -> tuple[Any, int]:
-    """The state and RESIDUAL where no equation hides unsolved behind a larger one, else STALLED.
+    """The state and RESIDUAL where every equation is solved beside its own terms, else STALLED.
 
     Where equations differ in size a loss sees but the large ones. To Newton's steps alone their scale is nothing: they
     solve the small ones, too.
     """
-    s, size = start, terms(problem, start, T)
-    even = 1.0 / np.where(size > 0.0, size, size.max(initial=1.0))
-    for _ in range(NEWTONS if size.size and size.max() > DIFFER * size.min() else 0):
-        T = tangent_at(problem, s, True)
-        if not is_finite(T.J):
-            break
-        p = -tangent(scaled_rows(T.J, even), problem.scale).inverse(all_free(s.w), True).solve(even * s.r)
-        length = float((np.abs(p) / np.maximum(np.abs(s.w), xtol * norm(s.w) + 1e-300)).max())
-        if length <= 0.1 * xtol and solved(problem, s, T):
+    if isinstance(T.J, LinearOperator):
+        return start, int(Status.RESIDUAL)
+    size = terms(problem, start, T)
+    if size.max() > DIFFER * size.min():
+        s = newton_steps(problem, start, 1.0 / np.where(size > 0.0, size, size.max()), xtol, record)
+        if s is not None:
             return s, int(Status.RESIDUAL)
-        if problem.spent or not length < math.inf:
-            break
+    return start, int(Status.RESIDUAL if small(problem, start.r, size) else Status.STALLED)
+
+
+def terms(problem: Problem, s: Any, T: Tangent) -> Array:
+    """|J| (|w| + |w - w0|) (n,): what cancels in every equation."""
+    return abs(T.J).dot(np.abs(s.w) + np.abs(s.w - problem.w0))  # type: ignore[no-any-return]
+
+
+def small(problem: Problem, r: Array, size: Array) -> bool:
+    """Whether every equation's residual is small beside its terms."""
+    return bool((np.abs(r) <= np.maximum(SMALL * size, 4.0 * UNIT * min(1.0, norm(problem.r0)))).all())
+
+
+def newton_steps(problem: Problem, s: Any, even: Array, xtol: float, record: Record) -> Any:
+    """Where Newton's steps come to rest and every equation is solved, else None; even: the equations' scale."""
+    for _ in range(NEWTONS):
+        T = tangent_at(problem, s, True)
+        if problem.spent or not (is_finite(T.J) and norm(s.r) < math.inf):
+            return None
+        p = -tangent(scaled_rows(T.J, even), problem.scale).inverse(all_free(s.w), True).solve(even * s.r)
+        length = (np.abs(p) / np.maximum(np.abs(s.w), xtol * norm(s.w) + 1e-300)).max()
+        if length <= 0.1 * xtol and small(problem, s.r, terms(problem, s, T)):
+            return s
         s = loop.Start(s.w + p, problem.residual(s.w + p), nit=s.nit + 1, step=T.norm(p))
         record(s)
-    return start, int(Status.RESIDUAL if solved(problem, start, tangent_at(problem, start, True)) else Status.STALLED)
+    return None
 
 
 def minpack_message(name: str, status: int, limit: int, xtol: float) -> str:
