@@ -117,12 +117,13 @@ def advance(
     """
     least, rows, full = measure(problem, best), 0, room(log)
     while rows < full:
-        latest = False
+        latest, better = False, s.nit == 0
         if s.checked:
             size = measure(problem, s)
+            better = better or size < least
             if size <= least:
                 latest, best, least = True, s, size
-        if least <= enough and problem.accepts(best.w, best.r):
+        if better and least <= enough and problem.accepts(s.w, s.r):  # J at hand is of the point before
             return s, best, RUNNING, rows
         if stop == CALLBACK:
             return s, best, stop, rows
