@@ -17,7 +17,7 @@ import numpy.typing as npt
 import scipy.sparse as sps
 from scipy.sparse.linalg import LinearOperator
 
-from plsolve.linalg import FLOAT64, Array, norm
+from plsolve.linalg import FLOAT64, HUGE, Array, norm
 
 _FEW = 10_000
 _PLAIN = {float, int, np.float64}
@@ -175,18 +175,20 @@ def as_beta(beta: Any, n: int) -> Array | None:
     return value
 
 
-def is_finite(J: Any) -> bool:
-    """Whether all entries of an array or a CSR matrix are finite; True for a LinearOperator, whose are not at hand."""
-    if type(J) is np.ndarray and 0 < J.size < _FEW:
-        return math.isfinite(norm(J.ravel(order="K"))) or bool(np.isfinite(J).all())
+def is_moderate(J: Any) -> bool:
+    """Whether the squares of all entries are numbers; True for a LinearOperator, whose are not at hand."""
     if isinstance(J, LinearOperator):
         return True
     entries = J.ravel(order="K") if isinstance(J, np.ndarray) else J.data
-    if entries.size == 0:
-        return True
+    if entries.size < _FEW:
+        return entries.size == 0 or norm(entries) < HUGE
     with np.errstate(over="ignore", invalid="ignore"):
-        square = float(entries.dot(entries))  # five times faster than looking at every one
-    return math.isfinite(square) or bool(np.isfinite(entries).all())
+        return math.isfinite(float(entries.dot(entries)))  # five times faster than to look at every one
+
+
+def is_finite(J: Any) -> bool:
+    """Whether all entries of an array or a CSR matrix are finite."""
+    return bool(np.isfinite(J if isinstance(J, np.ndarray) else J.data).all())
 
 
 def refuse_jacobian(J: Any, differenced: bool, names: Names) -> None:

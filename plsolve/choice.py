@@ -15,6 +15,7 @@ from plsolve.methods.ending import largest_eigenvalue
 from plsolve.methods.gradient_descent import Constants
 from plsolve.problem import Problem
 from plsolve.record import History
+from plsolve.stopping import JACOBIAN_NOT_FINITE, Ended, Status
 from plsolve.tangent import Tangent, is_sparse
 from plsolve.theory import forecasts, steps
 
@@ -168,7 +169,7 @@ def _sgd(problem: Problem, options: Mapping[str, Any], beta: float) -> Method:
     known = constants(problem, options, beta)
     T = problem.linearise(problem.w0, problem.r0, False)
     row = positive(options, "row_smoothness") or float(rows_squared(T).max())
-    largest = known.lipschitz**2 or max(largest_eigenvalue(T, problem.r0), row)
+    largest = known.lipschitz * known.lipschitz or max(largest_eigenvalue(T, problem.r0), row)
     mu = known.mu
     if mu == 0.0 and (mass or rule == sgd.THEOREM):
         mu = max(ends(T, _RITZ)[0], 1e-12 * largest)
@@ -256,14 +257,18 @@ def forecast(problem: Problem, s: Any, history: History, enough: float) -> tuple
     values, weights = lanczos(lambda v: T.apply(T.raised(T.adjoint(v))), s.r, _RITZ)
     values = np.maximum(values, 0.0)
     high = float(values[-1])
+    if not math.isfinite(high):
+        raise Ended(Status.STALLED, JACOBIAN_NOT_FINITE)
     seen = values[(values > 1e-15 * high) & (weights > 1e-30 * weights.sum())]
     kappa = high / float(seen[0]) if seen.size else math.inf
-    loss = 0.5 * max(enough, problem.rounding_level(s.w, s.r, T)) ** 2
+    size = max(enough, problem.rounding_level(s.w, s.r, T))
+    loss = max(0.5 * size * size, 1e-300)
     eta = mean_step(s)
     if isinstance(s, momentum.State):
         ratio = 0.5 * float(s.r.dot(s.r)) / loss
-        curvature = s.swell * s.known.lipschitz**2
-        return float(forecasts.momentum_iterations(curvature / max(s.known.mu, 1e-12 * curvature), ratio)), kappa
+        curvature = s.swell * s.known.lipschitz * s.known.lipschitz
+        condition = min(curvature / max(s.known.mu, 1e-300), 1e12)
+        return float(forecasts.momentum_iterations(condition, ratio)), kappa
     if eta == 0.0:
         return forecasts.observed_iterations(history.nit.tolist(), history.loss.tolist(), loss), kappa
     left = forecasts.spectral_iterations(values.tolist(), weights.tolist(), eta, loss, most=1 << 40)
@@ -293,7 +298,7 @@ def mean_step(s: Any) -> float:
     """eta with which the residual falls by (1 - eta lambda_i) a step on average; 0 where steps vary."""
     if isinstance(s, gradient_descent.State):
         if s.rule == gradient_descent.THEOREM:
-            return 1.0 / (s.excess * s.lipschitz**2)
+            return 1.0 / (s.excess * s.lipschitz * s.lipschitz)
         return s.eta if s.rule == gradient_descent.FIXED else 0.0
     if isinstance(s, sgd.State) and s.plan.rule not in (sgd.POLYAK, sgd.KACZMARZ) and not s.plan.mass:
         return s.eta * s.shrink

@@ -101,7 +101,7 @@ def lanczos(apply: Callable[[Array], Array], start: Array, steps: int) -> tuple[
     """Ritz values of a symmetric matrix, ascending, and their weights: a spectral measure of the start.
 
     The ends of the spectrum come from inside; SUM_i weight_i f(value_i) approximates start^T f(A) start. With full
-    reorthogonalisation.
+    reorthogonalisation. NaN where the matrix is not finite.
     """
     n = start.size
     V = np.empty((min(steps, n) + 1, n))
@@ -118,6 +118,8 @@ def lanczos(apply: Callable[[Array], Array], start: Array, steps: int) -> tuple[
         if not beside[k] > n * UNIT * (abs(diagonal[k]) + beside[max(k - 1, 0)]):
             break
         V[k + 1] = z / beside[k]
+    if not (finite(diagonal) and finite(beside)):
+        return np.full(1, math.nan), np.full(1, math.nan)
     values, vectors = eigh_tridiagonal(diagonal[: k + 1], beside[:k])
     return np.asarray(values, np.float64), np.square(size * np.asarray(vectors[0], np.float64))
 

@@ -160,7 +160,7 @@ def run(
     raised on the way carries the best point that F was evaluated at as ``best``. native runs it in compiled code.
     """
     best: State | None = None
-    try:
+    with problem.at_work():
         try:
             s = best = init(problem)
             stop = observe(s)
@@ -177,9 +177,6 @@ def run(
             best = Start(problem.w0, problem.r0) if best is None else best
             observe(best)
             return best, end.status
-    except BaseException as error:
-        problem.attach_best(error)
-        raise
 
 
 def run_stages(
@@ -226,9 +223,34 @@ def kept(step: Callable[[Problem, Any], Any]) -> Callable[[Problem, Any], Any]:
     return attempt
 
 
-def out_of_range(*_: Any, **__: Any) -> Any:
-    """The init, and the step, of a run that is not to be made."""
-    raise Ended(Status.STALLED, OUT_OF_RANGE)
+def planned(problem: Problem, method: Callable[[], tuple[Any, int]]) -> tuple[Any, int]:
+    """The stages of a method and its limit of iterations; where F or J is out of range at w0, a run that ends at once."""
+    try:
+        with problem.at_work():
+            check_range(problem)
+            return method()
+    except Ended as end:
+        return [over(end)], 0
+
+
+def check_range(problem: Problem) -> None:
+    """End the run where ||r||^2 is not a number at w0."""
+    if not in_range(problem.least):
+        raise Ended(Status.STALLED, OUT_OF_RANGE)
+
+
+def over(end: Ended) -> tuple[Any, Any]:
+    """The stage of a run that is over before its first state."""
+
+    def init(limit: int, problem: Problem, before: Any) -> Any:
+        raise end
+
+    return init, no_step
+
+
+def no_step(problem: Problem, s: Any) -> Any:
+    """The step of a run that is not to be made."""
+    return s
 
 
 def in_range(size: float) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
+from contextvars import copy_context
 from functools import cached_property, partial
 from typing import Any
 
@@ -26,13 +27,14 @@ from plsolve.checks import (
     check_finite,
     check_operator,
     is_finite,
+    is_moderate,
     refuse_jacobian,
     shown,
     takes_rows,
 )
-from plsolve.linalg import FLOAT64, UNIT, Array, column_lengths, norm, where
+from plsolve.linalg import FLOAT64, HUGE, UNIT, Array, column_lengths, norm, where
 from plsolve.losses import Loss, scaled_rows
-from plsolve.stopping import JACOBIAN_NOT_FINITE, Ended, Status
+from plsolve.stopping import JACOBIAN_NOT_FINITE, JACOBIAN_OUT_OF_RANGE, Ended, Status
 from plsolve.tangent import LinearSolver, Tangent, tangent
 
 Indices = npt.NDArray[np.int64]
@@ -53,6 +55,21 @@ def given(reads_only: bool, w: Array) -> Array:
 def fresh(keywords: dict[str, Any]) -> dict[str, Any]:
     """The same with copies, which a function may write to."""
     return {name: value.copy() for name, value in keywords.items()} if keywords else keywords
+
+
+class AtWork:
+    """Overflow is expected here, and whatever is raised carries the best point to the user."""
+
+    def __init__(self, problem: Problem) -> None:
+        self._problem, self._numpy = problem, np.errstate(all="ignore")
+
+    def __enter__(self) -> None:
+        self._numpy.__enter__()
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        self._numpy.__exit__(kind, error, trace)
+        if error is not None:
+            self._problem.attach_best(error)
 
 
 class Problem:
@@ -133,6 +150,7 @@ class Problem:
         self.w0 = as_vector(w0, names.w0)
         self.m = self.w0.size
         self._F, self._jac = F, jac
+        self.theirs = copy_context().run  # calls functions of the user's, with his settings for floating-point errors
         self._F_reads = bool(getattr(F, "reads_only", False))
         self._jac_reads = bool(getattr(jac, "reads_only", False))
         self._args: tuple[Any, ...] = args if isinstance(args, tuple) else (args,)
@@ -168,7 +186,8 @@ class Problem:
         size = norm(f0)
         if not size < math.inf:
             check_finite(f0, f"{names.F}({names.w0})")
-        self.r0 = self.best_residual = self._transformed(self.w0, f0 - self.y)
+        with np.errstate(over="ignore") if size > HUGE or loss is not None else nullcontext():
+            self.r0 = self.best_residual = self._transformed(self.w0, f0 - self.y)
         self.size_y = 0.0 if y is None else norm(self.y)
         self.least = norm(self.r0)
         self.size0 = max(self.size_y, size)
@@ -176,6 +195,10 @@ class Problem:
         self._coarse = self.narrow and tol > 0.0  # tol may be below what the floats of F can tell
         self.target = (max(tol, 2.0 * self.precision) if self._coarse else tol) * self.size0
         self.enough = max(self.target, self._noise)
+
+    def at_work(self) -> AtWork:
+        """Where the library computes."""
+        return AtWork(self)
 
     def attach_best(self, error: BaseException) -> None:
         """Let an exception that is to reach the user carry ``best``."""
@@ -233,7 +256,7 @@ class Problem:
 
     def _call(self, w: Array, size: int | None = None) -> Array:
         """F(w), of a copy of w, so that F may write into it (but see `given`)."""
-        f = self._F(given(self._F_reads, w), *self._args, **fresh(self._full_F))
+        f = self.theirs(self._F, given(self._F_reads, w), *self._args, **fresh(self._full_F))
         if self._jac is True:
             try:
                 f, J = f
@@ -317,7 +340,7 @@ class Problem:
         """The residual of some equations (s,); all are evaluated where F has no `rows`."""
         self.nfev += 1
         if self._rows_F:
-            f = self._F(given(self._F_reads, w), *self._args, rows=rows.copy())
+            f = self.theirs(self._F, given(self._F_reads, w), *self._args, rows=rows.copy())
             if self._jac is True:
                 f, J = f
                 self._pair = (w, J)
@@ -336,7 +359,8 @@ class Problem:
         self.njev += 1
         plain = self.plain_residual(w, r)
         J = self._jacobian(w, plain, precise)
-        if not is_finite(J):
+        moderate = is_moderate(J)
+        if not moderate and not is_finite(J):
             if self.njev > 1:
                 raise Ended(Status.STALLED, JACOBIAN_NOT_FINITE)
             refuse_jacobian(J, self.differenced, self.names)
@@ -347,6 +371,8 @@ class Problem:
             J = scaled_rows(J, self.loss.derivative(plain))
         if self._jac_scale and not (self._auto_scale and (self.n < self.m or isinstance(J, LinearOperator))):
             self._update_scale(J)
+        if not moderate and not (self.scale.size and norm(self.scale * column_lengths(J)) < HUGE):
+            raise Ended(Status.STALLED, JACOBIAN_OUT_OF_RANGE)
         T = tangent(J, self.scale, self.linear_solver)
         self._last = w, precise, T
         return T
@@ -383,7 +409,8 @@ class Problem:
             assert self._pair is not None  # the residual of the same rows came first
             J = as_matrix(self._pair[1], rows.size, self.m)
         elif self._rows_jac:
-            J = as_matrix(self._jac(given(self._jac_reads, w), *self._args, rows=rows.copy()), rows.size, self.m)
+            J = self.theirs(self._jac, given(self._jac_reads, w), *self._args, rows=rows.copy())
+            J = as_matrix(J, rows.size, self.m)
         else:
             r = self.residual(w) if self.differenced else EMPTY
             J = self._jacobian(w, r, False)
@@ -453,7 +480,7 @@ class Problem:
 
     def _jacobian(self, w: Array, r: Array, precise: bool) -> Any:
         if callable(self._jac):
-            return self._matrix(self._jac(given(self._jac_reads, w), *self._args, **fresh(self._full_jac)))
+            return self._matrix(self.theirs(self._jac, given(self._jac_reads, w), *self._args, **fresh(self._full_jac)))
         if self._jac is True:
             if self._pair is None or self._pair[0] is not w:
                 self.residual(w)
@@ -486,7 +513,8 @@ class Problem:
     def values_ahead(self, mapped: Callable[..., Iterable[Any]], points: list[Any]) -> list[Array]:
         """What differences want to know of F at the points, evaluated all at once."""
         self.nfev_jac += len(points)
-        values = mapped(partial(_called, self._F, self._args, self._full_F), points)
+        called = partial(_called, self._F, self._args, self._full_F)
+        values = self.theirs(lambda: list(mapped(called, points)))
         if self._jac == "cs":
             return [np.asarray(value).reshape(self.n) for value in values]
         return [self._vector(value, self.n) - self.y for value in values]
@@ -494,7 +522,7 @@ class Problem:
     def complex_values(self, z: Any) -> Any:
         """F at a complex point."""
         self.nfev_jac += 1
-        values = np.atleast_1d(np.asarray(self._F(z, *self._args, **fresh(self._full_F))))
+        values = np.atleast_1d(np.asarray(self.theirs(self._F, z, *self._args, **fresh(self._full_F))))
         if values.shape != (self.n,) or values.dtype.kind != "c":
             raise ValueError(
                 f"`jac='cs'` needs {self.names.F} to return {self.n} complex numbers at a complex {self.names.w}, "

@@ -114,7 +114,9 @@ class Record:
         """A status that ends the run, or RUNNING."""
         if self._logs:
             self._read()
-        size, news = norm(s.r), s.nit != self.last
+        if s.nit < self.last:  # a point from before, which the run goes back to
+            return RUNNING
+        size, news = norm(s.r), s.nit > self.last
         self._note(s.nit, 0.5 * size * size, s.step, s.pl, s.bend)
         if not news:
             return RUNNING
@@ -136,9 +138,9 @@ class Record:
                 state.update(
                     x=s.w.copy(), fun=fun, cost=self._loss[-1], nit=s.nit, nfev=self._problem.nfev, forecast=left
                 )
-                self._callback(intermediate_result=state)
+                self._problem.theirs(self._callback, intermediate_result=state)
             else:
-                self._callback(s.w.copy())
+                self._problem.theirs(self._callback, s.w.copy())
         except StopIteration:
             return Status.CALLBACK
         return RUNNING

@@ -17,7 +17,7 @@ from plsolve.problem import Problem
 from plsolve.progress import LOG, watching
 from plsolve.record import Record
 from plsolve.result import Result
-from plsolve.stopping import AT_ROUNDING_LEVEL, MESSAGES, RUNNING, STATUSES, Status
+from plsolve.stopping import AT_ROUNDING_LEVEL, MESSAGES, RUNNING, STATUSES, Ended, Status
 
 NEAREST_MISSED = " The solution nearest to w0 was not reached ({}): x is the nearest found."
 
@@ -192,8 +192,8 @@ def solve(
     message, size = message + problem.note, norm(s.r)
     problem.deadline = math.inf  # what is computed on access takes the time it takes
     if status in (Status.MAX_ITER, Status.MAX_TIME) and method != "gauss-newton" and s.nit > 0:
-        left, kappa = forecast(problem, s, record.history(), enough)
-        message += " " + forecast_message(left, kappa)
+        left, told = foretold(problem, s, record, enough)
+        message += told
     result = Result(
         {
             "x": s.w.copy(),
@@ -219,7 +219,8 @@ def solve(
     if not certify:
         record.path.clear()
     if status == Status.STATIONARY and certify and betas is not None:
-        result.add_absence(problem)
+        with problem.at_work():
+            result.add_absence(problem)
     LOG.info(
         "%s %d iterations, %d F, %d J, loss %.3g", message, record.last, problem.nfev, problem.njev, result["cost"]
     )
@@ -230,15 +231,14 @@ def prepared(
     problem: Problem, method: str, options: Mapping[str, Any], betas: Array | None
 ) -> tuple[str, str, Any, int]:
     """The method that is to run and why: its name, the reason, its stages, and its limit of iterations."""
-    if not loop.in_range(problem.least):
-        return method, "none: F is out of range.", [(loop.out_of_range, loop.out_of_range)], 0
     try:
-        method, reason = choose(problem, method)
-        beta = 0.0 if betas is None else max(norm(betas), 1e-300)
-        return method, reason, *METHODS[method](problem, options, beta)
-    except BaseException as error:
-        problem.attach_best(error)
-        raise
+        with problem.at_work():
+            loop.check_range(problem)
+            method, reason = choose(problem, method)
+            beta = 0.0 if betas is None else max(norm(betas), 1e-300)
+            return method, reason, *METHODS[method](problem, options, beta)
+    except Ended as end:
+        return method, "none: F or J is out of range.", [loop.over(end)], 0
 
 
 @cache
@@ -251,18 +251,25 @@ def compiler() -> Any:
 
 def engine(problem: Problem, wanted: bool | None, step: Any) -> Any:
     """What runs this problem compiled; None: it is to be interpreted."""
-    if wanted is False or step is loop.out_of_range or (wanted is None and not problem.of_numba):
+    if wanted is False or step is loop.no_step or (wanted is None and not problem.of_numba):
         return None
     compiled = compiler()
     try:
-        return compiled.Engine(problem, step)
+        with problem.at_work():
+            return compiled.Engine(problem, step)
     except compiled.NotCompilableError as error:
         if wanted:
             raise TypeError(f"`compiled=True` is not possible: {error}") from None
         return None
 
 
-def forecast_message(left: float, kappa: float) -> str:
+def foretold(problem: Problem, s: Any, record: Record, enough: float) -> tuple[float, str]:
+    """How many iterations are left, NaN where that cannot be told, and the same in words."""
+    with problem.at_work():
+        try:
+            left, kappa = forecast(problem, s, record.history(), enough)
+        except Ended as end:
+            return math.nan, f" No forecast:{end}"
     if math.isfinite(left):
-        return f"At kappa = {kappa:.2g} about {left:.2g} more iterations are needed."
-    return f"At kappa = {kappa:.2g} this method will not arrive."
+        return left, f" At kappa = {kappa:.2g} about {left:.2g} more iterations are needed."
+    return left, f" At kappa = {kappa:.2g} this method will not arrive."

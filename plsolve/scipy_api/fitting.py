@@ -212,11 +212,8 @@ def least_squares(
             max_nfev=math.inf if max_nfev is None and method in ("gd", "sgd") else max_nfev or 100 * start.size,
         )
         ended, state, record = minimise(problem, method, tolerances, callback, verbose)
-        try:
+        with problem.at_work():
             result = package(problem, state, ended, tolerances, record)
-        except BaseException as error:
-            problem.attach_best(error)
-            raise
     if method == "lm" and not callable(jac):
         result["njev"] = None
     if verbose >= 1:
@@ -236,14 +233,13 @@ def minimise(
     name = method if method in METHODS else "gauss-newton"
     problem.flat = max(tolerances.ftol, tolerances.gtol) ** 2
     problem.flat_gradient = tolerances.gtol**2 * min(1.0, norm(problem.r0))
-    try:
+
+    def chosen() -> Any:
         if name in ("gd", "sgd"):
-            stages, limit = METHODS[name](problem, {}, 0.0)
-        else:
-            stages, limit = gauss_newton_stages(problem, 0.0, False), sys.maxsize
-    except BaseException as error:
-        problem.attach_best(error)
-        raise
+            return METHODS[name](problem, {}, 0.0)
+        return gauss_newton_stages(problem, 0.0, False), sys.maxsize
+
+    stages, limit = loop.planned(problem, chosen)
     record = Record(callback, problem)
     observe = Settled(Progress(problem, record) if verbose == 2 else record, tolerances.settled)
     state, ended = loop.run_stages(problem, stages, observe, problem.target, limit)

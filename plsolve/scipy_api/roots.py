@@ -116,19 +116,12 @@ def root(
     )
     problem.flat_gradient = 1e-26 * min(1.0, norm(problem.r0))  # at a double root J vanishes with r
     record = Record(callback, problem)
-    try:
-        stages = gauss_newton_stages(problem, 0.0, True)
-    except BaseException as error:
-        problem.attach_best(error)
-        raise
+    stages, most = loop.planned(problem, lambda: (gauss_newton_stages(problem, 0.0, True), sys.maxsize))
     observe = Settled(record, partial(settled, problem, settings["xtol"]))
-    s, ended = loop.run_stages(problem, stages, observe, 0.0, sys.maxsize)
+    s, ended = loop.run_stages(problem, stages, observe, 0.0, most)
     ended = int(Status.RESIDUAL) if ended == RUNNING else ended
-    try:
+    with problem.at_work():
         return package(problem, s, ended, name, limit, settings["xtol"], record)
-    except BaseException as error:
-        problem.attach_best(error)
-        raise
 
 
 def transposed(jac: Callable[..., Any], x: Any, *args: Any) -> Any:
