@@ -10,9 +10,10 @@ import numpy as np
 
 from plsolve import enclosure
 from plsolve.checks import Names, as_beta, warn
-from plsolve.linalg import UNIT, Array, norm
+from plsolve.linalg import HUGE, UNIT, Array, norm
 from plsolve.problem import Problem
 from plsolve.record import Point
+from plsolve.stopping import Ended
 from plsolve.tangent import Tangent, tangent
 from plsolve.theory import certificates as theory
 from plsolve.theory.certificates import ESTIMATED, TOO_LARGE, UNPROVED, Certificate
@@ -79,9 +80,13 @@ def certify(
     """
     names = Names(w0="w")
     problem = Problem(F, jac, w, y, args, bounds, 1.0, 0.0, np.random.default_rng(0), names=names)
-    beta = as_beta(beta, problem.n)
-    T = problem.linearise(problem.w0, problem.r0, True)
-    return certificate(problem, Local(problem, T, (problem.w0, problem.r0)), beta, (), 0.0)
+    beta, point = as_beta(beta, problem.n), (problem.w0, problem.r0)
+    with problem.at_work():
+        try:
+            T = problem.linearise(*point, True)
+        except Ended as end:
+            raise ValueError(f"There is no certificate at w:{end}") from None
+        return certificate(problem, Local(problem, T, point), beta, (), 0.0)
 
 
 def certificate_of_run(
@@ -282,22 +287,22 @@ class Local:
         Then the least that rounding hides.
         """
         whole, rows, hidden = 0.0, np.zeros(self._r.size), math.inf
-        away = [(u, r) for u, r in points if math.isfinite(norm(r)) and norm(u - self._w) > 0.0]
+        others = [(u, r, norm(u - self._w)) for u, r in points]
+        away = [(u, r) for u, r, length in others if math.isfinite(norm(r)) and 1.0 / HUGE < length < HUGE]
+        if not away:
+            return whole, rows, math.inf if any(length > 0.0 for *_, length in others) else 0.0
         if len(away) == 1:
             JV = self._T.apply(away[0][0] - self._w)[:, None]
-        elif away:
+        else:
             JV = self._T.J @ np.column_stack([u - self._w for u, _ in away])  # one pass over J
         for i, (u, r) in enumerate(away):
             length = norm(u - self._w)
             terms = self._problem.magnitudes(r) + self._rows * (norm(u) + (self._w.size + 8) * length)
             error = self.noise + 2.0 * self._coarse * enclosure.MODEL * terms + rounding
-            rest = np.maximum(np.abs(r - self._r - JV[:, i]) - error, 0.0) * (2.0 / length**2)
-            whole, rows, hidden = (
-                max(whole, norm(rest)),
-                np.maximum(rows, rest),
-                min(hidden, 2 * norm(error) / length**2),
-            )
-        return whole, rows, hidden if away else 0.0
+            per_square = 2.0 / (length * length)
+            rest = per_square * np.maximum(np.abs(r - self._r - JV[:, i]) - error, 0.0)
+            whole, rows, hidden = max(whole, norm(rest)), np.maximum(rows, rest), min(hidden, per_square * norm(error))
+        return whole, rows, hidden
 
     def search(self) -> tuple[float, Array]:
         """||J(u) - J(w)||/||u - w||, and the same of each row, less rounding, where power iteration finds it large."""
@@ -312,15 +317,19 @@ class Local:
             r = problem.residual(u)
             if not (away > 0.0 and math.isfinite(norm(r))):
                 break
-            G = tangent(problem.linearise(u, r, True).J, np.zeros(0)).toarray()
+            try:
+                G = tangent(problem.linearise(u, r, True).J, np.zeros(0)).toarray()
+            except Ended:
+                break
             D = G - J
             size = np.sqrt(np.einsum("ij,ij->i", D, D))
             error = 2.0 * enclosure.MODEL * (self._rows + np.sqrt(np.einsum("ij,ij->i", G, G)))
             rows = np.fmax(rows, (size - error) / away)
-            z, v = D @ (v / norm(v)) if norm(D @ v) > 0.0 else z, D.T @ z
-            if not (math.isfinite(norm(v)) and norm(v) > 0.0 and norm(z) > 0.0):
+            Dv, v = D @ (v / norm(v)), D.T @ (z / norm(z))
+            z = Dv if norm(Dv) > 0.0 else z
+            if not 0.0 < norm(v) < math.inf:
                 break
-            whole = max(whole, (norm(D @ v) / norm(v) - norm(error)) / away)  # at most ||D||
+            whole = max(whole, (norm(D @ (v / norm(v))) - norm(error)) / away)  # at most ||D||
         return whole, rows
 
     def _scale(self) -> float:
@@ -337,9 +346,8 @@ class Local:
 
         That is several times what rounding may be by the model, cancellation in J included.
         """
-        rounding = SLACK * (self.noise + self._coarse * enclosure.MODEL * betas * norm(self._w) ** 2)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            lengths = np.fmin(np.sqrt(2.0 * rounding / betas), self._scale())
+        rounding = SLACK * (self.noise + self._coarse * enclosure.MODEL * betas * norm(self._w) * norm(self._w))
+        lengths = np.fmin(np.sqrt(2.0 * rounding / betas), self._scale())
         lengths = np.maximum(np.quantile(lengths, [0.5] if self._large else [0.0, 0.5, 1.0]), 1e-12 * norm(self._w))
         directions = np.random.default_rng(3).standard_normal((3, self._w.size))
         return [self._point(v, length) for v, length in zip(directions, np.unique(lengths), strict=False)], rounding

@@ -21,6 +21,8 @@ from scipy.linalg import lapack
 from plsolve.linalg import UNIT, Array, gram, lanczos, norm, potrf, potrs
 from plsolve.tangent import Tangent, is_sparse
 
+LEAST = 5e-324  # error of a product that underflows
+TINY = 1e-290  # smaller values of F may have lost digits to underflow
 MODEL = 8.0 * UNIT  # relative error of an entry of J, and of the terms of F
 UP = 1.0 + 1e-12  # covers the rounding of a few scalar operations
 MOST_ROWS = 8192  # as in the solver; beyond, no n x n matrix is made (512 MiB, and five of them are needed at a time)
@@ -76,7 +78,7 @@ def kept_kernel(T: Tangent) -> Kernel | None:
 def inverse(T: Tangent, kernel: Kernel) -> Inverse | None:
     """A bound on the inverse of the true kernel of n <= m equations; None where K is singular to rounding."""
     diagonal = kernel.K.diagonal()
-    if not (diagonal.min() > 1e-200 and diagonal.max() < 1e200):
+    if not (diagonal.min() > 1e-285 and diagonal.max() < 1e290):  # there underflow is no error
         return None
     powers = -np.round(0.5 * np.log2(diagonal))
     d = np.exp2(powers if np.ptp(powers) > ALIKE else np.full(powers.size, np.round(powers.mean())))
@@ -229,11 +231,11 @@ def row_norms(T: Tangent, kernel: Kernel | None) -> Array:
     J, (n, m) = T.J, T.shape
     up = 1.0 + ((m if kernel is None else max(m, kernel.terms)) + 24) * UNIT
     if kernel is not None and n <= m:
-        return np.sqrt(kernel.K.diagonal()) * up
+        return np.sqrt(kernel.K.diagonal() + m * LEAST) * up
     if isinstance(J, np.ndarray):
-        return np.asarray(np.sqrt(np.einsum("ij,ij->i", J, J)) * up)
+        return np.asarray(np.sqrt(np.einsum("ij,ij->i", J, J) + m * LEAST) * up)
     if is_sparse(J):
-        return np.asarray(np.sqrt(np.asarray(J.multiply(J).sum(axis=1)).ravel()) * up)
+        return np.asarray(np.sqrt(np.asarray(J.multiply(J).sum(axis=1)).ravel() + m * LEAST) * up)
     return np.full(n, math.inf if kernel is None else math.sqrt(float(np.trace(kernel.K))) * up)
 
 
@@ -242,7 +244,7 @@ def norm_bound(kernel: Kernel | None, rows: Array, *, tight: bool) -> float:
     frobenius = norm(rows) * UP
     if kernel is None or not tight or not frobenius < 1e150:
         return frobenius
-    bound = largest(kernel.K, 2 * (kernel.terms + 24) * UNIT * frobenius**2)[1]
+    bound = largest(kernel.K, 2 * (kernel.terms + 24) * UNIT * frobenius**2 + kernel.K.size * kernel.terms * LEAST)[1]
     return min(frobenius, math.sqrt(max(bound, 0.0)) * UP)
 
 
@@ -266,7 +268,7 @@ def top(kernel: Kernel, rows: Array) -> float:
 
 def noise(T: Tangent, w: Array, terms: Array, rows: Array) -> Array:
     """8u (|F| + |y| + |J||w|) (n,); terms = |F| + |y|, rows = norms of the rows of J."""
-    return MODEL * UP * (terms + absolute_product(T.J, w, rows))
+    return MODEL * UP * (terms + absolute_product(T.J, w, rows)) + TINY
 
 
 def absolute_product(J: Any, w: Array, rows: Array) -> Array:

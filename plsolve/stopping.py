@@ -51,6 +51,6 @@ MESSAGES = {
 }
 
 OUT_OF_RANGE = " The square of ||F - y|| overflows or vanishes: rescale F."
-JACOBIAN_OUT_OF_RANGE = " The squares of the entries of jac overflow: rescale F, or the unknowns by `x_scale`."
+JACOBIAN_OUT_OF_RANGE = " The squares of the entries of jac overflow: rescale F or the unknowns."
 JACOBIAN_NOT_FINITE = " jac is not finite at a point that was reached."
 AT_ROUNDING_LEVEL = "Solved: the residual is at the rounding level of F"

@@ -81,9 +81,9 @@ def descent_ball(beta: float, r: float, s: float, lipschitz: float, c: float = 1
     if not h <= 0.5 * share:
         return INFINITE, 0.0, 1.0
     radius = 2.0 * r / (s * share * (1.0 + math.sqrt(1.0 - 2.0 * h / share)))
-    smoothness = (lipschitz + beta * radius) ** 2 + beta * r
-    eta = c / smoothness
-    return radius, eta, 1.0 - 2.0 * eta * share * (s - beta * radius) ** 2
+    largest, least = lipschitz + beta * radius, s - beta * radius
+    eta = c / (largest * largest + beta * r)
+    return radius, eta, 1.0 - 2.0 * eta * share * least * least
 
 
 def paper_ball(lipschitz: float, r: float, mu: float) -> float:
@@ -98,7 +98,8 @@ def sharp_ball(r: float, mu: float) -> float:
 
 def kernel_bound(s: float, beta: float, radius: float) -> float:
     """mu on B(w, R): lambda_min(K) >= (s - beta R)^2 there, 0 where that ball is too large (1.5, Weyl)."""
-    return max(s - beta * radius, 0.0) ** 2
+    least = max(s - beta * radius, 0.0)
+    return least * least
 
 
 def absence_radius(r: float, lipschitz: float, beta: float) -> float:
