@@ -88,7 +88,8 @@ class Result(OptimizeResult):
             raise KeyError(name)
         if self._problem is None:
             raise KeyError(f"{name}: not computed before this Result was pickled")
-        self[name] = getattr(self, f"_{name}")(self._problem)
+        with self._problem.at_work():
+            self[name] = getattr(self, f"_{name}")(self._problem)
         return self[name]
 
     def _history(self, problem: Problem) -> History:

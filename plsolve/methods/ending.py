@@ -24,7 +24,7 @@ def verdict(problem: Problem, w: Array, r: Array, T: Tangent) -> int:
     r2 = float(r.dot(r))
     if problem.bounded:  # w is small at some corner of the box by chance
         g, size = only(~held(w, g, problem.lower, problem.upper), g), max(size, norm(w - problem.w0))
-    if M == 0.0 or norm(g) * size <= INSENSITIVE * r2:
+    if M == 0.0 or 0.0 < norm(g) * size <= INSENSITIVE * r2:  # w = 0 is the scale of nothing
         return int(Status.STATIONARY)
     p = problem.move(w, T.raised(g) / -M) - w
     return int(Status.STATIONARY if -float(g.dot(p)) <= 100.0 * FLAT * r2 else Status.STALLED)
