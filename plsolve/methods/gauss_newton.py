@@ -269,7 +269,7 @@ def first_radius(problem: Problem, w: Array, r: Array, model: Newton) -> float:
 def search(problem: Problem, w: Array, r: Array, model: Newton, radius: float) -> tuple[Trial, float]:
     """The best of a few trial points on the path, with gain 0 if none reduces the loss, and its radius."""
     best = Trial(w, r, model.size, 0.0, False, 0.0, 0.0, 0.0)
-    shortened, reached, shortest, rejected = False, radius, 0.0, 0.0
+    shortened, reached, shortest, rejected, scale = False, radius, 0.0, 0.0, model.T.norm(w)
     while not problem.spent:
         step = path(problem, w, r, model, radius)
         if not (step.length > shortest and step.predicted > 0.0):
@@ -282,7 +282,7 @@ def search(problem: Problem, w: Array, r: Array, model: Newton, radius: float) -
         if best.gain > 0.0 or new.gain > ENOUGH:
             best, reached = new, radius
         if best.gain <= 0.0:
-            shortest, rejected = 1e-16 * model.T.norm(w), new.length
+            shortest, rejected = 1e-16 * (scale if scale > 0.0 else model.length), new.length
             radius = min(max(new.reach, 0.1 * new.length), 0.5 * new.length)
             continue
         radius, shortened = other_radius(problem, model, new, rejected, shortened)

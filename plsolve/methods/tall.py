@@ -34,6 +34,7 @@ SHORT = 0.25  # gain below which the radius shrinks
 GOOD = 0.75  # gain above which it grows, twofold
 EXACT = 0.9  # gain above which it grows by GROWTH
 GROWTH = 2.5
+VISIBLE = 5e-7  # times what there is to gain, over the slope: a first radius within which less than a millionth falls
 SWITCH = 1.5  # a model must have been this much nearer to the truth to replace the other
 STAYS = 0.5  # of ||r|| left in the linear model: the ray is not worth a try
 RAY = 0.1  # of gn at least: how far the ray must reach
@@ -196,6 +197,9 @@ def search(problem: Problem, s: State, T: Tangent, model: Quadratic, size: float
     reach = radius if first else s.reach
     best = Trial(s.w, s.r, NOWHERE, size, 0.0, 0.0, 0.0, False)
     gn, N, most, stays = outlook(model, size)
+    if first:
+        radius = reach = max(radius, VISIBLE * most / max(norm(model.d * T.adjoint(s.r)), 1e-300))
+    least = 1e-16 * (length or N)
     while not problem.spent:
         ray = not stays and reach > RAY * N
         if ray:
@@ -206,7 +210,7 @@ def search(problem: Problem, s: State, T: Tangent, model: Quadratic, size: float
         plain, P = (most, N) if q is gn else (model.foretold(q), norm(q))
         bent = plain - float(p.dot(model.S.dot(p)))
         predicted = bent if curved and not ray else plain
-        if not (1e-16 * length < P and predicted > 0.0):
+        if not (least < P and predicted > 0.0):
             break
         new = attempt(problem, s, q, p, P, predicted, full)
         if model.nears(q) and not straight(s.r, T.apply(p), new.r):
