@@ -187,8 +187,8 @@ def is_moderate(J: Any) -> bool:
 
 
 def is_finite(J: Any) -> bool:
-    """Whether all entries of an array or a CSR matrix are finite."""
-    return bool(np.isfinite(J if isinstance(J, np.ndarray) else J.data).all())
+    """Whether all entries of an array or a CSR matrix are finite; True for a LinearOperator, whose are not at hand."""
+    return isinstance(J, LinearOperator) or bool(np.isfinite(J if isinstance(J, np.ndarray) else J.data).all())
 
 
 def refuse_jacobian(J: Any, differenced: bool, names: Names) -> None:

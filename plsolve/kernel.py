@@ -11,6 +11,7 @@ from scipy.linalg import eigvalsh, svdvals
 
 from plsolve import plotting
 from plsolve.checks import Names, as_matrix, as_vector, check_operator, is_finite, refuse_jacobian
+from plsolve.lasting import lasting
 from plsolve.linalg import Array, gram, lanczos
 from plsolve.tangent import Tangent, is_sparse, tangent
 
@@ -50,7 +51,8 @@ def tangent_kernel(jac: Callable[..., Any], w: Any, *, args: Any = ()) -> Tangen
     if not callable(jac):
         raise TypeError(f"`jac` must be callable, got {type(jac).__name__}.")
     point = as_vector(w, "w")
-    J = as_matrix(jac(point.copy(), *(args if isinstance(args, tuple) else (args,))), None, point.size)
+    args = args if isinstance(args, tuple) else (args,)
+    J = lasting(as_matrix(jac(point.copy(), *args), None, point.size))
     if not is_finite(J):
         refuse_jacobian(J, False, Names(w0="w"))
     check_operator(J)

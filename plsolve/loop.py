@@ -224,7 +224,7 @@ def kept(step: Callable[[Problem, Any], Any]) -> Callable[[Problem, Any], Any]:
 
 
 def planned(problem: Problem, method: Callable[[], tuple[Any, int]]) -> tuple[Any, int]:
-    """The stages of a method and its limit of iterations; where F or J is out of range at w0, a run that ends at once."""
+    """The stages of a method and its limit of iterations; those of no run where F or J is out of range at w0."""
     try:
         with problem.at_work():
             check_range(problem)

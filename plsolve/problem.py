@@ -32,6 +32,7 @@ from plsolve.checks import (
     shown,
     takes_rows,
 )
+from plsolve.lasting import lasting
 from plsolve.linalg import FLOAT64, HUGE, UNIT, Array, column_lengths, norm, where
 from plsolve.losses import Loss, scaled_rows
 from plsolve.stopping import JACOBIAN_NOT_FINITE, JACOBIAN_OUT_OF_RANGE, Ended, Status
@@ -259,11 +260,13 @@ class Problem:
         f = self.theirs(self._F, given(self._F_reads, w), *self._args, **fresh(self._full_F))
         if self._jac is True:
             try:
-                f, J = f
-            except (TypeError, ValueError):
+                f, *J = f
+            except TypeError:
+                J = []
+            if len(J) != 1:
                 pair = "({0}({1}), J({1}))".format(*self.names)
-                raise ValueError(f"`jac=True` means that {self.names.F} returns the pair {pair}; it did not.") from None
-            self._pair = (w, J)
+                raise ValueError(f"`jac=True` means that {self.names.F} returns the pair {pair}; it did not.")
+            self._pair = w, lasting(J.pop())
         return self._vector(f, size)
 
     def residual(self, w: Array) -> Array:
@@ -343,7 +346,7 @@ class Problem:
             f = self.theirs(self._F, given(self._F_reads, w), *self._args, rows=rows.copy())
             if self._jac is True:
                 f, J = f
-                self._pair = (w, J)
+                self._pair = w, J  # to be used before F is called again
             f = self._vector(f, rows.size)
         else:
             f = self._call(w, self.n)[rows]
@@ -480,7 +483,8 @@ class Problem:
 
     def _jacobian(self, w: Array, r: Array, precise: bool) -> Any:
         if callable(self._jac):
-            return self._matrix(self.theirs(self._jac, given(self._jac_reads, w), *self._args, **fresh(self._full_jac)))
+            jac = partial(self._jac, given(self._jac_reads, w), *self._args, **fresh(self._full_jac))
+            return lasting(self._matrix(self.theirs(jac)))
         if self._jac is True:
             if self._pair is None or self._pair[0] is not w:
                 self.residual(w)
@@ -597,7 +601,8 @@ def precision(value: Any) -> float:
 
 
 def _called(F: Callable[..., Any], args: tuple[Any, ...], keywords: dict[str, Any], w: Array) -> Any:
-    return F(w, *args, **fresh(keywords))
+    f = F(w, *args, **fresh(keywords))
+    return f.copy() if isinstance(f, np.ndarray) else f  # it may be one array that is filled again and again
 
 
 def _take(J: Any, rows: Indices) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from plsolve.checks import not_working
+from plsolve.lasting import lasting
 from plsolve.linalg import UNIT, Array, Mask, cholesky
 from plsolve.tangent.base import KERNEL_ROWS, Inverse, LinearSolver, Tangent, count
 from plsolve.tangent.dense import DenseTangent
@@ -55,7 +56,7 @@ class OperatorTangent(Tangent):
             return by_products(self, free, orthogonal)
         by_kernel = dual and not orthogonal and kind != "qr"
         if by_kernel and d.size == 0 and hasattr(self.J, "gram") and self.solver.kernel_fits(n, _GRAM_ROWS):
-            K = np.asarray(self.J.gram(), dtype=np.float64)
+            K = lasting(np.asarray(self.J.gram(), dtype=np.float64))
             if n > KERNEL_ROWS:
                 kernel = cholesky(K)
                 return KernelInverse(self, free, kernel.solve, kernel.sound)
