@@ -59,16 +59,22 @@ def fresh(keywords: dict[str, Any]) -> dict[str, Any]:
 
 
 class AtWork:
-    """Overflow is expected here, and whatever is raised carries the best point to the user."""
+    """Overflow is expected here, and whatever is raised carries the best point to the user.
+
+    F, jac and callback see his settings for floating-point errors, those that were in force outside.
+    """
 
     def __init__(self, problem: Problem) -> None:
-        self._problem, self._numpy = problem, np.errstate(all="ignore")
+        self._problem, self._numpy, self._inside = problem, np.errstate(all="ignore"), problem.working
 
     def __enter__(self) -> None:
+        if not self._inside:
+            self._problem.theirs, self._problem.working = copy_context().run, True
         self._numpy.__enter__()
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         self._numpy.__exit__(kind, error, trace)
+        self._problem.working = self._inside
         if error is not None:
             self._problem.attach_best(error)
 
@@ -115,6 +121,7 @@ class Problem:
     narrow = False  # F or jac has returned less than double precision
     deadline = math.inf
     note = ""  # why the run ended, where the status does not say it
+    working = False  # inside `at_work`
     failed = False  # the last step ended the run; compiled code cannot raise exceptions
     ended: Ended | None = None  # what it raised
     _last: tuple[Array, bool, Tangent] | None = None
@@ -151,7 +158,7 @@ class Problem:
         self.w0 = as_vector(w0, names.w0)
         self.m = self.w0.size
         self._F, self._jac = F, jac
-        self.theirs = copy_context().run  # calls functions of the user's, with his settings for floating-point errors
+        self.theirs = copy_context().run  # calls a function of the user's: see `AtWork`
         self._F_reads = bool(getattr(F, "reads_only", False))
         self._jac_reads = bool(getattr(jac, "reads_only", False))
         self._args: tuple[Any, ...] = args if isinstance(args, tuple) else (args,)
