@@ -207,10 +207,14 @@ def refuse_jacobian(J: Any, differenced: bool, names: Names) -> None:
 
 
 def check_operator(J: Any) -> None:
-    """A LinearOperator must give J^T z and J v, of the right size; one that has its kernel is not tried."""
-    if not isinstance(J, LinearOperator) or hasattr(J, "gram"):
+    """A LinearOperator must give J^T z and J v, of the right size; one that has its kernel is not tried for that."""
+    if not isinstance(J, LinearOperator):
         return
     n, m = J.shape
+    if type(J)._matvec is LinearOperator._matvec and type(J)._matmat is LinearOperator._matmat:
+        raise not_working(J, "matvec", "it implements neither _matvec nor _matmat")
+    if hasattr(J, "gram"):
+        return
     for name, product, size in (("rmatvec", J.rmatvec, n), ("matvec", J.matvec, m)):
         try:
             product(np.zeros(size))
@@ -218,7 +222,7 @@ def check_operator(J: Any) -> None:
             raise not_working(J, name, error) from error
 
 
-def not_working(J: Any, name: str, error: Exception) -> ValueError:
+def not_working(J: Any, name: str, error: Exception | str) -> ValueError:
     """What to raise where a product of an operator fails."""
     return ValueError(f"`jac`: the LinearOperator of shape {J.shape} has no working {name}: {error}")
 

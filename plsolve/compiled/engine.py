@@ -34,11 +34,12 @@ from plsolve.compiled.units import compiled
 from plsolve.compiled.vectors import address_of, end_memory, peek, poke, start_memory
 from plsolve.linalg import Array
 from plsolve.loop import Native
-from plsolve.methods import nearest, sgd, tall, watchdog
+from plsolve.methods import gradient_descent, momentum, nearest, sgd, tall, watchdog
 from plsolve.problem import Problem
 from plsolve.record import Record
 from plsolve.stopping import Ended, Status
 
+COMPILED = (watchdog.step, gradient_descent.step, momentum.step, sgd.step, nearest.step)
 CHUNK = 1024  # states that are looked at together
 NFEV = PLACES["nfev"]  # nfev, njev, nfev_jac and what failed are neighbours
 KNOWN, ORIGIN, N, M, REAL, GENERATOR = (
@@ -121,6 +122,8 @@ class Engine:
         F, jac, args, takes, full = problem.functions()
         if step is tall.step:
             raise NotCompilableError("the method for more equations than unknowns is not among what can be compiled")
+        if step not in COMPILED:
+            raise NotCompilableError("the method is not among what can be compiled")
         if (kind := problem.linear_solver.kind) in ("qr", "cg"):
             raise NotCompilableError(f"the linear solver {kind!r} is for interpreted runs")
         if jac is True or jac == "cs":
@@ -170,7 +173,7 @@ class Engine:
 
         So Ctrl-C and the limit of time are heeded. None: the method is to be interpreted.
         """
-        if step is tall.step:
+        if step not in COMPILED:
             self._leave()
             return None
         if self._left:

@@ -27,12 +27,15 @@ class OperatorTangent(Tangent):
         self._dense: DenseTangent | None = None
 
     def apply(self, v: Array) -> Array:
-        return self.J.matvec(v) if v.ndim == 1 else self.J.matmat(v)  # type: ignore[no-any-return]
+        try:
+            return self.J.matvec(v) if v.ndim == 1 else self.J.matmat(v)  # type: ignore[no-any-return]
+        except NotImplementedError as error:
+            raise not_working(self.J, "matvec", error) from error
 
     def adjoint(self, z: Array) -> Array:
         try:
             return self.J.rmatvec(z) if z.ndim == 1 else self.J.rmatmat(z)  # type: ignore[no-any-return]
-        except (NotImplementedError, ValueError) as error:
+        except NotImplementedError as error:
             raise not_working(self.J, "rmatvec", error) from error
 
     def toarray(self) -> Array:
