@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -110,7 +110,8 @@ def solve_batch(
     Returns
     -------
     BatchResult
-        ``x``, ``fun``, ``status``, ``nit``, ``success``, one row a system. One that fails does not stop the others.
+        ``x``, ``fun``, ``status``, ``nit``, ``success``, one row a system. One that fails does not stop the others;
+        Ctrl-C does, and carries the best points of all (k, m) as ``exc.best``.
 
     Examples
     --------
@@ -135,7 +136,8 @@ def solve_batch(
         none = np.zeros(0, np.int64)
         return BatchResult(np.zeros((0, W0.shape[1])), np.zeros((0, n)), none, none, none > 0)
     common = {"bounds": bounds, "x_scale": x_scale, "tol": tol, "eps": eps, "max_iter": max_iter}
-    run = runner(F, jac, W0, Y, args, each, common, compiled, workers)
+    with carrying(W0):
+        run = runner(F, jac, W0, Y, args, each, common, compiled, workers)
     with bar(progress, k) as tick:
         result = run(W0, np.arange(k), tick)
     for _ in range(restarts):
@@ -143,7 +145,7 @@ def solve_batch(
         starts = random_starts(W0, bounds, random)
         if left.size == 0:
             break
-        with bar(progress, left.size) as tick:
+        with carrying(result.x), bar(progress, left.size) as tick:
             result = better(result, run(starts, left, tick), left)
     return result
 
@@ -202,8 +204,10 @@ def runner(
                 try:
                     sol = solve(F, jac, starts[i], target(i), **options)
                     x[i], fun[i], status[i], nit[i] = sol.x, sol.fun, sol.status, sol.nit
-                except Exception as error:  # noqa: BLE001  # whatever the user's functions raise ends this system only
+                except BaseException as error:
                     x[i] = getattr(error, "best", starts[i])
+                    if not isinstance(error, Exception):  # what the user's functions raise ends this system only
+                        raise
 
         return in_turns(work, (len(W0), problem.n), 1, nullcontext)
     from plsolve.compiled import one_thread  # numba is there already
@@ -224,7 +228,7 @@ def in_turns(work: Callable[..., None], shape: tuple[int, int], workers: int, ar
         def do(some: Indices, turn: Indices) -> None:
             work(starts, some, turn, x, fun, status, nit)
 
-        with around():
+        with carrying(x), around():
             do(which[:0], np.zeros(1, np.int64))  # compiles it, or loads it from the cache
             if workers > 1:
                 in_threads(do, which, workers, tick)
@@ -237,6 +241,16 @@ def in_turns(work: Callable[..., None], shape: tuple[int, int], workers: int, ar
         return BatchResult(x[which], fun[which], status[which], nit[which], status[which] > 0)
 
     return run
+
+
+@contextmanager
+def carrying(x: Array) -> Iterator[None]:
+    """Whatever is raised inside, Ctrl-C too, carries the best points of all systems."""
+    try:
+        yield
+    except BaseException as error:
+        error.best = x.copy()  # type: ignore[attr-defined]
+        raise
 
 
 def in_threads(

@@ -13,7 +13,7 @@ from plsolve.checks import Names, as_beta, warn
 from plsolve.linalg import HUGE, UNIT, Array, norm
 from plsolve.problem import Problem
 from plsolve.record import Point
-from plsolve.stopping import Ended
+from plsolve.stopping import Ended, Status
 from plsolve.tangent import Tangent, tangent
 from plsolve.theory import certificates as theory
 from plsolve.theory.certificates import ESTIMATED, TOO_LARGE, UNPROVED, Certificate
@@ -174,7 +174,13 @@ class Nearness:
             or norm(r) > min(enough * self._lipschitz, 0.5 * self._failed)
         ):
             return False
-        at = Local(problem, tangent(problem.linearise(w, r, True).J, np.zeros(0)), (w, r))
+        try:
+            J = problem.linearise(w, r, True).J
+        except Ended as end:
+            if end.status != Status.STALLED:
+                raise
+            return False
+        at = Local(problem, tangent(J, np.zeros(0)), (w, r))
         seen = max(at.evidence(path, self._beta)[0], bend)
         betas = self._beta
         if betas is None or seen > theory.equations_beta(betas.tolist()) * CLEARLY:

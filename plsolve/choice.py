@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.linalg import eigvalsh
 
-from plsolve.linalg import Array, gram, lanczos, norm
+from plsolve.linalg import Array, finite, gram, lanczos, norm
 from plsolve.methods import gradient_descent, momentum, sgd, tall, watchdog
 from plsolve.methods.ending import largest_eigenvalue
 from plsolve.methods.gradient_descent import Constants
@@ -19,6 +19,7 @@ from plsolve.stopping import JACOBIAN_NOT_FINITE, Ended, Status
 from plsolve.tangent import Tangent, is_sparse
 from plsolve.theory import forecasts, steps
 
+LEAST = 1e-280  # of ||J||^2: what is smaller has no digits left
 _CONSTANTS = ("lipschitz", "mu")
 OPTIONS = {
     "auto": ("nearest", "linear_solver"),
@@ -89,7 +90,8 @@ def ends(T: Tangent, probes: int) -> tuple[float, float]:
     """(lambda_min, lambda_max) of J D^2 J^T, for n > m of D J^T J D: computed if small, else Lanczos, from inside."""
     n, m = T.shape
     if isinstance(T.J, np.ndarray) and min(n, m) <= _WHOLE:
-        values = eigvalsh(gram(T.J, T.scale) if n <= m else gram(T.J.T * T.scaled(np.ones(m))[:, None], np.empty(0)))
+        K = gram(T.J, T.scale) if n <= m else gram(T.J.T * T.scaled(np.ones(m))[:, None], np.empty(0))
+        values = eigvalsh(K) if finite(K) else np.full(1, math.nan)
     else:
         start = np.random.default_rng(0).standard_normal(n)
         if n > m:
@@ -169,6 +171,7 @@ def _sgd(problem: Problem, options: Mapping[str, Any], beta: float) -> Method:
     known = constants(problem, options, beta)
     T = problem.linearise(problem.w0, problem.r0, False)
     row = positive(options, "row_smoothness") or float(rows_squared(T).max())
+    row = row if not row < LEAST else 0.0
     largest = known.lipschitz * known.lipschitz or max(largest_eigenvalue(T, problem.r0), row)
     mu = known.mu
     if mu == 0.0 and (mass or rule == sgd.THEOREM):

@@ -12,7 +12,7 @@ from scipy.linalg import eigvalsh, svdvals
 from plsolve import plotting
 from plsolve.checks import Names, as_matrix, as_vector, check_operator, is_finite, refuse_jacobian
 from plsolve.lasting import lasting
-from plsolve.linalg import Array, gram, lanczos
+from plsolve.linalg import Array, finite, gram, lanczos
 from plsolve.tangent import Tangent, is_sparse, tangent
 
 _WHOLE = 4096  # eigenvalues beyond: only the ends of the spectrum, by Lanczos
@@ -69,7 +69,7 @@ class TangentKernel:
     eigenvalues : ndarray (min(n, m),)
         Ascending; for n > m those of J^T J, the rest being zero. Computed to about n u ||K||, or from the singular
         values of J where that is not enough. Beyond 4096 only approximations to the ends of the spectrum, by 100 steps
-        of Lanczos: the largest is good, the smallest too large.
+        of Lanczos: the largest is good, the smallest too large. NaN where K is not finite.
     exact : bool
         False where that is so.
     mu, lipschitz, kappa : float
@@ -83,17 +83,22 @@ class TangentKernel:
 
     @cached_property
     def matrix(self) -> Array:
-        return self._gram(whole=True)
+        with np.errstate(all="ignore"):
+            return self._gram(whole=True)
 
     @cached_property
     def eigenvalues(self) -> Array:
-        if not self.exact:
-            start = np.random.default_rng(0).standard_normal(min(self.n, self.m))
-            return np.maximum(lanczos(self._product, start, _RITZ)[0], 0.0)
-        values = np.maximum(eigvalsh(self._gram(whole=False)), 0.0)
-        if values[0] <= _FAINT * values[-1] and self.n * self.m <= _SVD_ENTRIES:
-            values = np.square(svdvals(self._T.toarray())[::-1])
-        return values
+        with np.errstate(all="ignore"):
+            if not self.exact:
+                start = np.random.default_rng(0).standard_normal(min(self.n, self.m))
+                return np.maximum(lanczos(self._product, start, _RITZ)[0], 0.0)
+            K = self._gram(whole=False)
+            if not finite(K):
+                return np.full(min(self.n, self.m), np.nan)
+            values = np.maximum(eigvalsh(K), 0.0)
+            if values[0] <= _FAINT * values[-1] and self.n * self.m <= _SVD_ENTRIES:
+                values = np.square(svdvals(self._T.toarray())[::-1])
+            return values
 
     def _gram(self, whole: bool) -> Array:
         """K, or J^T J if that is smaller and K need not be whole."""

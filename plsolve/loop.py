@@ -6,6 +6,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -175,7 +176,8 @@ def run(
         except Ended as end:
             problem.note = str(end)
             best = Start(problem.w0, problem.r0) if best is None else best
-            observe(best)
+            with suppress(Ended):
+                observe(best)
             return best, end.status
 
 

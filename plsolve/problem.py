@@ -27,9 +27,9 @@ from plsolve.checks import (
     check_finite,
     check_operator,
     is_finite,
-    is_moderate,
     refuse_jacobian,
     shown,
+    size_of,
     takes_rows,
 )
 from plsolve.lasting import lasting
@@ -194,7 +194,7 @@ class Problem:
         size = norm(f0)
         if not size < math.inf:
             check_finite(f0, f"{names.F}({names.w0})")
-        with np.errstate(over="ignore") if size > HUGE or loss is not None else nullcontext():
+        with np.errstate(all="ignore") if size > HUGE or loss is not None else nullcontext():
             self.r0 = self.best_residual = self._transformed(self.w0, f0 - self.y)
         self.size_y = 0.0 if y is None else norm(self.y)
         self.least = norm(self.r0)
@@ -277,7 +277,9 @@ class Problem:
         return self._vector(f, size)
 
     def residual(self, w: Array) -> Array:
-        """F(w) - y (n,), a new array, which may be non-finite."""
+        """F(w) - y (n,), a new array, which may be non-finite, as it is where w is."""
+        if not finite_point(w):
+            return np.full(self.n, np.nan)
         self.nfev += 1
         r = self._transformed(w, self._call(w, self.n) - self.y)
         size = norm(r)
@@ -369,8 +371,8 @@ class Problem:
         self.njev += 1
         plain = self.plain_residual(w, r)
         J = self._jacobian(w, plain, precise)
-        moderate = is_moderate(J)
-        if not moderate and not is_finite(J):
+        size = size_of(J)
+        if not size < HUGE and not is_finite(J):
             if self.njev > 1:
                 raise Ended(Status.STALLED, JACOBIAN_NOT_FINITE)
             refuse_jacobian(J, self.differenced, self.names)
@@ -381,7 +383,9 @@ class Problem:
             J = scaled_rows(J, self.loss.derivative(plain))
         if self._jac_scale and not (self._auto_scale and (self.n < self.m or isinstance(J, LinearOperator))):
             self._update_scale(J)
-        if not moderate and not (self.scale.size and norm(self.scale * column_lengths(J)) < HUGE):
+        if self.scale.size and not size * float(self.scale.max()) < HUGE:
+            size = norm(self.scale * column_lengths(J))
+        if not size < HUGE:
             raise Ended(Status.STALLED, JACOBIAN_OUT_OF_RANGE)
         T = tangent(J, self.scale, self.linear_solver)
         self._last = w, precise, T
@@ -518,6 +522,8 @@ class Problem:
         """F - y at a point of a difference scheme."""
         if self.late():
             raise Ended(Status.MAX_TIME)
+        if not finite_point(w):
+            return np.full(self.n, np.nan)
         self.nfev_jac += 1
         return self._call(w, self.n) - self.y
 
@@ -605,6 +611,11 @@ def precision(value: Any) -> float:
     if kind is None or kind is FLOAT64 or np.dtype(kind).kind != "f":
         return 2 * UNIT
     return max(float(np.finfo(kind).eps), 2 * UNIT)
+
+
+def finite_point(w: Array) -> bool:
+    """Whether all entries of w are finite."""
+    return math.isfinite(w.dot(w)) or bool(np.isfinite(w).all())
 
 
 def _called(F: Callable[..., Any], args: tuple[Any, ...], keywords: dict[str, Any], w: Array) -> Any:

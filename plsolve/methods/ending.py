@@ -24,8 +24,10 @@ def verdict(problem: Problem, w: Array, r: Array, T: Tangent) -> int:
     r2 = float(r.dot(r))
     if problem.bounded:  # w is small at some corner of the box by chance
         g, size = only(~held(w, g, problem.lower, problem.upper), g), max(size, norm(w - problem.w0))
-    if M == 0.0 or 0.0 < norm(g) * size <= INSENSITIVE * r2:  # w = 0 is the scale of nothing
+    if norm(g) == 0.0 or 0.0 < norm(g) * size <= INSENSITIVE * r2:  # w = 0 is the scale of nothing
         return int(Status.STATIONARY)
+    if M == 0.0:  # by underflow
+        return int(Status.STALLED)
     p = problem.move(w, T.raised(g) / -M) - w
     return int(Status.STATIONARY if -float(g.dot(p)) <= 100.0 * FLAT * r2 else Status.STALLED)
 
@@ -62,7 +64,7 @@ def bend(problem: Problem, T: Tangent, w: Array, r: Array, p: Array, new: Array,
     """2||r(w + p) - r - J p||/||p||^2, less rounding, where that exceeds beta > 0: then beta is none of J."""
     if not beta > 0.0:
         return 0.0
-    rest, length = norm(new - r - T.apply(p)), norm(p)
-    if 2.0 * rest <= beta * length * length:
+    rest, square = norm(new - r - T.apply(p)), norm(p) * norm(p)
+    if 2.0 * rest <= beta * square or square == 0.0:
         return 0.0
-    return 2.0 * max(rest - 4.0 * problem.rounding_level(w, r, T), 0.0) / (length * length)
+    return 2.0 * max(rest - 4.0 * problem.rounding_level(w, r, T), 0.0) / square

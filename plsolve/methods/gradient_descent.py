@@ -105,5 +105,6 @@ def step_size(T: Tangent, rule: int, fixed: float, M: float, d: Array, slope: fl
         return steps.polyak_step(r2, -slope)
     if rule == CAUCHY:
         Jd = T.apply(d)
-        return steps.cauchy_step(-slope, float(Jd.dot(Jd)))
+        square = float(Jd.dot(Jd))
+        return steps.cauchy_step(-slope, square) if square > 0.0 else 0.0
     return 1.0 / M if M > 0.0 else 0.0

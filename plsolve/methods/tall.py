@@ -122,7 +122,8 @@ def step(problem: Problem, s: State) -> State:
         status = int(Status.RESIDUAL)
     precise = s.precise or best.actual < NOISY * size * size
     memory = Memory(S, curved, p, g, T.adjoint(r), model.R, model.d, s.precise)
-    pl, most = (norm(g) / size) ** 2, max(s.bend, bend(problem, T, s.w, s.r, p, r, s.beta)) if s.beta else 0.0
+    slope, most = norm(g) / size, max(s.bend, bend(problem, T, s.w, s.r, p, r, s.beta)) if s.beta else 0.0
+    pl = slope * slope
     full, nit = best.full, s.nit + 1
     return State(w, r, status, nit, best.length, True, radius, reach, precise, full, memory, s.beta, pl, most)
 

@@ -212,10 +212,11 @@ def by_leastsq(data: Data, start: Any, kwargs: dict[str, Any], full: bool) -> Fi
     if status <= 0:
         reached = f"Number of calls to function has reached maxfev = {limit}."
         raise RuntimeError(NOT_FOUND + (reached if status == 0 else message))
-    if problem.n < problem.m:
-        s = nearest_to_start(problem, s)
-    A = last_triangle(s)
-    J = tangent_at(problem, s, True).toarray() if full or not A.size else A
+    with problem.at_work():
+        if problem.n < problem.m:
+            s = nearest_to_start(problem, s)
+        A = last_triangle(s)
+        J = tangent_at(problem, s, True).toarray() if full or not A.size else A
     nfev, cost = problem.nfev + problem.nfev_jac, 0.5 * float(s.r.dot(s.r))
     return Fit(s.w, s.r, cost, A if A.size else J, J, nfev, *leastsq_message(status, tolerances))
 
@@ -252,8 +253,9 @@ def by_least_squares(data: Data, start: Any, **kwargs: Any) -> Fit:
     x, fun, J = res.x, res.fun, res.jac
     problem: Problem = res._problem
     if problem.n < problem.m and not problem.bounded:
-        s = nearest_to_start(problem, loop.Start(x, fun, nit=res.nit))
-        x, fun, J = s.w, s.r, problem.linearise(s.w, s.r, True).J
+        with problem.at_work():
+            s = nearest_to_start(problem, loop.Start(x, fun, nit=res.nit))
+            x, fun, J = s.w, s.r, tangent_at(problem, s, True).J
     J = J if isinstance(J, np.ndarray) else J.toarray()
     return Fit(x, fun, res.cost, J, J, problem.nfev, res.message, res.status)
 
@@ -267,6 +269,7 @@ class Space(NamedTuple):
     rank: int
 
 
+@np.errstate(all="ignore")
 def determined(J: Array, noise: float) -> Space:
     """The singular values of J above rounding and noise, and the directions that go with them."""
     if not np.isfinite(J).all():
@@ -281,6 +284,7 @@ def determined(J: Array, noise: float) -> Space:
     return Space(d, s[:rank], Vt.T, rank)
 
 
+@np.errstate(all="ignore")
 def covariance(space: Space, fit: Fit, absolute: bool) -> Array:
     """(J^T J)^+ in the units of the parameters, inf where these are not determined."""
     m, n = fit.fun.size, fit.x.size

@@ -302,7 +302,10 @@ def tangent_at(problem: Problem, s: loop.State, precise: bool) -> Tangent:
 
 def nearest_to_start(problem: Problem, s: loop.State) -> loop.State:
     """From a solution of a system with more unknowns than equations to the one nearest to the start."""
-    level = problem.rounding_level(s.w, s.r, problem.linearise(problem.remembered(s.w), s.r, True))
+    try:
+        level = problem.rounding_level(s.w, s.r, problem.linearise(problem.remembered(s.w), s.r, True))
+    except Ended:
+        return s
     if norm(s.r) > 1e4 * level:
         return s
     problem.target = level

@@ -40,7 +40,7 @@ def sgd_theorem_step(n: int, batch: int, mu: float, row_smoothness: float, smoot
     E L_t <= (1 - mu s eta / n)^t L_0 under mu-PL* (sharpened from Liu, Zhu, Belkin, theorem 7: by the descent lemma, as
     E||sum_B||^2 = (s/n) SUM ||grad l_i||^2 + s (s-1)/n^2 ||g||^2 <= (s/n) ||g||^2 (lambda/mu + (s-1)/n)).
     """
-    return n * mu / (smoothness * (n * row_smoothness + mu * (batch - 1)))
+    return n * mu / smoothness / (n * row_smoothness + mu * (batch - 1))
 
 
 def sgd_theorem_rate(n: int, batch: int, mu: float, eta: float) -> float:
@@ -66,7 +66,7 @@ def critical_batch(n: int, largest_row: float, largest: float) -> int:
 
     Below it s rows in a batch are worth s steps of one row, above it more rows save no steps.
     """
-    return int(min(1.0 + n * largest_row / largest, n)) if largest > 0.0 else 1
+    return int(min(n, 1.0 + n * largest_row / largest)) if largest > 0.0 else 1
 
 
 def tube_step(theta: float, smoothness: float) -> float:
