@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.linalg import eigvalsh
 
-from plsolve.linalg import Array, finite, gram, lanczos, norm
+from plsolve.linalg import HUGE, Array, finite, gram, lanczos, norm
 from plsolve.methods import gradient_descent, momentum, sgd, tall, watchdog
 from plsolve.methods.ending import largest_eigenvalue
 from plsolve.methods.gradient_descent import Constants
@@ -155,6 +155,7 @@ def _gd(problem: Problem, options: Mapping[str, Any], beta: float) -> Method:
     if not exact:
         low, high = ends(problem.linearise(problem.w0, problem.r0, False), _RITZ)
         known = Constants(known.lipschitz or math.sqrt(high), known.beta, known.mu or low)
+    check_products(known.lipschitz)
     if known.lipschitz == 0.0:  # J vanishes: gradient descent says what that means
         return [(plain, gradient_descent.step)], 100_000
     return [((lambda limit, problem, before: momentum.init(problem, kind, known, exact)), momentum.step)], 100_000
@@ -173,6 +174,7 @@ def _sgd(problem: Problem, options: Mapping[str, Any], beta: float) -> Method:
     row = positive(options, "row_smoothness") or float(rows_squared(T).max())
     row = row if not row < LEAST else 0.0
     largest = known.lipschitz * known.lipschitz or max(largest_eigenvalue(T, problem.r0), row)
+    check_products(math.sqrt(largest))
     mu = known.mu
     if mu == 0.0 and (mass or rule == sgd.THEOREM):
         mu = max(ends(T, _RITZ)[0], 1e-12 * largest)
@@ -190,6 +192,12 @@ def _sgd(problem: Problem, options: Mapping[str, Any], beta: float) -> Method:
         return sgd.init(problem, plan, weights)
 
     return [(init, sgd.step)], 1000 * -(-problem.n // batch)
+
+
+def check_products(lipschitz: float) -> None:
+    """End the run where products with an operator J at w0 have shown that its square is not finite."""
+    if not lipschitz < HUGE:
+        raise Ended(Status.STALLED, JACOBIAN_NOT_FINITE)
 
 
 def rows_squared(T: Tangent) -> Array:
