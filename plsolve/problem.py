@@ -350,6 +350,8 @@ class Problem:
 
     def residual_rows(self, w: Array, rows: Indices) -> Array:
         """The residual of some equations (s,); all are evaluated where F has no `rows`."""
+        if not self._rows_F and self.loss is None:
+            return self.residual(w)[rows]
         self.nfev += 1
         if self._rows_F:
             f = self.theirs(self._F, given(self._F_reads, w), *self._args, rows=rows.copy())

@@ -1,0 +1,559 @@
+"""Fault injection: the k-th call of F, jac or callback goes wrong, and what solve promises must hold all the same.
+
+    python -m benchmarks.checks.faults [--runs 1e4] [--first 0] [--compiled] [-v]
+
+One seed is one run: a method with its options, a kind of J, a shape, bounds or none, and one fault (FAULTS). What must
+hold is what `broken` looks for: an exception of the user's arrives as it was raised and carries the best point of all
+that F was evaluated at (those of differences aside); so does what refuses a wrong value, by name; a result stands at
+the best point, with a status that is true and the numbers of calls that were made; history and callback count upwards;
+nothing that was given has changed, and F is asked inside the bounds alone. A fault that is none (arrays filled again
+and again, lists, single precision, writing into w) changes nothing. --compiled: the same of compiled runs, as far as
+numba functions can go wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, NamedTuple
+from unittest import mock
+
+import numpy as np
+import scipy.sparse as sps
+from scipy.sparse.linalg import LinearOperator
+
+from plsolve import Status, least_squares, root, solve
+
+SHAPES = [(2, 5), (4, 9), (3, 3), (6, 3), (1, 1), (1, 4)]
+METHODS: list[tuple[str, dict[str, Any]]] = [
+    ("auto", {}),
+    ("gauss-newton", {}),
+    ("gauss-newton", {"linear_solver": "qr"}),
+    ("gauss-newton", {"linear_solver": "cg"}),
+    ("gd", {}),
+    ("gd", {"step_size": "polyak"}),
+    ("gd", {"step_size": "cauchy"}),
+    ("gd", {"step_size": 0.1}),
+    ("gd", {"momentum": "heavy-ball"}),
+    ("gd", {"momentum": "nesterov"}),
+    ("gd", {"momentum": "chebyshev"}),
+    ("sgd", {}),
+    ("sgd", {"step_size": "kaczmarz", "batch_size": 1}),
+    ("sgd", {"step_size": "theorem"}),
+    ("sgd", {"momentum": "mass"}),
+    ("sgd", {"rows": "residual"}),
+]
+DOORS = ["solve", "solve", "solve", "solve", "least_squares", "root"]
+KINDS = ["array", "array", "sparse", "operator", "gram", "pair", "2-point", "3-point", "none"]
+RAISED = [RuntimeError, ValueError, TypeError, np.linalg.LinAlgError, FloatingPointError, StopIteration, MemoryError,
+          KeyboardInterrupt, SystemExit]  # fmt: skip
+VALUES = {"nan": np.nan, "inf": np.inf, "-inf": -np.inf}
+HARMLESS = ["none", "buffer", "writes", "list", "read-only"]
+FAULTS = {
+    "F": ["raise", "raise", "nan", "inf", "-inf", "one nan", "shape", "dtype", "late", *HARMLESS],
+    "jac": ["raise", "raise", "nan", "inf", "-inf", "one nan", "shape", "dtype", "late", *HARMLESS],
+    "callback": ["raise", "raise", "stop", "late", "none"],
+}
+TOL = 1e-10
+INTERNAL = ("Ended", "FloatingPointError", "ZeroDivisionError", "OverflowError", "LinAlgError", "infs or NaNs")
+
+
+class Operator(LinearOperator):
+    """J by its products."""
+
+    def __init__(self, J: Any) -> None:
+        self.J = J
+        super().__init__(float, J.shape)
+
+    def _matvec(self, v: Any) -> Any:
+        return self.J @ v
+
+    def _rmatvec(self, z: Any) -> Any:
+        return self.J.T @ z
+
+
+class Gram(Operator):
+    """The same with its kernel."""
+
+    def gram(self) -> Any:
+        return self.J @ self.J.T
+
+
+class System(NamedTuple):
+    """F(w) = z + c sin z + d z^3, z = A w; y may be out of reach."""
+
+    A: Any
+    c: float
+    d: float
+    w0: Any
+    y: Any
+    bounds: Any
+
+    def F(self, w: Any) -> Any:
+        z = self.A @ w
+        return z + self.c * np.sin(z) + self.d * z**3
+
+    def jac(self, w: Any) -> Any:
+        z = self.A @ w
+        return (1 + self.c * np.cos(z) + 3 * self.d * z**2)[:, None] * self.A
+
+
+class Fault(NamedTuple):
+    where: str  # F, jac or callback
+    what: str
+    at: int  # which call of it
+    error: BaseException | None
+
+
+class Case(NamedTuple):
+    """One run, from its seed."""
+
+    seed: int
+    system: System
+    door: str
+    method: str
+    options: dict[str, Any]
+    kind: str
+    fault: Fault
+    settings: dict[str, Any]
+
+
+def case(seed: int) -> Case:
+    rng = np.random.default_rng(seed)
+
+    def one(choices: Any) -> Any:
+        return choices[rng.integers(len(choices))]
+
+    n, m = one(SHAPES)
+    A = rng.standard_normal((n, m))
+    c, d = rng.uniform(0.0, 1.3), one([0.0, 0.1])
+    w0 = rng.standard_normal(m) * one([0.0, 0.1, 1.0])
+    plain = System(A, c, d, w0, np.zeros(n), None)
+    y = plain.F(w0 + rng.standard_normal(m)) + one([0.0, 0.0, 1.0]) * rng.standard_normal(n)
+    bounds = one([None, None, (w0 - rng.uniform(0.0, 2.0, m), w0 + rng.uniform(0.0, 2.0, m))])
+    system = plain._replace(y=y, bounds=bounds)
+    door, (method, options), kind = one(DOORS), one(METHODS), one(KINDS)
+    if door == "root":
+        system = system._replace(bounds=None)
+    if door != "solve":
+        method, options = "gauss-newton", {}
+        kind = kind if door == "root" or kind not in ("pair", "none") else "array"
+    where = one(["F", "F", "jac", "jac", "callback"])
+    if where == "jac" and kind in ("2-point", "3-point", "none", "pair"):
+        where = "F"
+    what, at = one(FAULTS[where]), int(min(rng.geometric(0.15), 40))
+    error = one(RAISED)("injected") if what == "raise" else StopIteration() if what == "stop" else None
+    if where == "callback" and isinstance(error, StopIteration):
+        what = "stop"
+    settings = {"max_iter": int(one([3, 20, 60])), "xtol": one([0.0, 0.0, 0.0, 1e-6]), "eps": one([0.0, 0.0, 1e-3])}
+    if rng.random() < 0.2:
+        settings["x_scale"] = rng.uniform(0.1, 10.0, m)
+    if rng.random() < 0.3:
+        settings["beta"] = float(np.linalg.norm(A) ** 2 * (c + 1.0))
+    if door != "solve":
+        settings = {}
+    return Case(seed, system, door, method, options, kind, Fault(where, what, at, error), settings)
+
+
+@dataclass
+class Watched:
+    """The user's functions, with the fault, and what was seen of them."""
+
+    case: Case
+    fault: Fault
+    points: list[tuple[Any, Any]] = field(default_factory=list)  # of F: w and what was returned
+    calls: Counter[str] = field(default_factory=Counter)
+    nits: list[int] = field(default_factory=list)
+    now: float = 0.0
+    struck: bool = False
+    buffers: dict[str, Any] = field(default_factory=dict)
+
+    def F(self, w: Any) -> Any:
+        point = np.array(w)
+        self.calls["F"] += 1
+        pair = self.case.kind == "pair"
+        f = self.returned("F", w, self.case.system.F(point))
+        J = self.kept("J", self.case.system.jac(point)) if pair else None
+        real = np.asarray(f).dtype.kind == "f"
+        self.points.append((point, np.array(f) if real else None))
+        return (f, J) if pair else f
+
+    def jac(self, w: Any) -> Any:
+        self.calls["jac"] += 1
+        J = self.returned("jac", w, self.case.system.jac(np.array(w)))
+        if not isinstance(J, np.ndarray) or J.ndim != 2 or J.dtype != float:
+            return J
+        return {"sparse": sps.csr_array, "operator": Operator, "gram": Gram}.get(self.case.kind, np.asarray)(J)
+
+    def callback(self, intermediate_result: Any) -> None:
+        self.calls["callback"] += 1
+        self.nits.append(intermediate_result.nit)
+        self.returned("callback", None, np.zeros(1))
+
+    def strikes(self, where: str) -> bool:
+        strikes = self.fault.where == where and self.calls[where] == self.fault.at
+        self.struck |= strikes
+        return strikes
+
+    def returned(self, where: str, w: Any, value: Any) -> Any:
+        """The value, or what the fault makes of it."""
+        if self.fault.where == where and self.fault.what in HARMLESS:
+            return self.harmless(where, w, value)
+        if not self.strikes(where):
+            return value
+        what = self.fault.what
+        if self.fault.error is not None:
+            raise self.fault.error
+        if what == "late":
+            self.now = 1e6
+        if what in VALUES:
+            return np.full_like(value, VALUES[what])
+        if what == "one nan":
+            value.flat[-1] = np.nan
+        if what == "shape":
+            return np.concatenate([value, value])
+        if what == "dtype":
+            return value.astype(complex) if self.case.seed % 2 else np.full(value.shape, None)
+        return value
+
+    def harmless(self, where: str, w: Any, value: Any) -> Any:
+        what = self.fault.what
+        self.struck = True
+        if what == "buffer":
+            return self.kept(where, value)
+        if what == "writes" and w.flags.writeable:
+            w[...] = np.nan
+        if what == "list":
+            return value.tolist() if where == "F" or self.case.kind == "array" else value
+        if what == "read-only":
+            value.flags.writeable = False
+        return value
+
+    def kept(self, name: str, value: Any) -> Any:
+        """The value, with the fault 'buffer' in an array that is filled again and again."""
+        if self.fault.what != "buffer":
+            return value
+        buffer = self.buffers.setdefault(name, np.empty_like(value))
+        buffer[...] = value
+        return buffer
+
+
+@contextmanager
+def clock(watched: Watched) -> Iterator[None]:
+    with mock.patch.object(time, "monotonic", lambda: watched.now):
+        yield
+
+
+class Outcome(NamedTuple):
+    result: Any
+    error: BaseException | None
+    calls: dict[str, int]
+    history: Any
+
+
+def run(c: Case, fault: Fault) -> tuple[Watched, Outcome]:
+    """One run through its door, and what was seen of it."""
+    p, seen = c.system, Watched(c, fault)
+    jac: Any = {"pair": True, "2-point": "2-point", "3-point": "3-point", "none": None}.get(c.kind, seen.jac)
+    given = [p.w0, p.y, *(p.bounds or ()), *[v for v in c.settings.values() if isinstance(v, np.ndarray)]]
+    before = [value.tobytes() for value in given]
+    result, error = None, None
+    try:
+        with clock(seen):
+            result = enter(c, seen, jac)
+    except BaseException as raised:  # noqa: BLE001 - whatever was injected
+        error = raised
+    assert before == [value.tobytes() for value in given], "what was given has changed"
+    return seen, Outcome(result, error, dict(seen.calls), None if result is None else result.history)
+
+
+def enter(c: Case, seen: Watched, jac: Any) -> Any:
+    p = c.system
+    if c.door == "solve":
+        more = {"method": c.method, "options": c.options, "rng": 0, "max_time": 1e3, "tol": TOL, "compiled": False}
+        return solve(seen.F, jac, p.w0, p.y, bounds=p.bounds, callback=seen.callback, **more, **c.settings)
+    if c.door == "root":
+        return root(lambda w: shifted(seen.F(w), p.y), p.w0, jac=jac if jac is True or callable(jac) else None,
+                    method="gauss-newton", callback=seen.callback)  # fmt: skip
+    bounds = (-np.inf, np.inf) if p.bounds is None else widened(p.bounds)
+    return least_squares(lambda w: shifted(seen.F(w), p.y), p.w0, jac, bounds, callback=seen.callback, max_nfev=200)
+
+
+def shifted(f: Any, y: Any) -> Any:
+    """F - y, where F is what it should be."""
+    if isinstance(f, tuple):
+        return shifted(f[0], y), f[1]
+    fit = np.shape(f) == y.shape and np.asarray(f).dtype.kind == "f"
+    return np.subtract(f, y) if fit else f
+
+
+def widened(bounds: Any) -> Any:
+    """Bounds that differ, as scipy asks for."""
+    lower, upper = bounds
+    return lower - 1e-3, upper + 1e-3
+
+
+# -- what must hold ---------------------------------------------------------------------------------------------------
+
+
+def broken(c: Case) -> list[str]:
+    """What did not hold."""
+    seen, end = run(c, c.fault)
+    wrong = [*of_points(c, seen), *counting(c, seen, end)]
+    if end.error is not None:
+        return wrong + of_exception(c, seen, end.error)
+    wrong += [*of_result(c, seen, end.result), *of_status(c, seen, end.result)]
+    if c.fault.what in HARMLESS:
+        wrong += of_harmless(c, seen, end)
+    return wrong + of_later(c, seen, end.result)
+
+
+def residuals(c: Case, seen: Watched) -> list[tuple[Any, float]]:
+    """The points that F was evaluated at, and ||r|| there, inf where it is not finite."""
+    y, found = c.system.y, []
+    for w, f in seen.points:
+        size = np.linalg.norm(f - y) if f is not None and f.shape == y.shape else np.inf
+        found.append((w, float(size) if np.isfinite(size) else np.inf))
+    return found
+
+
+def differenced(c: Case) -> bool:
+    return c.kind in ("2-point", "3-point", "none") or (c.door == "root" and c.kind != "pair" and c.fault.where == "")
+
+
+def of_points(c: Case, seen: Watched) -> list[str]:
+    if c.system.bounds is None or c.door == "root":
+        low, high = -np.inf, np.inf
+    else:
+        low, high = c.system.bounds if c.door == "solve" else widened(c.system.bounds)
+    inside = all(((low <= w) & (w <= high)).all() and np.isfinite(w).all() for w, _ in seen.points)
+    return [] if inside else ["F outside the bounds"]
+
+
+def best_of(c: Case, seen: Watched, w: Any, where: str) -> list[str]:
+    """Whether w is the best point of all; where F is differenced, or asked for batches, no worse than w0."""
+    sizes = residuals(c, seen) or [(c.system.w0, np.inf)]
+    own = [size for point, size in sizes if np.array_equal(point, w)]
+    if not own:
+        return [f"{where} is no point that F was evaluated at"]
+    least = sizes[0][1] if differenced(c) else min(size for _, size in sizes)
+    return [] if min(own) <= least * (1 + 1e-12) else [f"{where} is not the best point"]
+
+
+def counting(c: Case, seen: Watched, end: Outcome) -> list[str]:
+    wrong = []
+    if any(later <= before for before, later in zip(seen.nits, seen.nits[1:], strict=False)):
+        wrong.append("the callback's nit does not increase")
+    if end.result is None:
+        return wrong
+    sol, calls = end.result, end.calls
+    if (np.diff(end.history.nit) <= 0).any() or end.history.nit[-1] != sol.nit:
+        wrong.append("history.nit")
+    if seen.nits and seen.nits[-1] > sol.nit:
+        wrong.append("nit is less than the callback's")
+    made = sol.nfev + (0 if c.door == "root" else sol.nfev_jac)
+    if made != calls["F"]:
+        wrong.append(f"nfev {made} for {calls['F']} calls")
+    if callable_jac(c) and sol.njev != calls.get("jac", 0):
+        wrong.append(f"njev {sol.njev} for {calls.get('jac', 0)} calls")
+    return wrong
+
+
+def callable_jac(c: Case) -> bool:
+    return c.kind in ("array", "sparse", "operator", "gram")
+
+
+def of_exception(c: Case, seen: Watched, error: BaseException) -> list[str]:
+    wrong, name, what = [], c.fault.where, c.fault.what
+    if what == "raise":
+        if error is not c.fault.error or error.__cause__ is not None or error.args != ("injected",):
+            wrong.append(f"another exception: {type(error).__name__}")
+    elif not seen.struck or what not in ("shape", "dtype", *VALUES, "one nan"):
+        wrong.append(f"{type(error).__name__} out of nowhere")
+    elif not isinstance(error, (ValueError, TypeError)) or not named(c, name, str(error)):
+        wrong.append(f"{type(error).__name__} that does not name {name}: {str(error)[:60]}")
+    elif what in (*VALUES, "one nan") and seen.calls[name] > 1 and not differenced(c):
+        wrong.append("a value that is not finite ended a run")
+    if not hasattr(error, "best"):
+        return [*wrong, "no exc.best"] if seen.calls["F"] > 1 or what == "raise" else wrong
+    return wrong + best_of(c, seen, error.best, "exc.best")
+
+
+def named(c: Case, name: str, message: str) -> bool:
+    own = {"F": ("F", "fun"), "jac": ("jac",)}[name]
+    if c.fault.what == "shape" and c.fault.at == 1:  # whichever of the two is wrong
+        own = ("F", "fun", "jac")
+    return any(word in message for word in own) or "residuals" in message.lower()
+
+
+def of_result(c: Case, seen: Watched, sol: Any) -> list[str]:
+    proved = c.door == "solve" and sol.status == Status.DISTANCE
+    wrong = [] if proved else best_of(c, seen, sol.x, "x")
+    if any(name in sol.message for name in INTERNAL):
+        wrong.append(f"message: {sol.message}")
+    values = [f - c.system.y for w, f in seen.points if np.array_equal(w, sol.x) and f is not None]
+    if not any(np.array_equal(sol.fun, r) for r in values):
+        wrong.append("fun is not F(x) - y")
+    if sol.success and c.fault.what == "raise" and seen.struck:
+        wrong.append("the exception was lost")
+    return wrong
+
+
+def of_status(c: Case, seen: Watched, sol: Any) -> list[str]:
+    """Whether the status is true."""
+    if c.door != "solve":
+        return [] if not (sol.success and c.door == "root") or near_zero(c, sol) else ["success of root"]
+    size, p, status = float(np.linalg.norm(sol.fun)), c.system, sol.status
+    scale = max(np.linalg.norm(p.y), np.linalg.norm(p.F(p.w0)))
+    J = p.jac(sol.x)
+    rounding = 1e-15 * (scale + np.linalg.norm(p.F(sol.x)) + np.linalg.norm(np.abs(J) @ np.abs(sol.x)))
+    true = {
+        Status.RESIDUAL: size <= 1.001 * TOL * scale + rounding,
+        Status.EPSILON: 0.5 * size * size <= c.settings.get("eps", 0.0) * 1.001,
+        Status.DISTANCE: c.settings.get("xtol", 0.0) > 0.0,
+        Status.MAX_ITER: sol.nit == c.settings.get("max_iter"),
+        Status.MAX_TIME: seen.now > 0.0,
+        Status.CALLBACK: c.fault.what == "stop" and seen.struck,
+        Status.STALLED: True,
+        Status.STATIONARY: c.fault.what not in HARMLESS or stationary(c, sol, J),
+    }
+    wrong = [] if true[status] else [f"{status.name} is not true"]
+    if status != Status.CALLBACK and c.fault.what == "stop" and seen.struck and not sol.success:
+        wrong.append(f"{status.name} after StopIteration of the callback")
+    return wrong + ([] if sol.success == (status > 0) else ["success"])
+
+
+def near_zero(c: Case, sol: Any) -> bool:
+    return float(np.linalg.norm(sol.fun)) <= 1e-6 * max(1.0, float(np.linalg.norm(c.system.y)))
+
+
+def stationary(c: Case, sol: Any, J: Any) -> bool:
+    """Whether the gradient is small, on the unknowns that may move."""
+    g = J.T @ sol.fun
+    if c.system.bounds is not None:
+        low, high = c.system.bounds
+        g = np.where(((sol.x <= low) & (g > 0)) | ((sol.x >= high) & (g < 0)), 0.0, g)
+    return bool(np.linalg.norm(g) <= 1e-5 * np.linalg.norm(J) * np.linalg.norm(sol.fun))
+
+
+def of_harmless(c: Case, seen: Watched, end: Outcome) -> list[str]:
+    """Whether the run is the one without the fault."""
+    clean_seen, clean = run(c, Fault("", "none", 0, None))
+    if clean.error is not None:
+        return ["a clean run failed"]
+    one, other = end.result, clean.result
+    same = one.x.tobytes() == other.x.tobytes() and one.status == other.status and one.nit == other.nit
+    same = same and end.calls == clean.calls and len(seen.points) == len(clean_seen.points)
+    return [] if same else [f"{c.fault.what} changed the run"]
+
+
+def of_later(c: Case, seen: Watched, sol: Any) -> list[str]:
+    """What is computed when asked for loses nothing and says what it is."""
+    wrong = []
+    for name in ("certificate", "jac", "grad", "optimality", "kernel"):
+        try:
+            getattr(sol, name)
+        except BaseException as error:  # noqa: BLE001 - whatever was injected
+            mine = error is c.fault.error or "There is no Jacobian at x" in str(error)
+            refused = isinstance(error, (TypeError, ValueError)) and seen.struck and named(c, c.fault.where, str(error))
+            if not (mine or refused):
+                wrong.append(f"{name}: {type(error).__name__}: {str(error)[:60]}")
+    if any(name in sol.message for name in INTERNAL if name != type(c.fault.error).__name__):
+        wrong.append(f"message: {sol.message[-80:]}")
+    return wrong
+
+
+# -- compiled runs ----------------------------------------------------------------------------------------------------
+
+
+@cache
+def compiled_functions() -> tuple[Any, Any]:
+    """F and jac as numba functions; state: calls of F and of jac, whose call goes wrong (1, 2), which, and how."""
+    from numba import njit
+
+    @njit
+    def F(w: Any, A: Any, c: float, state: Any) -> Any:
+        state[0] += 1
+        z = A @ w
+        f = z + c * np.sin(z)
+        if state[2] == 1 and state[0] == state[3]:
+            if state[4] == 0:
+                raise RuntimeError("injected")
+            f[:] = np.nan if state[4] == 1 else np.inf
+        return f
+
+    @njit
+    def jac(w: Any, A: Any, c: float, state: Any) -> Any:
+        state[1] += 1
+        J = (1 + c * np.cos(A @ w)).reshape(-1, 1) * A
+        if state[2] == 2 and state[1] == state[3]:
+            if state[4] == 0:
+                raise RuntimeError("injected")
+            J[:] = np.nan if state[4] == 1 else np.inf
+        return J
+
+    return F, jac
+
+
+def broken_compiled(seed: int) -> list[str]:
+    """The same of a compiled run: an exception is asked for once more, so that its counts are not looked at."""
+    c, rng = case(seed), np.random.default_rng(seed)
+    p = c.system._replace(d=0.0)
+    F, jac = compiled_functions()
+    state = np.array([0, 0, 1 + rng.integers(2), 1 + rng.geometric(0.15), rng.integers(4)], dtype=np.int64)
+    more = {"method": c.method, "options": c.options, "rng": 0, "tol": TOL, "max_iter": c.settings.get("max_iter", 20)}
+    if c.options.get("linear_solver"):
+        more["options"] = {}
+    args = (p.A, p.c, state)
+    try:
+        sol = solve(F, jac, p.w0, p.y, args=args, bounds=p.bounds, **more)  # type: ignore[arg-type]
+    except RuntimeError as error:
+        return [] if state[4] == 0 and hasattr(error, "best") else [f"{type(error).__name__}: {error}"]
+    except ValueError as error:
+        first = state[state[2] - 1] == 1
+        return [] if first and "must be finite" in str(error) else [f"{type(error).__name__}: {error}"]
+    made, wrong = [int(count) for count in state[:2]], []
+    if (sol.nfev, sol.njev) != tuple(made):
+        wrong.append(f"compiled: nfev, njev {sol.nfev, sol.njev} for {made} calls")
+    if not np.array_equal(p.F(sol.x) - p.y, sol.fun) and not np.allclose(p.F(sol.x) - p.y, sol.fun, 1e-12, 1e-13):
+        wrong.append("compiled: fun is not F(x) - y")
+    if (np.diff(sol.history.nit) <= 0).any() or sol.history.nit[-1] != sol.nit:
+        wrong.append("compiled: history.nit")
+    if sol.history.loss.min() < 0.5 * float(sol.fun @ sol.fun) * (1 - 1e-9):
+        wrong.append("compiled: x is not the best point of the history")
+    return wrong
+
+
+# -- the table --------------------------------------------------------------------------------------------------------
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Fault injection.")
+    parser.add_argument("--runs", type=float, default=1e4)
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--compiled", action="store_true")
+    parser.add_argument("-v", action="store_true", help="print every seed that broke something")
+    asked = parser.parse_args()
+    warnings.simplefilter("ignore")  # that beta is contradicted, that the covariance is not estimated
+    tried, wrong, examples = 0, Counter[str](), dict[str, list[int]]()
+    check: Callable[[int], list[str]] = broken_compiled if asked.compiled else lambda seed: broken(case(seed))
+    for seed in range(asked.first, asked.first + int(asked.runs)):
+        tried += 1
+        for what in set(check(seed)):
+            wrong[what] += 1
+            examples.setdefault(what, []).append(seed)
+            if asked.v:
+                print(seed, what, flush=True)
+    for what, count in wrong.most_common():
+        print(f"{count:7d}  {what}  (seeds {', '.join(map(str, examples[what][:5]))})")
+    print(f"| fault injection{', compiled' if asked.compiled else ''} | {tried} runs | {sum(wrong.values())} broken |")
+
+
+if __name__ == "__main__":
+    main()
