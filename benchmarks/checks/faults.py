@@ -246,7 +246,7 @@ class Watched:
 
 @contextmanager
 def clock(watched: Watched) -> Iterator[None]:
-    with mock.patch.object(time, "monotonic", lambda: watched.now):
+    with mock.patch.object(time, "monotonic", side_effect=lambda: watched.now):
         yield
 
 
