@@ -41,6 +41,7 @@ from plsolve.tangent import LinearSolver, Tangent, tangent
 Indices = npt.NDArray[np.int64]
 EMPTY: Array = np.zeros(0)
 CALLED = Names()
+SMALL = 1e-6  # of the terms of F: a residual that counts as zero
 NEGLIGIBLE = 1e-7  # times the largest x_scale: squares of smaller ones are lost beside it in J D^2 J^T
 DIFFERENT = 1e3  # times the least norm of a column of J: unknowns that are scaled unasked; 30 to 1e4 do as well
 
@@ -292,19 +293,21 @@ class Problem:
         return time.monotonic() >= self.deadline
 
     def accepts(self, w: Array, r: Array) -> bool:
-        """Whether r at w counts as solved: noise, or within `tol` of what F was at w0 and of its terms at w.
+        """Whether r at w counts as solved: noise, or within `tol` of what F was at w0, and small beside its terms at w.
 
         F(w0) may be so large that a residual small beside it proves nothing; |J| (|w| + |w - w0|) is what cancels in F
-        near w. Where the last J at hand, of a point before, leaves a doubt, J at w decides.
+        near w. Where with the last J at hand, of the point before, it leaves a doubt, J at w decides, and `tol` is
+        relative to the terms.
         """
         size = norm(r)
         if size <= max(self._noise, self._tol * self.size_y):
             return True
         if size > self.enough:
             return False
-        bound = self._tol * min(self.size0, max(self.size_y, self._terms(w)))
-        if bound < self._tol * self.size0 and self._last is not None and self._sample is None:
-            self.linearise(w, r, False)
+        bound = self._tol * self.size0
+        if bound > max(SMALL, self._tol) * max(self.size_y, self._terms(w)):
+            if self._last is not None and self._sample is None:
+                self.linearise(w, r, False)
             bound = self._tol * min(self.size0, max(self.size_y, self._terms(w)))
         if self._coarse and self._last is not None:
             bound = max(bound, self.rounding_level(w, r, self._last[2]))

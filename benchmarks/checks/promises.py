@@ -4,8 +4,8 @@
 
 The systems: the families of `benchmarks.far_families` with and without a solution, those of More, Garbow and Hillstrom,
 and powers and exponentials whose F(w0) is up to 1e150 times what it is at a solution; each from its start times 1, 10
-and 100. F and J are evaluated anew at x. `solve` promises ||r|| <= tol max(||y||, ||F(w0)||), and the same beside the
-terms of F, || |J| (|w| + |w - w0|) ||, or rounding; `root` that every equation is small beside its own terms (1e-6);
+and 100. F and J are evaluated anew at x. `solve` promises ||r|| <= tol max(||y||, ||F(w0)||), and 1e-6 times the terms
+of F, || |J| (|w| + |w - w0|) ||, or rounding; `root` that every equation is small beside its own terms (1e-6);
 `least_squares` that the linear model at x gains no more than ftol of the cost, or asks for a step of no more than xtol
 of x, that the gradient is within gtol, or that every unknown is orthogonal to r or hardly matters (where J is singular
 the linear model says nothing).
@@ -34,7 +34,8 @@ def solve_keeps(F, jac, w0, y, x):
     terms = np.linalg.norm(abs(J) @ (abs(x) + abs(x - w0)))
     sizes = np.linalg.norm(y), np.linalg.norm(F(w0))
     rounding = 4 * UNIT * (np.linalg.norm(F(x)) + sizes[0] + np.linalg.norm(abs(J) @ abs(x)))
-    return np.linalg.norm(r) <= max(1.01 * TOL * min(max(sizes), max(sizes[0], terms)), 1.01 * rounding)
+    enough = min(TOL * max(sizes), 1e-6 * max(sizes[0], terms))
+    return np.linalg.norm(r) <= 1.01 * max(enough, rounding)
 
 
 def root_keeps(F, jac, w0, y, x):
