@@ -71,10 +71,11 @@ def solve(
         are scaled by the columns of J if these differ in size a thousandfold (n = m: the unknowns at w0 too). Sizes
         below 1e-7 of the largest count as that much.
     tol : float
-        Solved when ||F(w) - y|| <= tol max(||y||, ||F(w0)||) and that is small beside the terms of F where the run ends,
-        since an F(w0) that is huge proves nothing: at most 1e-6 (tol, if that is larger) times max(||y||,
+        Solved when ||F(w) - y|| <= tol max(||y||, ||F(w0)||) and that is small beside the terms of F where the run
+        ends, since an F(w0) that is huge proves nothing: at most 1e-6 (tol, if that is larger) times max(||y||,
         || |J| (|w| + |w - w0|) ||), J of the point before; else tol is relative to these terms, J at w. Or at the
-        rounding level of F, 4 u (||F|| + ||y|| + || |J| |w| ||), u = 1.1e-16 (6e-8 where F returns float32). 0 asks for the rounding level.
+        rounding level of F, 4 u (||F|| + ||y|| + || |J| |w| ||), u = 1.1e-16 (6e-8 where F returns float32). 0 asks for
+        the rounding level.
     xtol : float
         Solved when a solution is proved (theory 3.1, h <= 1/2) to lie within xtol max(1, ||w||) of w, with ``beta`` or,
         where that is not given, 10 times the largest curvature of F seen on the way in its place. Only for m >= n
