@@ -35,13 +35,16 @@ def verdict(problem: Problem, w: Array, r: Array, T: Tangent) -> int:
 def at_rounding_level(problem: Problem, w: Array, r: Array, T: Tangent) -> bool:
     """Whether rounding in F alone can make a residual as large as r; F is asked once whether J is as large as it says.
 
-    A wrong or overflowing J must not make a success: along one direction of size |w| it has to agree with F.
+    A wrong or overflowing J must not make a success.
     """
     size = norm(r)
     if size > 4.0 * problem.precision * (2.0 * problem.size_y + T.frobenius() * norm(w)):
         return False  # the quick way
-    if not size <= problem.rounding_level(w, r, T) < math.inf:
-        return False
+    return size <= problem.rounding_level(w, r, T) < math.inf and agrees(problem, w, r, T)
+
+
+def agrees(problem: Problem, w: Array, r: Array, T: Tangent) -> bool:
+    """Whether F changes as much as J says, along one direction of size |w|."""
     v = max(PROBE, math.sqrt(problem.precision)) * w * alternating(w)
     t = problem.move(w, v)
     told = norm(T.apply(t - w))

@@ -18,6 +18,7 @@ from plsolve.checks import is_finite, warn
 from plsolve.choice import gauss_newton_stages
 from plsolve.linalg import UNIT, Array, all_free, norm
 from plsolve.losses import scaled_rows
+from plsolve.methods.ending import agrees
 from plsolve.problem import Problem
 from plsolve.record import Record
 from plsolve.result import Result
@@ -140,7 +141,8 @@ def package(problem: Problem, s: Any, ended: int, name: str, limit: int, xtol: f
     T = tangent_at(problem, s, True)
     if ended in (Status.STALLED, Status.STATIONARY):
         level = max(NEARLY * problem.rounding_level(s.w, s.r, T), UNIT * min(1.0, norm(problem.r0)))
-        ended = int(Status.RESIDUAL) if norm(s.r) <= level else ended
+        near = norm(s.r) <= level < math.inf and agrees(problem, s.w, s.r, T)
+        ended = int(Status.RESIDUAL) if near else ended
     if ended == Status.RESIDUAL:
         last, (s, ended) = s, equation_by_equation(problem, s, T, xtol, record)
         T = T if s is last else tangent_at(problem, s, True)
