@@ -465,7 +465,7 @@ def stationary(c: Case, sol: Any, J: Any) -> bool:
     if c.system.bounds is not None:
         low, high = c.system.bounds
         g = np.where(((sol.x <= low) & (g > 0)) | ((sol.x >= high) & (g < 0)), 0.0, g)
-    return bool(np.linalg.norm(g) <= 1e-5 * np.linalg.norm(J) * np.linalg.norm(sol.fun))
+    return bool(np.linalg.norm(g) <= 1e-5 * np.linalg.norm(c.system.A) * np.linalg.norm(sol.fun))
 
 
 def of_harmless(c: Case, seen: Watched, end: Outcome) -> list[str]:

@@ -1,0 +1,208 @@
+"""Whatever F, jac and callback do at whichever call: nothing is lost, nothing untrue is said."""
+
+import numpy as np
+import pytest
+
+from benchmarks.checks import faults
+from plsolve import Status, curve_fit, least_squares, root, solve, solve_batch
+
+A = np.random.default_rng(0).standard_normal((4, 9)) / 3
+Y = np.full(4, 2.0)
+
+
+def F(w):
+    return np.tanh(A @ w) + A @ w
+
+
+def jac(w):
+    return (2 - np.tanh(A @ w) ** 2)[:, None] * A
+
+
+@pytest.mark.parametrize("hundred", range(10))
+@pytest.mark.filterwarnings("ignore:.*is contradicted by F")
+def test_injected(hundred):
+    """A thousand runs of benchmarks/checks/faults.py, which says what is tried."""
+    with np.errstate(all="ignore"):
+        broken = {
+            seed: found
+            for seed in range(100 * hundred, 100 * (hundred + 1))
+            if (found := faults.broken(faults.case(seed)))
+        }
+    assert not broken
+
+
+def test_what_is_injected_would_be_seen(monkeypatch):
+    """The check can fail: it does where solve loses a point, miscounts, and reorders its history."""
+    real = faults.solve
+
+    def lossy(F, jac, w0, *args, **settings):
+        sol = real(F, jac, w0, *args, **settings)
+        sol["x"] = sol.x + 1.0
+        sol["nfev"] += 1
+        sol["history"] = sol.history._replace(nit=-sol.history.nit)
+        return sol
+
+    monkeypatch.setattr(faults, "solve", lossy)
+    plain = [seed for seed in range(60) if faults.case(seed).door == "solve" and faults.case(seed).fault.what == "none"]
+    found = {what.split()[0] for seed in plain for what in faults.broken(faults.case(seed))}
+    assert {"x", "nfev", "history.nit"} <= found
+
+
+# -- after the run ----------------------------------------------------------------------------------------------------
+
+FIRST_ORDER = [("gd", {}), ("gd", {"momentum": "nesterov"}), ("sgd", {}), ("sgd", {"step_size": "kaczmarz"})]
+
+
+class At:
+    """jac, that goes wrong at one call; 0: at none."""
+
+    def __init__(self, at, what, kind=np.asarray):
+        self.at, self.what, self.kind, self.calls = at, what, kind, 0
+
+    def __call__(self, w):
+        self.calls += 1
+        if self.calls == self.at and isinstance(self.what, BaseException):
+            raise self.what
+        return self.kind(np.full((4, 9), self.what) if self.calls == self.at else jac(w))
+
+
+@pytest.mark.parametrize("kind", [np.asarray, faults.sps.csr_array, faults.Operator])
+@pytest.mark.parametrize(("method", "options"), FIRST_ORDER)
+def test_a_forecast_that_fails_loses_nothing(method, options, kind):
+    """The last Jacobian of a run that ends by max_iter is the forecast's."""
+    run = {"method": method, "options": options, "max_iter": 5, "rng": 0, "tol": 1e-14}
+    whole = At(0, 0.0, kind)
+    clean = solve(F, whole, np.zeros(9), Y, **run)
+    assert clean.status == Status.MAX_ITER
+    for value in (np.nan, np.inf, 1e300):
+        sol = solve(F, At(whole.calls, value, kind), np.zeros(9), Y, **run)
+        assert sol.status == Status.MAX_ITER
+        assert np.isnan(sol.forecast)
+        assert "No forecast: " in sol.message
+        np.testing.assert_array_equal(sol.x, clean.x)
+    for error in (RuntimeError("sensor lost"), KeyboardInterrupt(), ValueError("infs")):
+        with pytest.raises(type(error)) as failure:
+            solve(F, At(whole.calls, error, kind), np.zeros(9), Y, **run)
+        assert failure.value is error
+        np.testing.assert_array_equal(error.best, clean.x)
+
+
+def fitted(method):
+    def call(jac):
+        def model(x, *w):
+            return F(np.array(w))
+
+        return curve_fit(model, np.arange(4.0), Y, np.zeros(9), jac=lambda x, *w: jac(np.array(w)), method=method)
+
+    return call
+
+
+DOORS = {
+    "solve": lambda jac: solve(F, jac, np.zeros(9), 5 * Y, beta=3.0, bounds=(-1, 1)),
+    "least_squares": lambda jac: least_squares(lambda w: F(w) - Y, np.zeros(9), jac),
+    "root": lambda jac: root(lambda w: F(w) - Y, np.zeros(9), jac=jac),
+    "curve_fit lm": fitted("lm"),
+    "curve_fit trf": fitted("trf"),
+}
+
+
+def ended(call, jac):
+    """What a call returns, and what it raises."""
+    try:
+        return call(jac), None
+    except BaseException as error:  # noqa: BLE001 - whatever was injected
+        return None, error
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("error", [RuntimeError("sensor lost"), KeyboardInterrupt(), SystemExit(2)])
+@pytest.mark.filterwarnings("ignore")
+def test_an_exception_at_any_jacobian_carries_the_best_point(door, error):
+    whole = At(0, 0.0)
+    DOORS[door](whole)
+    assert whole.calls > 2
+    for at in range(1, whole.calls + 1):
+        error.__dict__.pop("best", None)
+        result, raised = ended(DOORS[door], At(at, error))
+        if result is not None:  # a certificate says why there is none
+            assert door == "solve"
+            assert "No certificate: RuntimeError: sensor lost" in result.message
+            continue
+        assert raised is error
+        assert np.linalg.norm(F(error.best) - Y) <= np.linalg.norm(F(np.zeros(9)) - Y)
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
+@pytest.mark.filterwarnings("ignore")
+def test_a_jacobian_that_is_not_finite_at_any_call(door, value):
+    """A ValueError that says so, at w0; then a result, or scipy's way to say that a fit failed."""
+    whole = At(0, 0.0)
+    DOORS[door](whole)
+    for at in range(1, whole.calls + 1):
+        result, raised = ended(DOORS[door], At(at, value))
+        if at == 1 and value != 1e300:
+            assert isinstance(raised, ValueError)
+            assert "must be finite" in str(raised)
+        elif result is None:
+            assert door.startswith("curve_fit")
+            assert type(raised) is RuntimeError
+            assert "Optimal parameters not found" in str(raised)
+
+
+# -- batches ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("restarts", [0, 2])
+@pytest.mark.parametrize("at", [1, 2, 9, 20, 33])
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(1)])
+def test_a_batch_that_is_interrupted_carries_the_best_points(error, at, restarts):
+    error.__dict__.pop("best", None)
+    calls, W0 = [], np.random.default_rng(1).standard_normal((4, 2))
+    targets = np.array([[4.0], [-1.0], [9.0], [-2.0]])  # two have no solution
+
+    def f(w):
+        calls.append(w)
+        if len(calls) == at:
+            raise error
+        return w[:1] ** 2 + w[1:] ** 2
+
+    with pytest.raises(type(error)) as failure:
+        solve_batch(f, None, W0, targets, restarts=restarts, rng=0, compiled=False)
+    assert failure.value is error
+    assert error.best.shape == W0.shape
+    before = np.abs((W0**2).sum(axis=1) - targets.ravel())
+    assert (np.abs((error.best**2).sum(axis=1) - targets.ravel()) <= before + 1e-12).all()
+    if at > 20:
+        assert abs((error.best[0] ** 2).sum() - 4.0) < 1e-6, "what was solved is kept"
+
+
+# -- what counts upwards ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("jacobian", ["2-point", "3-point", None])
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [("gd", {"momentum": "heavy-ball"}), ("gd", {"step_size": "polyak"}), ("sgd", {"batch_size": 2}), ("auto", {})],
+)
+def test_time_that_ends_among_differences_does_not_turn_the_history_back(monkeypatch, method, options, jacobian):
+    B = np.random.default_rng(0).standard_normal((3, 3))
+    y = np.tanh(B @ np.ones(3))
+    for last in range(4, 60, 3):
+        now, nits = [0.0], []
+        monkeypatch.setattr(faults.time, "monotonic", lambda now=now: now[0])
+
+        def f(w, now=now):
+            now[0] += 1.0
+            return np.tanh(B @ w)
+
+        def callback(intermediate_result, nits=nits):
+            nits.append(intermediate_result.nit)
+
+        sol = solve(
+            f, jacobian, np.zeros(3), y, method=method, options=options, rng=0, max_time=float(last), callback=callback
+        )
+        assert (np.diff(nits) > 0).all()
+        assert (np.diff(sol.history.nit) > 0).all()
+        assert sol.history.nit[-1] == sol.nit
+        assert not nits or nits[-1] <= sol.nit
