@@ -157,7 +157,8 @@ class Result(OptimizeResult):
             raise ValueError("The landscape needs F and jac, which an unpickled Result does not have.")
         plotting.pyplot()  # before the work, if it is not there
         try:
-            land = landscape(self._problem, self["x"], self["kernel"].mu)
+            with self._problem.at_work():
+                land = landscape(self._problem, self["x"], self["kernel"].mu)
         finally:
             self._problem.forget()
         return plotting.landscape(land, ax)
