@@ -65,9 +65,10 @@ class Data:
     def weighed(self, value: Array) -> Array:
         if self.transform is None:
             return value
-        if self.transform.ndim == 2 and self.transform.size > 1:
-            return np.asarray(solve_triangular(self.transform, value, lower=True, check_finite=False))
-        return (self.transform * value.T).T
+        with np.errstate(all="ignore"):
+            if self.transform.ndim == 2 and self.transform.size > 1:
+                return np.asarray(solve_triangular(self.transform, value, lower=True, check_finite=False))
+            return (self.transform * value.T).T
 
     def __call__(self, p: Array) -> Any:
         f = np.asarray(self.f(self.x, *p))
