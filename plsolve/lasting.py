@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+from sys import getrefcount
 from typing import Any
 
 import numpy as np
@@ -10,22 +10,11 @@ import scipy.sparse as sps
 
 
 def references(x: Any) -> int:
-    """How many there are to x, with those of this call."""
-    return sys.getrefcount(x)
+    """How many there are to what this variable alone refers to, that of the count included."""
+    return getrefcount(x)
 
 
-def alone() -> int:
-    """The same for an array that only one variable, or attribute, refers to."""
-    x = np.empty(0)
-    return references(x)
-
-
-ALONE = alone()
-
-
-def shared(x: Any) -> bool:
-    """Whether more than one variable or attribute refers to x."""
-    return x is not None and references(x) > ALONE + 1
+ALONE = references(np.empty(0))
 
 
 def lasting(J: Any) -> Any:
@@ -34,9 +23,11 @@ def lasting(J: Any) -> Any:
     Programs do so with every call of F or jac. What was made for this call alone, as it mostly is, is not copied; nor
     is a LinearOperator.
     """
-    held, sparse = references(J) > ALONE, isinstance(J, (sps.csr_array, sps.csr_matrix))
-    if sparse and (held or shared(J.data) or shared(J.data.base)):
-        return J.copy()
-    if isinstance(J, np.ndarray) and (held or shared(J.base)):
-        return J.copy(order="K")
+    if isinstance(J, np.ndarray):
+        held = getrefcount(J) > ALONE or (J.base is not None and getrefcount(J.base) > ALONE)
+        return J.copy(order="K") if held else J
+    if isinstance(J, (sps.csr_array, sps.csr_matrix)):
+        held = getrefcount(J) > ALONE or getrefcount(J.data) > ALONE
+        held |= J.data.base is not None and getrefcount(J.data.base) > ALONE
+        return J.copy() if held else J
     return J

@@ -40,6 +40,7 @@ from plsolve.tangent import LinearSolver, Tangent, tangent
 
 Indices = npt.NDArray[np.int64]
 EMPTY: Array = np.zeros(0)
+NOTHING = nullcontext()
 CALLED = Names()
 SMALL = 1e-6  # of the terms of F: a residual that counts as zero
 NEGLIGIBLE = 1e-7  # times the largest x_scale: squares of smaller ones are lost beside it in J D^2 J^T
@@ -195,7 +196,7 @@ class Problem:
         size = norm(f0)
         if not size < math.inf:
             check_finite(f0, f"{names.F}({names.w0})")
-        with np.errstate(all="ignore") if size > HUGE or loss is not None else nullcontext():
+        with np.errstate(all="ignore") if size > HUGE or loss is not None else NOTHING:
             self.r0 = self.best_residual = self._transformed(self.w0, f0 - self.y)
         self.size_y = 0.0 if y is None else norm(self.y)
         self.least = norm(self.r0)
@@ -279,7 +280,7 @@ class Problem:
 
     def residual(self, w: Array) -> Array:
         """F(w) - y (n,), a new array, which may be non-finite, as it is where w is."""
-        if not finite_point(w):
+        if not (norm(w) < math.inf or np.isfinite(w).all()):
             return np.full(self.n, np.nan)
         self.nfev += 1
         r = self._transformed(w, self._call(w, self.n) - self.y)
@@ -527,7 +528,7 @@ class Problem:
         """F - y at a point of a difference scheme."""
         if self.late():
             raise Ended(Status.MAX_TIME)
-        if not finite_point(w):
+        if not (norm(w) < math.inf or np.isfinite(w).all()):
             return np.full(self.n, np.nan)
         self.nfev_jac += 1
         return self._call(w, self.n) - self.y
@@ -616,11 +617,6 @@ def precision(value: Any) -> float:
     if kind is None or kind is FLOAT64 or np.dtype(kind).kind != "f":
         return 2 * UNIT
     return max(float(np.finfo(kind).eps), 2 * UNIT)
-
-
-def finite_point(w: Array) -> bool:
-    """Whether all entries of w are finite."""
-    return math.isfinite(w.dot(w)) or bool(np.isfinite(w).all())
 
 
 def _called(F: Callable[..., Any], args: tuple[Any, ...], keywords: dict[str, Any], w: Array) -> Any:
