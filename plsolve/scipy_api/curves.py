@@ -11,12 +11,25 @@ from scipy.linalg import LinAlgError, cholesky, qr, svd
 from scipy.optimize import Bounds, OptimizeWarning
 
 from plsolve import loop
-from plsolve.checks import warn
-from plsolve.linalg import Array, norm, trcon
+from plsolve.checks import DIFFERENCES, as_flag, as_float, as_tolerance, refuse_masked, shown, warn
+from plsolve.checks import check_finite as refuse_not_finite
+from plsolve.linalg import Array, Mask, norm, trcon
 from plsolve.methods import tall
 from plsolve.methods.quadratic import NOWHERE, upper
 from plsolve.problem import Problem
-from plsolve.scipy_api.arguments import EPS, Call, Data, JacobianCall, as_sides, as_start, check_shape
+from plsolve.scipy_api.arguments import (
+    EPS,
+    METHODS,
+    MODEL,
+    Call,
+    Data,
+    JacobianCall,
+    as_limit,
+    as_sides,
+    as_start,
+    as_weights,
+    check_shape,
+)
 from plsolve.scipy_api.fitting import Tolerances, concluded, least_squares, minimise, nearest_to_start, tangent_at
 
 NO_COVARIANCE = "Covariance of the parameters could not be estimated"
@@ -77,6 +90,8 @@ def curve_fit(
     >>> popt.round(9)
     array([2.5, 1.3])
     """
+    check_choices(f, method, jac)
+    full_output, absolute_sigma = as_flag(full_output, "full_output"), as_flag(absolute_sigma, "absolute_sigma")
     start, bounded = as_parameters(f, p0, bounds)
     if method is None:
         method = "trf" if bounded else "lm"
@@ -101,16 +116,23 @@ def curve_fit(
     return fit.x, pcov, information(fit, space, method), fit.message, fit.ier
 
 
+def check_choices(f: Any, method: Any, jac: Any) -> None:
+    if not callable(f):
+        raise TypeError(f"`f` must be callable, got {type(f).__name__}.")
+    if not (method is None or isinstance(method, str)):
+        raise ValueError(f"`method` must be None or one of {', '.join(map(repr, METHODS))}, got {shown(method)}.")
+    if not (jac is None or callable(jac) or (isinstance(jac, str) and jac in DIFFERENCES)):
+        raise ValueError(f"`jac` must be '2-point', '3-point', 'cs', callable or None, got {shown(jac)}.")
+
+
 def as_parameters(f: Callable[..., Any], p0: Any, bounds: Any) -> tuple[Array, bool]:
     """The start, as many ones as f has parameters by default, and whether there are bounds."""
     if p0 is None:
-        parameters = inspect.signature(f).parameters.values()
-        kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        n = sum(p.kind in kinds for p in parameters) - 1
+        n = parameters_of(f)
         if n < 1:
-            raise ValueError("Unable to determine number of fit parameters.")
+            raise ValueError("Unable to determine number of fit parameters: `p0` must be given.")
     else:
-        p0 = np.atleast_1d(p0)
+        p0 = as_start(p0, "p0")
         n = p0.size
     lower, upper = (bounds.lb, bounds.ub) if isinstance(bounds, Bounds) else as_sides(bounds, n)
     bounded = bool(np.any((lower > -np.inf) | (upper < np.inf)))
@@ -122,57 +144,105 @@ def as_parameters(f: Callable[..., Any], p0: Any, bounds: Any) -> tuple[Array, b
     return p0, bounded
 
 
+def parameters_of(f: Callable[..., Any]) -> int:
+    """How many parameters f has after xdata; 0 where it does not tell."""
+    try:
+        parameters = inspect.signature(f).parameters.values()
+    except (TypeError, ValueError):
+        return 0
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return sum(p.kind in kinds for p in parameters) - 1
+
+
 def as_data(
     xdata: Any, ydata: Any, sigma: Any, check_finite: bool | None, nan_policy: str | None
 ) -> tuple[Any, Array, Any]:
     """The data as float64, without the points that nan_policy='omit' leaves out."""
-    if check_finite is None:
-        check_finite = nan_policy is None
-    convert = np.asarray_chkfinite if check_finite else np.asarray
-    ydata = convert(ydata, float)
+    check_policy(nan_policy)
+    check_finite = nan_policy is None if check_finite is None else as_flag(check_finite, "check_finite")
+    ydata, sigma = as_float(ydata, "ydata"), None if sigma is None else as_float(sigma, "sigma")
+    refuse_masked(xdata, "xdata")
     if isinstance(xdata, (list, tuple, np.ndarray)):
-        xdata = convert(xdata, float)
+        xdata = as_float(xdata, "xdata")
     if ydata.size == 0:
         raise ValueError("`ydata` must not be empty!")
+    if ydata.ndim > 1:
+        raise ValueError(f"`ydata` must have 1 dimension, got shape {ydata.shape}: ravel it, and what `f` returns.")
+    for data, name in ((ydata, "ydata"), (xdata, "xdata")):
+        if check_finite and isinstance(data, np.ndarray):
+            refuse_not_finite(data, name)
     if check_finite or nan_policy is None:
         return xdata, ydata, sigma
-    missing = incomplete(xdata, ydata, nan_policy)
+    missing = incomplete(xdata, ydata)
     if not missing.any():
         return xdata, ydata, sigma
-    if sigma is not None:
-        sigma = np.asarray(sigma)
-        sigma = sigma[~missing] if sigma.ndim == 1 else sigma[~missing][:, ~missing] if sigma.ndim == 2 else sigma
-    numeric = np.issubdtype(np.asarray(xdata).dtype, np.number)
-    return (xdata[..., ~missing] if numeric else xdata), ydata[~missing], sigma
+    if nan_policy == "raise":
+        raise ValueError("The input contains nan values: see `xdata` and `ydata`.")
+    return complete(xdata, ~missing), ydata[~missing], complete_sigma(sigma, ~missing)
 
 
-def incomplete(xdata: Any, ydata: Array, nan_policy: str) -> Any:
-    """Which data points have a NaN."""
-    if nan_policy == "propagate":
+def check_policy(nan_policy: Any) -> None:
+    if isinstance(nan_policy, str) and nan_policy == "propagate":
         raise ValueError("`nan_policy='propagate'` is not supported by this function.")
-    if nan_policy not in ("raise", "omit"):
+    if not (nan_policy is None or (isinstance(nan_policy, str) and nan_policy in ("raise", "omit"))):
         raise ValueError("nan_policy must be one of {None, 'raise', 'omit'}")
+
+
+def incomplete(xdata: Any, ydata: Array) -> Mask:
+    """Which data points have a NaN: of a table of pandas, its rows; of an array, along its last axis."""
     missing = np.isnan(ydata)
-    if np.issubdtype(np.asarray(xdata).dtype, np.number):
-        missing = missing | np.isnan(xdata).any(axis=tuple(range(np.ndim(xdata) - 1)))
-    if missing.any() and nan_policy == "raise":
-        raise ValueError("The input contains nan values")
-    return missing
+    x = np.asarray(xdata)
+    if x.ndim == 0 or not np.issubdtype(x.dtype, np.number):
+        return missing
+    along = -1 if is_table(xdata) else 0
+    x = np.moveaxis(np.isnan(x), 0, along)
+    if x.shape[-1] != ydata.size:
+        raise ValueError(f"`xdata` must have as many points as `ydata`, {ydata.size}, got shape {np.shape(xdata)}.")
+    return missing | x.reshape(-1, ydata.size).any(axis=0)
+
+
+def is_table(xdata: Any) -> bool:
+    """Whether it is a table, or a column, of pandas."""
+    return hasattr(xdata, "iloc")
+
+
+def complete(xdata: Any, kept: Mask) -> Any:
+    """The points that are kept."""
+    if is_table(xdata):
+        return xdata[kept]
+    x = np.asarray(xdata)
+    return x[..., kept] if x.ndim and np.issubdtype(x.dtype, np.number) else xdata
+
+
+def complete_sigma(sigma: Any, kept: Mask) -> Any:
+    """The errors of the points that are kept."""
+    if sigma is None or sigma.size == 1:
+        return sigma
+    if sigma.shape not in (kept.shape, 2 * kept.shape):
+        raise ValueError("`sigma` has incorrect shape.")
+    return sigma[kept] if sigma.ndim == 1 else sigma[np.ix_(kept, kept)]
 
 
 def as_transform(sigma: Any, size: int) -> Array | None:
     """1 / sigma, or the Cholesky factor L of a covariance L L^T."""
     if sigma is None:
         return None
-    sigma = np.asarray(sigma)
-    if sigma.size == 1 or sigma.shape == (size,):
+    if np.isnan(sigma).any():
+        raise ValueError("`sigma` must be without NaN.")
+    if sigma.ndim < 2 and (sigma.size == 1 or sigma.shape == (size,)):
+        if not sigma.all():
+            raise ValueError("`sigma` must not be zero.")
         return np.asarray(1.0 / sigma)
     if sigma.shape != (size, size):
         raise ValueError("`sigma` has incorrect shape.")
+    refuse_not_finite(sigma, "sigma")
+    if np.abs(sigma - sigma.T).max() > 1e-8 * np.abs(sigma).max():
+        raise ValueError("`sigma` must be symmetric.")
     try:
-        return np.asarray(cholesky(sigma, lower=True))
+        L = np.asarray(cholesky(sigma, lower=True))
     except LinAlgError as error:
         raise ValueError("`sigma` must be positive definite.") from error
+    return L if size > 1 else 1.0 / L[0]
 
 
 class Fit(NamedTuple):
@@ -193,20 +263,21 @@ def by_leastsq(data: Data, start: Any, kwargs: dict[str, Any], full: bool) -> Fi
     for name in kwargs:
         if name not in LEASTSQ:
             raise TypeError(f"leastsq() got an unexpected keyword argument '{name}'")
-    given, start = LEASTSQ | kwargs, as_start(start)
-    limit = given["maxfev"] or 200 * (start.size + 1)
+    given, start = LEASTSQ | kwargs, as_start(start, "p0")
+    limit = as_limit(given["maxfev"], "maxfev", 200 * (start.size + 1), zero=True)
     scale: Any = 1.0 if 1 < data.y.size < start.size else "jac"
     if given["diag"] is not None:
-        scale = 1.0 / np.asarray(given["diag"], dtype=float)
+        scale = 1.0 / as_weights(given["diag"], start.size)
+    tolerances = Tolerances(*(as_tolerance(given[name], name) for name in TOLERANCES))
     derivative = data.jac
     if callable(derivative):
         derivative = JacobianCall(data.jacobian, (), {}, lambda J: check_shape((problem.n, problem.m), J)).__call__
     problem = Problem(
-        *(Call(data, (), {}).__call__, derivative, start, data.target, (), None, scale, 0.0, None),
-        diff_step=None if given["epsfcn"] is None else np.sqrt(given["epsfcn"]),
+        *(Call(data, (), {}, MODEL).__call__, derivative, start, data.target, (), None, scale, 0.0, None),
+        diff_step=None if given["epsfcn"] is None else np.sqrt(as_tolerance(given["epsfcn"], "epsfcn")),
         max_nfev=limit,
+        names=MODEL,
     )
-    tolerances = Tolerances(*(given[name] for name in TOLERANCES))
     end, s, _ = minimise(problem, "gauss-newton", tolerances, None, 0)
     status, message = concluded(problem, s, end, tolerances, np.inf)
     if status <= 0:

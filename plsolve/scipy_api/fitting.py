@@ -12,7 +12,7 @@ import numpy as np
 from scipy.sparse import csr_array, issparse
 
 from plsolve import differences, loop
-from plsolve.checks import warn
+from plsolve.checks import as_real, warn
 from plsolve.choice import METHODS, gauss_newton_stages
 from plsolve.linalg import Array, norm
 from plsolve.losses import LOSSES, Loss, scaled_rows
@@ -172,20 +172,23 @@ def least_squares(
     >>> least_squares(lambda x: [10 * (x[1] - x[0] ** 2), 1 - x[0]], [2, 2]).x.round(9)
     array([1., 1.])
     """
-    check.check_choices(method, jac, tr_solver, tr_options, loss, verbose, max_nfev)
-    start = check.as_start(x0)
-    limits = check.check_bounds(bounds, start, method)
-    scale = check.check_x_scale(x_scale, start, method)
+    names = check.MODEL if isinstance(fun, check.Data) else check.FUN
+    check.check_choices(method, jac, tr_solver, tr_options, loss, verbose)
+    start = check.as_start(x0, names.w0)
+    limit = check.as_limit(max_nfev, "max_nfev", sys.maxsize if method in ("gd", "sgd") else 100 * start.size)
+    limits = check.check_bounds(bounds, start, method, names.w0)
+    scale = check.check_x_scale(x_scale, start, names.w0)
     tolerances = Tolerances(*check.check_tolerances({"ftol": ftol, "xtol": xtol, "gtol": gtol}, method))
-    if method == "lm" and callback is not None:
+    if method == "lm" and callable(callback):
         warn("Callback function specified, but not supported with `lm` method.")
         callback = None
     check.check_sparsity(method, jac, jac_sparsity, tr_solver)
-    args, kwargs = tuple(args), dict(kwargs or {})
-    call = check.Call(fun, args, kwargs)
+    args, kwargs = check.as_arguments(args), check.as_mapping(kwargs, "kwargs")
+    call = check.Call(fun, args, kwargs, names)
     if isinstance(fun, check.Data):
         call.target = fun.target
-    step = None if diff_step is None else np.abs(np.asarray(diff_step, dtype=float))
+    step = check.as_steps(diff_step, start.size)
+    robust = as_loss(loss, check.as_scale(f_scale))
     problem: Problem
     with check.processes(workers) as mapped:
         derivative: Any = None if jac == "2-point" and step is None else jac
@@ -193,7 +196,9 @@ def least_squares(
             first = partial(check.check_jacobian, lambda: (problem.n, problem.m), method, tr_solver, scale)
             derivative = check.JacobianCall(jac, args, kwargs, first).__call__
         elif jac_sparsity is not None:
-            derivative = SparseDifferences(lambda: problem, call, jac, step, limits, jac_sparsity, mapped).__call__
+            derivative = SparseDifferences(
+                lambda: problem, call, jac, step, limits, check.as_structure(jac_sparsity), mapped
+            ).__call__
         problem = Problem(
             call.__call__,  # a method has the __code__ that spares a look at the signature
             *(
@@ -208,8 +213,9 @@ def least_squares(
             ),
             diff_step=step,
             mapped=None if workers is None else mapped,
-            loss=as_loss(loss, f_scale),
-            max_nfev=math.inf if max_nfev is None and method in ("gd", "sgd") else max_nfev or 100 * start.size,
+            loss=robust,
+            max_nfev=limit,
+            names=names,
         )
         ended, state, record = minimise(problem, method, tolerances, callback, verbose)
         with problem.at_work():
@@ -325,7 +331,7 @@ def as_loss(loss: Any, f_scale: float) -> Loss | None:
         return None if loss == "linear" else Loss(LOSSES[loss], f_scale)
 
     def rho(z: Array) -> Any:
-        value = np.asarray(loss(z))
+        value = as_real(loss(z), "loss(z)")
         if value.shape != (3, z.size):
             raise ValueError("The return value of `loss` callable has wrong shape.")
         return value

@@ -14,7 +14,7 @@ from scipy.optimize import OptimizeWarning
 from scipy.sparse.linalg import LinearOperator
 
 from plsolve import loop
-from plsolve.checks import is_finite, warn
+from plsolve.checks import as_flag, as_float, as_tolerance, is_finite, shown, warn
 from plsolve.choice import gauss_newton_stages
 from plsolve.linalg import UNIT, Array, all_free, norm
 from plsolve.losses import scaled_rows
@@ -22,6 +22,7 @@ from plsolve.methods.ending import agrees
 from plsolve.problem import Problem
 from plsolve.record import Record
 from plsolve.result import Result
+from plsolve.scipy_api.arguments import FUN, as_limit, as_mapping, as_weights
 from plsolve.scipy_api.fitting import Settled, tangent_at
 from plsolve.stopping import MESSAGES, RUNNING, Status
 from plsolve.tangent import Tangent, tangent
@@ -93,36 +94,42 @@ def root(
     >>> root(lambda x: [x[0] ** 2 + x[1] ** 2 - 25], [3, 3]).success
     True
     """
-    name = method.lower()
+    name = str(method).lower()
     if name not in METHODS:
-        raise ValueError(f"Unknown solver {method}; known are: {', '.join(METHODS)}.")
-    if callback is not None and name != "gauss-newton":
+        raise ValueError(
+            f"Unknown solver {shown(method)}: `method` must be known, and known are: {', '.join(METHODS)}."
+        )
+    if callable(callback) and name != "gauss-newton":
         warn(f"Method {method} does not accept callback.", RuntimeWarning)
         callback = None
-    settings = {"xtol": XTOL if tol is None else tol, "eps": None, "diag": None, "col_deriv": False, **(options or {})}
-    for key in options or {}:
+    options = as_mapping(options, "options")
+    settings = {"xtol": XTOL if tol is None else as_tolerance(tol, "tol"), "eps": None, "diag": None, **options}
+    for key in options:
         if key not in OPTIONS[name]:
             warn(f"Unknown solver options: {key}", OptimizeWarning)
-    start, eps, diag = np.asarray(x0).flatten(), settings["eps"], settings["diag"]
-    limit = settings.get("maxiter" if name == "lm" else "maxfev", 0) or 200 * (start.size + 1)
-    derivative = jac if callable(jac) else bool(jac) or None
-    if callable(jac) and settings["col_deriv"]:
+    start, eps, diag = as_float(x0, "x0").flatten(), settings["eps"], settings["diag"]
+    key = "maxiter" if name == "lm" else "maxfev"
+    limit = as_limit(settings.get(key), key, 200 * (start.size + 1), zero=True)
+    xtol = as_tolerance(settings["xtol"], "xtol")
+    derivative = jac if callable(jac) else (None if jac is None else as_flag(jac, "jac")) or None
+    if callable(jac) and as_flag(settings.get("col_deriv", False), "col_deriv"):
         derivative = partial(transposed, jac)
-    scale = None if diag is None else 1.0 / np.asarray(diag, dtype=float)
+    scale = None if diag is None else 1.0 / as_weights(diag, start.size)
     problem = Problem(
         fun,
         *(derivative, start, None, args, None, scale, 0.0, None),
-        diff_step=np.sqrt(eps) if eps else None,
+        diff_step=np.sqrt(as_tolerance(eps, "eps")) if eps is not None else None,
         max_nfev=limit,
+        names=FUN,
     )
     problem.flat_gradient = 1e-26 * min(1.0, norm(problem.r0))  # at a double root J vanishes with r
     record = Record(callback, problem)
     stages, most = loop.planned(problem, lambda: (gauss_newton_stages(problem, 0.0, True), sys.maxsize))
-    observe = Settled(record, partial(settled, problem, settings["xtol"]))
+    observe = Settled(record, partial(settled, problem, xtol))
     s, ended = loop.run_stages(problem, stages, observe, 0.0, most)
     ended = int(Status.RESIDUAL) if ended == RUNNING else ended
     with problem.at_work():
-        return package(problem, s, ended, name, limit, settings["xtol"], record)
+        return package(problem, s, ended, name, limit, xtol, record)
 
 
 def transposed(jac: Callable[..., Any], x: Any, *args: Any) -> Any:
