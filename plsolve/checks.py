@@ -101,11 +101,11 @@ def as_vector(value: Any, name: str, size: int | None = None) -> Array:
 
 
 def check_finite(array: Array, name: str) -> None:
-    """A vector must be."""
-    if not math.isfinite(norm(array)) and not np.isfinite(array).all():
+    """An array must be."""
+    if not math.isfinite(norm(array.ravel())) and not np.isfinite(array).all():
         index = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
-        where = ", ".join(map(str, index))
-        raise ValueError(f"`{name}` must be finite, but {name}[{where}] is {array[index]}.")
+        where = f"{name}[{', '.join(map(str, index))}]" if index else "it"
+        raise ValueError(f"`{name}` must be finite, but {where} is {array[index]}.")
 
 
 def as_bounds(bounds: Any, w0: Array, name: str = "w0") -> tuple[Array, Array]:

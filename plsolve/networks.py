@@ -24,6 +24,8 @@ import numpy.typing as npt
 from scipy.sparse.linalg import LinearOperator
 from scipy.special import ndtr
 
+from plsolve.checks import as_count, as_flag, as_float, as_number, as_real, check_finite, generator
+
 Array = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 Function = Callable[[Array], Array]
@@ -85,6 +87,18 @@ def as_activation(activation: Any, name: str) -> Activation:
 
         return Activation(value, lambda z: np.array(slope(z), dtype=np.float64), False)
     raise ValueError(f"`{name}` must be one of {', '.join(ACTIVATIONS)} or a pair (f, df), got {activation!r}.")
+
+
+def as_widths(widths: Any) -> list[int]:
+    """One or several positive integers."""
+    several = list(widths) if isinstance(widths, (list, tuple, range)) or getattr(widths, "ndim", 0) else [widths]
+    if not several:
+        raise ValueError("`widths` must have at least one entry.")
+    return [as_count(width, "widths", 1) for width in several]
+
+
+def as_generator(rng: Any) -> np.random.Generator:
+    return generator(rng) or np.random.default_rng()
 
 
 def slices(n: int, size: int) -> Iterator[slice]:
@@ -188,20 +202,18 @@ class WideNetwork:
         rng: Any = 0,
     ) -> None:
         self.X = self._inputs(X)
-        sizes = [self.X.shape[1], *(int(width) for width in np.atleast_1d(np.asarray(widths, np.int64))), int(outputs)]
-        if len(sizes) < 3 or min(sizes) < 1:
-            raise ValueError(f"`widths` and `outputs` must be positive, got {widths!r} and {outputs!r}.")
-        if scaling not in ("ntk", "standard"):
+        sizes = [self.X.shape[1], *as_widths(widths), as_count(outputs, "outputs", 1)]
+        if str(scaling) not in ("ntk", "standard"):
             raise ValueError(f"`scaling` must be 'ntk' or 'standard', got {scaling!r}.")
-        if train not in ("all", "first", "hidden"):
+        if str(train) not in ("all", "first", "hidden"):
             raise ValueError(f"`train` must be 'all', 'first' or 'hidden', got {train!r}.")
         self.activation = as_activation(activation, "activation")
         self.output = None if output_activation is None else as_activation(output_activation, "output_activation")
-        self.outputs, self.bias, self.ntk = sizes[-1], bool(bias), scaling == "ntk"
-        trained = {"all": len(sizes) - 1, "first": 1, "hidden": len(sizes) - 2}[train]
+        self.outputs, self.bias, self.ntk = sizes[-1], as_flag(bias, "bias"), str(scaling) == "ntk"
+        trained = {"all": len(sizes) - 1, "first": 1, "hidden": len(sizes) - 2}[str(train)]
         self.layers: list[Layer] = []
         self.m = 0
-        generator = np.random.default_rng(rng)
+        generator = as_generator(rng)
         for i, (fan_in, fan_out) in enumerate(pairwise(sizes)):
             factor, start, W = 1.0 / math.sqrt(fan_in) if self.ntk else 1.0, -1, np.zeros((0, 0))
             b = np.zeros(fan_out if self.bias else 0)
@@ -220,9 +232,10 @@ class WideNetwork:
         return 1.0 if self.ntk else 1.0 / math.sqrt(fan_in)
 
     def _inputs(self, inputs: Any) -> Array:
-        X: Array = np.array(inputs, dtype=np.float64, order="C")
-        if X.ndim != 2 or X.size == 0 or not np.isfinite(X).all():
-            raise ValueError(f"`X` must be finite numbers (n, d), got shape {X.shape}.")
+        X: Array = np.array(as_float(inputs, "X"), order="C")
+        if X.ndim != 2 or X.size == 0:
+            raise ValueError(f"`X` must have shape (n, d), got {X.shape}.")
+        check_finite(X, "X")
         return X
 
     def __repr__(self) -> str:
@@ -234,7 +247,9 @@ class WideNetwork:
 
         ``first`` multiplies the first layer: the steeper its units, the better the kernel is conditioned.
         """
-        generator = np.random.default_rng(rng)
+        generator, first = as_generator(rng), as_number(first, "first")
+        if not math.isfinite(first):
+            raise ValueError(f"`first` must be finite, got {first}.")
         w = np.zeros(self.m)
         for i, layer in enumerate(self.layers):
             if not layer.trained:
@@ -249,6 +264,7 @@ class WideNetwork:
         """The outputs (n,) at the data, or the entries ``rows`` of them."""
         w = self._weights(w)
         if rows is not None:
+            rows = self._rows(rows)
             f = self._forward(w, self.X[rows // self.outputs], None)
             return np.asarray(f[np.arange(len(rows)), rows % self.outputs])
         return self._point(w).f.flatten()
@@ -258,6 +274,7 @@ class WideNetwork:
         w = self._weights(w)
         if rows is None:
             return NetworkJacobian(self, self._point(w), None)
+        rows = self._rows(rows)
         return NetworkJacobian(self, self._evaluated(w, self.X[rows // self.outputs]), rows % self.outputs)
 
     #: Neither writes into w: `solve` need not copy it for them.
@@ -273,10 +290,17 @@ class WideNetwork:
         return f[:, 0] if self.outputs == 1 else f
 
     def _weights(self, w: Array) -> Array:
-        w = np.asarray(w, dtype=np.float64)
+        w = as_float(w, "w")
         if w.shape != (self.m,):
             raise ValueError(f"`w` must have shape ({self.m},), got {w.shape}.")
         return w
+
+    def _rows(self, rows: Any) -> Indices:
+        rows = as_real(rows, "rows")
+        if rows.ndim != 1 or rows.dtype.kind not in "iu" or (rows.size and not 0 <= rows.min() <= rows.max() < self.n):
+            raise ValueError(f"`rows` must be numbers of equations, from 0 to {self.n - 1}, got {rows!r}.")
+        numbers: Indices = rows.astype(np.int64, copy=False)
+        return numbers
 
     def _point(self, w: Array) -> Point:
         """The network at w, evaluated already if w is what it was last time."""

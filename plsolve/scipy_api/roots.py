@@ -96,9 +96,7 @@ def root(
     """
     name = str(method).lower()
     if name not in METHODS:
-        raise ValueError(
-            f"Unknown solver {shown(method)}: `method` must be known, and known are: {', '.join(METHODS)}."
-        )
+        raise ValueError(f"Unknown solver {shown(method)} (`method`); known are: {', '.join(METHODS)}.")
     if callable(callback) and name != "gauss-newton":
         warn(f"Method {method} does not accept callback.", RuntimeWarning)
         callback = None
