@@ -37,7 +37,7 @@ class Names(NamedTuple):
 
 
 def as_real(value: Any, name: str) -> npt.NDArray[Any]:
-    """An array of real numbers of any precision (not a copy where it is one), or a TypeError that names the argument.
+    """An array of real numbers of any precision (not a copy where it is one), or an error that names the argument.
 
     Tensors come without their gradients, wherever they live. What is raised for another reason, such as a lack of
     memory, passes.
@@ -54,6 +54,8 @@ def as_real(value: Any, name: str) -> npt.NDArray[Any]:
             return array.astype(np.float64)
         except OverflowError:
             raise ValueError(f"`{name}` must be finite, but has an integer beyond the range of float64.") from None
+    if array.dtype.kind == "c":
+        raise ValueError(f"`{name}` must be real, got dtype {array.dtype}.")
     if array.dtype.kind not in "fiub":
         what = "None" if value is None else f"dtype {array.dtype}"
         what = type(value).__name__ if array.dtype.kind == "O" and array.ndim == 0 and value is not None else what

@@ -38,6 +38,7 @@ else:
 _BLOCK_NUMBERS = 1 << 17  # in one temporary of a blocked pass (1 MiB: it stays in the cache)
 _COLUMNS = 512  # of a matrix product with several vectors
 _BLOCK_ROWS = 512  # rows of K at a time
+UNITS = 1_000_000_000  # in a layer; more are a slip
 _PROBES = 64  # entries of w that tell most points apart
 
 
@@ -91,10 +92,11 @@ def as_activation(activation: Any, name: str) -> Activation:
 
 def as_widths(widths: Any) -> list[int]:
     """One or several positive integers."""
-    several = list(widths) if isinstance(widths, (list, tuple, range)) or getattr(widths, "ndim", 0) else [widths]
+    listed = isinstance(widths, (list, tuple, range)) or (isinstance(widths, np.ndarray) and widths.ndim > 0)
+    several = list(widths) if listed else [widths]
     if not several:
         raise ValueError("`widths` must have at least one entry.")
-    return [as_count(width, "widths", 1) for width in several]
+    return [as_count(width, "widths", 1, UNITS) for width in several]
 
 
 def as_generator(rng: Any) -> np.random.Generator:
@@ -202,7 +204,7 @@ class WideNetwork:
         rng: Any = 0,
     ) -> None:
         self.X = self._inputs(X)
-        sizes = [self.X.shape[1], *as_widths(widths), as_count(outputs, "outputs", 1)]
+        sizes = [self.X.shape[1], *as_widths(widths), as_count(outputs, "outputs", 1, UNITS)]
         if str(scaling) not in ("ntk", "standard"):
             raise ValueError(f"`scaling` must be 'ntk' or 'standard', got {scaling!r}.")
         if str(train) not in ("all", "first", "hidden"):

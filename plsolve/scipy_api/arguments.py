@@ -100,7 +100,10 @@ class Data:
         return self.weighed(np.broadcast_to(f.reshape(-1) if f.size == 1 else f, self.y.shape))
 
     def jacobian(self, p: Array) -> Any:
-        return self.weighed(as_real(self.jac(self.x, *p), "jac(xdata, *p)"))
+        J = np.atleast_2d(as_real(self.jac(self.x, *p), "jac(xdata, *p)"))
+        if self.y.size > 1:
+            check_shape((self.y.size, p.size), J)
+        return self.weighed(J)
 
 
 class JacobianCall:
@@ -142,13 +145,20 @@ def processes(workers: Any) -> Iterator[Callable[..., Iterable[Any]]]:
         yield pool.map
 
 
-def check_sparsity(method: str, jac: Any, jac_sparsity: Any, tr_solver: str | None) -> None:
-    if jac_sparsity is None or callable(jac):
-        return
+def check_sparsity(method: str, jac: Any, jac_sparsity: Any, tr_solver: str | None) -> Any:
+    """The structure of J as a sparse matrix or an array (n, m), None where it is not given or not needed."""
+    if jac_sparsity is None:
+        return None
+    structure: Any = jac_sparsity if issparse(jac_sparsity) else np.atleast_2d(as_real(jac_sparsity, "jac_sparsity"))
+    if structure.ndim != 2:
+        raise ValueError(f"`jac_sparsity` must have shape (n, m), got {structure.shape}.")
+    if callable(jac):
+        return None
     if method == "lm":
         raise ValueError("method='lm' does not support `jac_sparsity`.")
     if tr_solver == "exact":
         raise ValueError("tr_solver='exact' is incompatible with `jac_sparsity`.")
+    return structure
 
 
 def check_shape(shape: tuple[int, int], J: Any) -> None:
@@ -213,8 +223,6 @@ def as_limit(value: Any, name: str, default: int, zero: bool = False) -> int:
 
 
 def as_start(x0: Any, name: str) -> Array:
-    if np.iscomplexobj(x0):
-        raise ValueError(f"`{name}` must be real.")
     start = np.atleast_1d(as_float(x0, name))
     if start.ndim > 1:
         raise ValueError(f"`{name}` must have at most 1 dimension.")
@@ -299,14 +307,6 @@ def as_steps(diff_step: Any, size: int) -> Array | None:
     return steps
 
 
-def as_structure(jac_sparsity: Any) -> Any:
-    """A sparse matrix or an array (n, m)."""
-    structure: Any = jac_sparsity if issparse(jac_sparsity) else np.atleast_2d(as_real(jac_sparsity, "jac_sparsity"))
-    if structure.ndim != 2:
-        raise ValueError(f"`jac_sparsity` must have shape (n, m), got {structure.shape}.")
-    return structure
-
-
 def as_scale(f_scale: Any) -> float:
     scale = as_number(f_scale, "f_scale")
     if not 0.0 < scale < np.inf:
@@ -314,9 +314,9 @@ def as_scale(f_scale: Any) -> float:
     return scale
 
 
-def as_weights(diag: Any, size: int) -> Array:
+def as_weights(diag: Any, size: int, name: str) -> Array:
     """MINPACK's ``diag``: positive numbers."""
-    d = as_vector(diag, "diag", size)
+    d = as_vector(diag, name, size)
     if not (d > 0.0).all():
-        raise ValueError(f"`diag` must be positive, got {shown(diag)}.")
+        raise ValueError(f"`{name}` must be positive, got {shown(diag)}.")
     return d

@@ -33,6 +33,7 @@ from plsolve.scipy_api.arguments import (
 from plsolve.scipy_api.fitting import Tolerances, concluded, least_squares, minimise, nearest_to_start, tangent_at
 
 NO_COVARIANCE = "Covariance of the parameters could not be estimated"
+WRONG_SHAPE = "`sigma` has incorrect shape: {} for {} numbers in `ydata`."
 NOT_FOUND = "Optimal parameters not found: "
 TOLERANCES = {"ftol": 1.49012e-8, "xtol": 1.49012e-8, "gtol": 0.0}
 #: The arguments of scipy's `leastsq` with their defaults; the last two say nothing to this library.
@@ -168,17 +169,16 @@ def as_data(
         raise ValueError("`ydata` must not be empty!")
     if ydata.ndim > 1:
         raise ValueError(f"`ydata` must have 1 dimension, got shape {ydata.shape}: ravel it, and what `f` returns.")
-    for data, name in ((ydata, "ydata"), (xdata, "xdata")):
-        if check_finite and isinstance(data, np.ndarray):
-            refuse_not_finite(data, name)
-    if check_finite or nan_policy is None:
-        return xdata, ydata, sigma
-    missing = incomplete(xdata, ydata)
-    if not missing.any():
-        return xdata, ydata, sigma
-    if nan_policy == "raise":
-        raise ValueError("The input contains nan values: see `xdata` and `ydata`.")
-    return complete(xdata, ~missing), ydata[~missing], complete_sigma(sigma, ~missing)
+    if check_finite and isinstance(xdata, np.ndarray):
+        refuse_not_finite(xdata, "xdata")
+    if not check_finite and nan_policy is not None:
+        missing = incomplete(xdata, ydata)
+        if missing.any() and nan_policy == "raise":
+            raise ValueError("The input contains nan values: see `xdata` and `ydata`.")
+        if missing.any():
+            xdata, ydata, sigma = complete(xdata, ~missing), ydata[~missing], complete_sigma(sigma, ~missing)
+    refuse_not_finite(ydata, "ydata")
+    return xdata, ydata, sigma
 
 
 def check_policy(nan_policy: Any) -> None:
@@ -219,7 +219,7 @@ def complete_sigma(sigma: Any, kept: Mask) -> Any:
     if sigma is None or sigma.size == 1:
         return sigma
     if sigma.shape not in (kept.shape, 2 * kept.shape):
-        raise ValueError("`sigma` has incorrect shape.")
+        raise ValueError(WRONG_SHAPE.format(sigma.shape, kept.size))
     return sigma[kept] if sigma.ndim == 1 else sigma[np.ix_(kept, kept)]
 
 
@@ -234,7 +234,7 @@ def as_transform(sigma: Any, size: int) -> Array | None:
             raise ValueError("`sigma` must not be zero.")
         return np.asarray(1.0 / sigma)
     if sigma.shape != (size, size):
-        raise ValueError("`sigma` has incorrect shape.")
+        raise ValueError(WRONG_SHAPE.format(sigma.shape, size))
     refuse_not_finite(sigma, "sigma")
     if np.abs(sigma - sigma.T).max() > 1e-8 * np.abs(sigma).max():
         raise ValueError("`sigma` must be symmetric.")
@@ -267,7 +267,7 @@ def by_leastsq(data: Data, start: Any, kwargs: dict[str, Any], full: bool) -> Fi
     limit = as_limit(given["maxfev"], "maxfev", 200 * (start.size + 1), zero=True)
     scale: Any = 1.0 if 1 < data.y.size < start.size else "jac"
     if given["diag"] is not None:
-        scale = 1.0 / as_weights(given["diag"], start.size)
+        scale = 1.0 / as_weights(given["diag"], start.size, "diag")
     tolerances = Tolerances(*(as_tolerance(given[name], name) for name in TOLERANCES))
     derivative = data.jac
     if callable(derivative):

@@ -182,7 +182,7 @@ def least_squares(
     if method == "lm" and callable(callback):
         warn("Callback function specified, but not supported with `lm` method.")
         callback = None
-    check.check_sparsity(method, jac, jac_sparsity, tr_solver)
+    structure = check.check_sparsity(method, jac, jac_sparsity, tr_solver)
     args, kwargs = check.as_arguments(args), check.as_mapping(kwargs, "kwargs")
     call = check.Call(fun, args, kwargs, names)
     if isinstance(fun, check.Data):
@@ -195,10 +195,8 @@ def least_squares(
         if callable(jac):
             first = partial(check.check_jacobian, lambda: (problem.n, problem.m), method, tr_solver, scale)
             derivative = check.JacobianCall(jac, args, kwargs, first).__call__
-        elif jac_sparsity is not None:
-            derivative = SparseDifferences(
-                lambda: problem, call, jac, step, limits, check.as_structure(jac_sparsity), mapped
-            ).__call__
+        elif structure is not None:
+            derivative = SparseDifferences(lambda: problem, call, jac, step, limits, structure, mapped).__call__
         problem = Problem(
             call.__call__,  # a method has the __code__ that spares a look at the signature
             *(

@@ -102,21 +102,21 @@ def root(
         callback = None
     options = as_mapping(options, "options")
     settings = {"xtol": XTOL if tol is None else as_tolerance(tol, "tol"), "eps": None, "diag": None, **options}
-    for key in options:
-        if key not in OPTIONS[name]:
-            warn(f"Unknown solver options: {key}", OptimizeWarning)
+    for option in options:
+        if option not in OPTIONS[name]:
+            warn(f"Unknown solver options: {option}", OptimizeWarning)
     start, eps, diag = as_float(x0, "x0").flatten(), settings["eps"], settings["diag"]
     key = "maxiter" if name == "lm" else "maxfev"
-    limit = as_limit(settings.get(key), key, 200 * (start.size + 1), zero=True)
-    xtol = as_tolerance(settings["xtol"], "xtol")
+    limit = as_limit(settings.get(key), f"options[{key!r}]", 200 * (start.size + 1), zero=True)
+    xtol = as_tolerance(settings["xtol"], "options['xtol']")
     derivative = jac if callable(jac) else (None if jac is None else as_flag(jac, "jac")) or None
-    if callable(jac) and as_flag(settings.get("col_deriv", False), "col_deriv"):
+    if as_flag(settings.get("col_deriv", False), "options['col_deriv']") and callable(jac):
         derivative = partial(transposed, jac)
-    scale = None if diag is None else 1.0 / as_weights(diag, start.size)
+    scale = None if diag is None else 1.0 / as_weights(diag, start.size, "options['diag']")
     problem = Problem(
         fun,
         *(derivative, start, None, args, None, scale, 0.0, None),
-        diff_step=np.sqrt(as_tolerance(eps, "eps")) if eps is not None else None,
+        diff_step=np.sqrt(as_tolerance(eps, "options['eps']")) if eps is not None else None,
         max_nfev=limit,
         names=FUN,
     )

@@ -1,0 +1,481 @@
+"""Bad arguments for every public function, generated from their signatures: refused by name, or rightly taken.
+
+    python -m benchmarks.checks.bad_input [--calls 100000] [--seed 0] [-v]
+
+Each call is a good one with one or two arguments replaced by values of the wrong type, shape, size or content, drawn
+for the kind of argument. A refusal must be a TypeError or ValueError that names one of them as this function calls it.
+Warnings point at the user's line. What is taken must give a right result: the solution is known, and a `success` must
+be one. Some values must be refused whatever else (text, NaN, masked entries, complex numbers), and some must pass: what
+is raised by a lack of memory, or by the user's functions. Exits with status 1 where one call did otherwise.
+"""
+
+import argparse
+import collections
+import inspect
+import re
+import sys
+import warnings
+
+import numpy as np
+import scipy.sparse as sps
+
+M = 3
+C = np.array([1.0, -2.0, 0.5])
+W = np.array([0.3, -0.4, 0.2])  # the solution
+A = np.array([[2.0, 0.5, 0.0], [0.3, 3.0, -0.4], [0.0, 0.2, 2.5]])
+X = np.linspace(0.0, 1.0, 6)
+
+
+class MemoryLostError(RuntimeError):
+    """What a device raises that has no memory left."""
+
+
+class WrongSizeError(Exception):
+    """What the user's functions raise of a vector that is not theirs."""
+
+
+class Lost:
+    """An array that cannot be fetched."""
+
+    shape, ndim = (M,), 1
+
+    def __array__(self, *args, **kwargs):
+        raise MemoryLostError
+
+
+class Tensor:
+    """Numbers as torch has them, that must be detached before they are an array."""
+
+    def __init__(self, numbers):
+        self.numbers = np.asarray(numbers)
+
+    def detach(self):
+        return self
+
+    def numpy(self, *, force=False):
+        if not force:
+            raise RuntimeError("Can't call numpy() on Tensor that requires grad.")
+        return self.numbers
+
+    def __array__(self, *args, **kwargs):
+        return self.numpy()
+
+
+def F(w, *args):
+    if w.shape != (M,) or args:
+        raise WrongSizeError
+    return A @ w + 0.1 * np.sin(w)
+
+
+def jac(w):
+    if w.shape != (M,):
+        raise WrongSizeError
+    return A + np.diag(0.1 * np.cos(w))
+
+
+Y = F(W)
+
+
+def residual(x):
+    return F(x) - Y
+
+
+def model(x, a, b=None, *more):
+    if b is None or more:
+        raise WrongSizeError
+    return a * x + b * x**2
+
+
+# -- values ------------------------------------------------------------------------------------------------------------
+# Each: whether it must be refused, may be taken, or raises an error of its own that must pass; and what makes it.
+
+REFUSE, EITHER, PASS = "refuse", "either", "pass"
+
+
+def refused(*values):
+    return [(REFUSE, lambda rng, value=value: value) for value in values]
+
+
+def taken(*values):
+    return [(EITHER, lambda rng, value=value: value) for value in values]
+
+
+def those(verdict, entries):
+    return [entry for entry in entries if entry[0] == verdict]
+
+
+def with_entry(value, entry, rng):
+    """A float copy with one entry replaced."""
+    array = np.array(value, dtype=float)
+    array[tuple(rng.integers(0, array.shape))] = entry
+    return array
+
+
+def masked(value, rng):
+    array = np.ma.array(value, dtype=float)
+    array[tuple(rng.integers(0, array.shape))] = np.ma.masked
+    return array
+
+
+def numbers(good):
+    """Values in the place of an array of real numbers."""
+    good = np.asarray(good, dtype=float)
+    return [
+        *refused("abc", b"abc", ["1"] * good.size, {"a": 1.0}, {1.0, 2.0}, object(), print, good + 1j),
+        *refused([None] * good.size, np.full(good.shape, None), [[1.0], [1.0, 2.0]], np.empty(0)),
+        *refused(np.ones((2, 3, 2))),
+        *refused(np.full(good.shape, "2020-01-01", dtype="datetime64[D]"), [10**400] * good.size),
+        *refused(sps.csr_array(np.atleast_2d(good))),
+        (REFUSE, lambda rng: with_entry(good, np.nan, rng)),
+        (REFUSE, lambda rng: masked(good, rng)),
+        (REFUSE, lambda rng: list(masked(good, rng))),
+        (REFUSE, lambda rng: np.ones(good.size + int(rng.integers(2, 9)))),
+        (PASS, lambda rng: Lost()),
+        (EITHER, lambda rng: with_entry(good, np.inf, rng)),
+        *taken(good.astype(np.float32), good.astype(np.longdouble), good.tolist(), good.astype(object), Tensor(good)),
+        *taken(np.ma.array(good, mask=False), good[..., None], np.round(good).astype(np.int8)),
+    ]
+
+
+START = np.array([0.1, -0.2, 0.4])
+STARTS = numbers(START)
+NO_FUNCTION = refused(3, "sin", [], np.ones(2), {"f": 1}, 1j)
+
+
+def returning(call):
+    """The function, with the results that it should not have."""
+
+    def changed(make):
+        return lambda *args, **kwargs: make(call(*args, **kwargs))
+
+    broken = (
+        lambda f: None,
+        lambda f: "abc",
+        lambda f: f + 1j,
+        lambda f: np.full(np.shape(f), None),
+        lambda f: np.empty(0),
+        lambda f: np.asarray(f)[..., None, None],
+        lambda f: np.ma.masked_less(f, np.max(f)),
+        lambda f: [[1.0], [1.0, 2.0]],
+        lambda f: {"f": f},
+        lambda f: np.asarray(f) * np.nan,
+    )
+    right = (lambda f: np.asarray(f).tolist(), Tensor, lambda f: np.asarray(f).astype(object))
+    lost = [(PASS, lambda rng: changed(lambda f: Lost()))]
+    return refused(*map(changed, broken)) + taken(*map(changed, right)) + lost
+
+
+def functions(call):
+    return NO_FUNCTION + returning(call)
+
+
+HUGE = (REFUSE, lambda rng: 10 ** int(rng.integers(320, 5000)))
+NEGATIVE = (REFUSE, lambda rng: -float(rng.uniform(0.1, 9.0)))
+NO_NUMBER = refused("small", 1j, [1e-3], np.nan, {}, True, np.full(2, 1e-3), np.ma.masked, print)
+TOLERANCE = [*NO_NUMBER, NEGATIVE, HUGE, *refused(np.inf), *taken(np.float32(1e-6), 0)]
+OFF = [*NO_NUMBER, HUGE, *refused(np.inf), *taken(-1.0, None, np.float32(1e-6))]  # scipy's, that may be switched off
+SECONDS = [*NO_NUMBER, NEGATIVE, *taken(np.inf, 10**400, None)]
+NO_COUNT = [*NO_NUMBER, (REFUSE, lambda rng: -int(rng.integers(1, 9))), *refused(1.5, -(10**400))]
+COUNT = [*NO_COUNT, *taken(10**400, np.int16(50))]
+LIMIT = [*NO_COUNT, *taken(10**400, 50.0, None)]  # scipy's, also as 1e4
+NO_FLAG = refused("abc", "", 2, -1, [], [True], 1.5, {}, np.ones(2), print, np.nan)
+FLAG = [*NO_FLAG, *taken(np.bool_(True))]
+CHOICE = refused("abc", "", 3, b"gd", ["gd"], {}, np.array(["gd", "sgd"]), 1.5, True)
+MAPPING = refused(3, "abc", ["a"], [("a", 1)], 1.5, np.ones(2), {3: 1}, print)
+SEED = [
+    *refused("abc", "123", b"1", -1, 1.5, True, [1.5], ["a"], {}, np.nan, print),
+    *taken([1, 2], np.random.SeedSequence(3), np.uint8(3)),
+]
+CALLBACK = [*refused(3, "print", [], {}, np.ones(2)), *taken(max, np.sum, str, lambda w: None)]
+SCALE = [
+    *refused("rows", 0.0, -1.0, np.nan, np.inf, 1j, {}, [1.0, -1.0, 1.0], [None] * M, np.ones((M, 1))),
+    (REFUSE, lambda rng: rng.uniform(1.0, 2.0, int(rng.integers(4, 9)))),
+    (REFUSE, lambda rng: masked(np.ones(M), rng)),
+    (EITHER, lambda rng: rng.uniform(1.0, 2.0, M)),
+    *taken(Tensor(np.ones(M)), "jac"),
+]
+BETA = [*refused("abc", -1.0, np.nan, np.inf, 1j, {}, [None] * M, np.ones(7), np.ones((M, 1))), *taken([0.1] * M)]
+NO_BOUNDS = [
+    *refused(3, "01", (0, 1, 2), (2, -2), (np.nan, 5), (1j, 5), ("a", "b"), {}, print, (-5.0,), (None, None), 1j),
+    (REFUSE, lambda rng: (masked(np.full(2, -5.0), rng), 5.0)),
+    (REFUSE, lambda rng: (-5.0, masked(np.full(2, 5.0), rng))),
+    *refused(([[1.0], [1.0, 2.0]], 5.0)),
+    (PASS, lambda rng: (Lost(), 5.0)),
+]
+BOUNDS = [
+    *NO_BOUNDS,
+    *refused(([-5.0], [5.0] * 4), (5, 6), (-6, -5), (np.full((M, 1), -5.0), 5.0)),
+    *taken((-(10**400), 10**400), [-5, 5], np.array([-5.0, 5.0]), (-np.inf, 5.0)),
+]
+STRUCTURE = [
+    *refused("abc", 1j, {}, print, [[1.0], [1.0, 2.0]], np.ones((2, 3, 2))),
+    (REFUSE, lambda rng: np.ones((M, int(rng.integers(4, 9))))),
+    (REFUSE, lambda rng: masked(np.ones((M, M)), rng)),
+    *taken(np.ones((M, M)), sps.csc_matrix(np.ones((M, M)))),
+]
+JACOBIAN = [
+    *refused(3, "4-point", A, {}, 1.5),
+    (REFUSE, lambda rng: lambda *args: np.ones((M, M + int(rng.integers(1, 4))))),
+    (REFUSE, lambda rng: lambda *args: np.ones((M + int(rng.integers(1, 4)), M + 1))),
+    *refused(lambda *args: sps.csr_array(jac(W) * 1j)),
+    *taken(lambda w, *args: sps.csr_array(jac(w))),
+    *returning(jac),
+]
+WORKERS = [*refused(0, -2, 2.5, "2", True, 10**9, [2], {}, np.nan, 10**400), *taken(map, 1)]
+SIGMA = [
+    *refused("abc", 1j, 0.0, np.nan, {}, [None] * X.size, -np.eye(X.size), np.eye(X.size) + np.eye(X.size, k=1) / 9),
+    (REFUSE, lambda rng: masked(np.ones(X.size), rng)),
+    (REFUSE, lambda rng: np.ones(int(rng.integers(7, 12)))),
+    (REFUSE, lambda rng: with_entry(np.ones(X.size), np.nan, rng)),
+    *taken(Tensor(np.ones(X.size))),
+]
+WIDTHS = [
+    *refused(2.5, "12", b"1", None, {}, [], (), 0, -3, [4, 0], [2.5, 1], True, [4, "3"], 1j, np.nan, [[4]], print),
+    *refused(np.ones(2), 10**400),
+    *taken(np.array([4, 3]), 5, range(3, 5)),
+]
+
+
+# -- functions ---------------------------------------------------------------------------------------------------------
+
+
+def is_solution(x, W=W):
+    return np.allclose(x, W, rtol=1e-4, atol=1e-4)
+
+
+def solved(sol, given):
+    """Whether a Result tells the truth."""
+    loose = {"tol", "xtol", "eps", "ftol", "gtol", "y"} & set(given)
+    r = residual(np.asarray(sol.x))
+    return (
+        ("y" in given or np.allclose(sol.fun, r, rtol=1e-5, atol=1e-6))
+        and bool(sol.success) == (sol.status > 0)
+        and (not sol.success or is_solution(sol.x) or bool(loose))
+    )
+
+
+def fitted(sol, given):
+    return is_solution(sol[0], np.array([2.0, -1.0])) or bool({"sigma", "xdata", "ydata"} & set(given))
+
+
+def batch_solved(res, given):
+    right = np.isclose(res.x, W, rtol=1e-4, atol=1e-4).all(axis=1)
+    return res.x.shape[1] == M and bool((right | ~res.success).all() or {"tol", "eps", "Y"} & set(given))
+
+
+def certified(c, given):
+    return not (c.rigorous and c.absent and c.radius > 1e-3) or "y" in given
+
+
+def kernel_right(K, given):
+    return np.isfinite(K.matrix).all()
+
+
+def network_right(net, given):
+    w = net.init(0)
+    return np.isfinite(net.F(w)).all() and net.F(w).shape == (net.n,) and net.jac(w).shape == (net.n, net.m)
+
+
+def specifications():
+    """Of each function: how it is called well, its kinds of arguments, and what a right result is."""
+    from plsolve import certify, curve_fit, least_squares, root, solve, solve_batch, tangent_kernel
+    from plsolve.networks import WideNetwork
+
+    system = {"F": functions(F), "jac": JACOBIAN, "y": numbers(Y), "args": taken(()), "bounds": BOUNDS}
+    settings = {"x_scale": SCALE, "tol": TOLERANCE, "eps": TOLERANCE, "max_iter": COUNT, "rng": SEED}
+    settings |= {"progress": NO_FLAG, "compiled": NO_FLAG}
+    of_solve = {"w0": STARTS, "method": CHOICE, "xtol": TOLERANCE, "max_time": SECONDS, "beta": BETA}
+    of_solve |= {"certify": FLAG, "callback": CALLBACK}
+    of_solve["options"] = MAPPING + refused({"typo": 1}, {"nearest": "yes"}, {"linear_solver": "lu"})
+    good = {"F": F, "jac": jac, "w0": np.zeros(M), "y": Y}
+    steps = [{"step_size": size} for size in ("large", 0.0, -1.0, np.nan, True, np.ones(2), None)]
+    constants = [
+        {"lipschitz": "a"},
+        {"mu": -1.0},
+        {"lipschitz": np.inf},
+        {"mu": None},
+        {"momentum": 3},
+    ]
+    batches = [{"batch_size": size} for size in (0, -1, 2.5, "all", True, None)]
+    of_batches = [{"rows": "some"}, {"row_smoothness": 0.0}, {"momentum": "nesterov"}, {"rows": ["max"]}]
+    for method, wrong in (("gd", []), ("sgd", batches + of_batches)):
+        wrong = MAPPING + refused(*steps, *constants, *wrong)
+        kinds = system | settings | of_solve | {"options": wrong, "jac": those(REFUSE, JACOBIAN)}
+        yield solve, good | {"method": method, "rng": 0, "max_iter": 300}, kinds, solved
+    yield solve, good, system | settings | of_solve, solved
+    yield solve, good | {"jac": None}, system | settings | of_solve, solved
+
+    of_root = {
+        "fun": functions(residual),
+        "x0": STARTS,
+        "args": taken(()),
+        "method": CHOICE,
+        "jac": JACOBIAN,
+    }
+    of_root |= {"tol": TOLERANCE, "callback": CALLBACK}
+    of_root["options"] = MAPPING + refused(
+        *({"xtol": "abc"}, {"diag": [1.0, -1.0, 1.0]}, {"eps": -1.0}, {"eps": "a"}, {"diag": "abc"}),
+        *({"col_deriv": "yes"}, {"xtol": None}, {"diag": np.ones(5)}, {"maxfev": -3, "maxiter": -3}),
+    )
+    good = {"fun": residual, "x0": np.zeros(M), "jac": jac}
+    for change in ({}, {"method": "lm"}, {"method": "gauss-newton", "jac": None}):
+        yield root, good | change, of_root, solved
+
+    of_fit = {
+        "fun": functions(residual),
+        "x0": STARTS,
+        "jac": [*JACOBIAN, *refused(False)],
+        "bounds": BOUNDS,
+    }
+    of_fit |= {"method": CHOICE, "ftol": OFF, "xtol": OFF, "gtol": OFF, "x_scale": SCALE, "workers": WORKERS}
+    of_fit |= {"loss": [*CHOICE, *refused(lambda z: np.ones(2), lambda z: None)], "tr_solver": CHOICE}
+    of_fit |= {"f_scale": [*NO_NUMBER, *refused(0.0, -1.0, np.inf, None, 10**400)], "jac_sparsity": STRUCTURE}
+    of_fit |= {"diff_step": refused("abc", 1j, np.nan, np.inf, [1.0, 2.0], {}, [None] * M) + taken(1e-6)}
+    of_fit |= {"tr_options": MAPPING, "max_nfev": [*LIMIT, *refused(0)], "kwargs": MAPPING, "callback": CALLBACK}
+    of_fit |= {"verbose": refused("loud", 3, [], np.ones(2), b"1", {}, 1.5), "args": refused(3, "ab", {"a": 1}, print)}
+    yield least_squares, good | {"jac": "2-point"}, of_fit, solved
+    yield least_squares, good, of_fit | {"jac_sparsity": those(EITHER, STRUCTURE)}, solved
+
+    data = {
+        "f": functions(model),
+        "ydata": numbers(model(X, 2.0, -1.0)),
+        "p0": numbers([1.0, 1.0]),
+        "sigma": SIGMA,
+    }
+    data |= {"xdata": [(REFUSE, lambda rng: masked(X, rng)), (REFUSE, lambda rng: with_entry(X, np.nan, rng))]}
+    data["xdata"] += refused(["a"] * X.size, X + 1j) + taken(X.tolist(), X.astype(np.float32))
+    data |= {"absolute_sigma": FLAG, "check_finite": FLAG, "full_output": NO_FLAG, "bounds": NO_BOUNDS}
+    data |= {"method": CHOICE, "jac": refused(3, True, "4-point", A, {}, lambda x, a, b: np.ones((2, 2)))}
+    data |= {"nan_policy": refused("propagate", "typo", 3, [], np.ones(2), b"raise") + taken("omit"), "kwargs": []}
+    good = {"f": model, "xdata": X, "ydata": model(X, 2.0, -1.0), "p0": [1.0, 1.0]}
+    for change in ({}, {"method": "trf"}, {"bounds": (-9.0, 9.0)}, {"sigma": np.eye(X.size)}):
+        yield curve_fit, good | change, data, fitted
+
+    starts = STARTS + numbers([START, START])[-8:]
+    of_batch = {"W0": starts, "Y": numbers(Y), "restarts": NO_COUNT}
+    of_batch["threads"] = NO_COUNT + refused(10**9, 0)
+    of_batch["each"] = [
+        *refused("abc", 3.0, (np.ones(2), "a"), {}, None, [None, None]),
+        (REFUSE, lambda rng: (masked(np.ones(2), rng),)),
+        (REFUSE, lambda rng: np.ones(int(rng.integers(3, 9)))),
+        (PASS, lambda rng: (Lost(),)),
+    ]
+    many = {name: kind for name, kind in (system | settings | of_batch).items() if name != "y"}
+    many["jac"] = refused(3, "4-point", A, {}, 1.5, False)  # what jac returns ends one system
+    yield solve_batch, {"F": F, "jac": jac, "W0": [START, START], "Y": Y}, many, batch_solved
+
+    yield (
+        certify,
+        {"F": F, "jac": jac, "w": W, "y": Y},
+        system | {"w": STARTS, "beta": BETA},
+        certified,
+    )
+
+    of_kernel = {
+        "jac": refused(3, "abc", A, None, True) + returning(jac),
+        "w": STARTS,
+        "args": taken(()),
+    }
+    yield tangent_kernel, {"jac": jac, "w": W}, of_kernel, kernel_right
+
+    net = {
+        "X": those(REFUSE, numbers(X[:, None])) + taken(Tensor(X[:, None])),
+        "widths": WIDTHS,
+        "rng": SEED,
+    }
+    net |= {"activation": CHOICE, "output_activation": CHOICE, "bias": FLAG, "scaling": CHOICE, "train": CHOICE}
+    net["outputs"] = NO_COUNT + refused(0)
+    yield WideNetwork, {"X": X[:, None], "widths": (4, 3)}, net, network_right
+
+
+# -- calls -------------------------------------------------------------------------------------------------------------
+
+
+UNKNOWN = "typo"  # a keyword that no function has
+
+
+def parameters(call):
+    return [name for name in inspect.signature(call).parameters if name != "self"]
+
+
+class Checker:
+    """Makes calls, and tells what was wrong with them."""
+
+    def __init__(self):
+        self.specifications = list(specifications())
+        for call, _, kinds, _ in self.specifications:
+            kinds.pop(UNKNOWN, None)
+            assert set(parameters(call)) == set(kinds), (call.__name__, set(parameters(call)) ^ set(kinds))
+            kinds[UNKNOWN] = refused(1)
+
+    def call(self, seed):
+        """The function's name, the arguments that were replaced, and what is wrong (empty: nothing)."""
+        rng = np.random.default_rng(seed)
+        call, good, kinds, right = self.specifications[rng.integers(len(self.specifications))]
+        names = [name for name in kinds if kinds[name]]
+        chosen = rng.choice(names, size=int(rng.choice([1, 1, 1, 2])), replace=False).tolist()
+        arguments, verdicts = dict(good), {}
+        for name in chosen:
+            verdicts[name], make = kinds[name][rng.integers(len(kinds[name]))]
+            arguments[name] = make(rng)
+        return call.__name__, {name: arguments[name] for name in chosen}, self.judged(call, arguments, verdicts, right)
+
+    def judged(self, call, arguments, verdicts, right):
+        with warnings.catch_warnings(record=True) as heard:
+            warnings.simplefilter("always")
+            fault = self.outcome(call, arguments, verdicts, right)
+        inside = [str(w.message) for w in heard if w.filename != __file__]
+        return fault or (f"warns from inside: {inside[0]}" if inside else "")
+
+    def outcome(self, call, arguments, verdicts, right):
+        try:
+            result = call(**arguments)
+        except WrongSizeError:
+            return ""
+        except MemoryLostError:
+            return "" if PASS in verdicts.values() else "another's error"
+        except (TypeError, ValueError) as error:
+            if verdicts == dict.fromkeys(verdicts, PASS):
+                return f"turned into {type(error).__name__}: {error}"
+            named = any(re.search(rf"\b{name}\b", str(error)) for name in verdicts)
+            return "" if named else f"names none: {error}"
+        except Exception as error:  # noqa: BLE001 - any other is what is looked for
+            return "" if fair(error, verdicts) else f"leak: {type(error).__name__}: {error}"
+        if REFUSE in verdicts.values():
+            return "taken silently"
+        return "" if right(result, verdicts) else "wrong result"
+
+
+def fair(error, verdicts):
+    """Whether it is how scipy's `curve_fit` says that no fit was found."""
+    return isinstance(error, RuntimeError) and str(error).startswith("Optimal parameters not found")
+
+
+def brief(value):
+    return re.sub(r"\s+", " ", repr(value) if not isinstance(value, int) or abs(value) < 1e30 else "a huge integer")[
+        :60
+    ]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--calls", type=float, default=1e5)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("-v", action="store_true", help="show every call that went wrong")
+    options = parser.parse_args()
+    checker, counts, wrong = Checker(), collections.Counter(), collections.Counter()
+    for i in range(int(options.calls)):
+        name, replaced, fault = checker.call([options.seed, i])
+        counts[name] += 1
+        wrong[name] += bool(fault)
+        if fault and options.v:
+            print(f"{i} {name}({', '.join(f'{k}={brief(v)}' for k, v in replaced.items())}): {fault[:200]}")
+    print("| function | calls | not refused by name, or wrongly taken |\n| --- | --- | --- |")
+    for name in sorted(counts):
+        print(f"| {name} | {counts[name]} | {wrong[name]} |")
+    print(f"| all | {counts.total()} | {wrong.total()} |")
+    return bool(wrong.total())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
