@@ -84,8 +84,10 @@ def as_float(value: Any, name: str) -> Array:
     if type(value) is np.ndarray and value.dtype == np.float64:
         return value
     array = as_real(value, name)
+    if array.dtype == np.float64:
+        return array
     with np.errstate(over="ignore"):
-        return array.astype(np.float64, copy=False)
+        return array.astype(np.float64)
 
 
 def as_vector(value: Any, name: str, size: int | None = None) -> Array:
@@ -104,7 +106,7 @@ def as_vector(value: Any, name: str, size: int | None = None) -> Array:
 
 def check_finite(array: Array, name: str) -> None:
     """An array must be."""
-    if not math.isfinite(norm(array.ravel())) and not np.isfinite(array).all():
+    if not math.isfinite(norm(array if array.ndim == 1 else array.ravel())) and not np.isfinite(array).all():
         index = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
         where = f"{name}[{', '.join(map(str, index))}]" if index else "it"
         raise ValueError(f"`{name}` must be finite, but {where} is {array[index]}.")

@@ -404,7 +404,7 @@ class Problem:
     def is_linearised(self, w: Array) -> bool:
         """Whether the last linearisation was at w, and is as good as it can be."""
         last = self._last
-        return last is not None and (last[1] or not self.differenced) and np.array_equal(last[0], w)
+        return last is not None and (last[1] or not self.differenced) and not np.count_nonzero(last[0] != w)
 
     def forget(self) -> None:
         """Let go of the last J."""
@@ -493,7 +493,8 @@ class Problem:
 
     def _matrix(self, J: Any) -> Any:
         """What jac returned for all equations."""
-        J = J if isinstance(J, LinearOperator) or issparse(J) else as_real(J, "jac(w)")
+        if type(J) is not np.ndarray and not (isinstance(J, LinearOperator) or issparse(J)):
+            J = as_real(J, "jac(w)")
         matrix = as_matrix(J, self.n, self.m)
         self.narrow |= precision(J) > 2 * UNIT
         return matrix

@@ -79,9 +79,10 @@ class Result(OptimizeResult):
     ) -> None:
         self.update(fields)
         vars(self).update(_problem=problem, _record=record, _beta=beta)  # a setattr would make entries of them
-        shown = "jac" in fields or "certificate" in fields
-        if problem is not None and (shown or not (beta is not None or problem.is_linearised(self.x))):
-            problem.forget()
+        if problem is not None:
+            shown = "jac" in fields or "certificate" in fields
+            if shown or (beta is None and not problem.is_linearised(fields["x"])):
+                problem.forget()
 
     def __missing__(self, name: str) -> Any:
         if name not in self._lazy:

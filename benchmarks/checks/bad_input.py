@@ -346,7 +346,7 @@ def specifications():
     data["xdata"] += refused(["a"] * X.size, X + 1j) + taken(X.tolist(), X.astype(np.float32))
     data |= {"absolute_sigma": FLAG, "check_finite": FLAG, "full_output": NO_FLAG, "bounds": NO_BOUNDS}
     data |= {"method": CHOICE, "jac": refused(3, True, "4-point", A, {}, lambda x, a, b: np.ones((2, 2)))}
-    data |= {"nan_policy": refused("propagate", "typo", 3, [], np.ones(2), b"raise") + taken("omit"), "kwargs": []}
+    data |= {"nan_policy": refused("propagate", "typo", 3, [], np.ones(2), b"raise"), "kwargs": []}
     good = {"f": model, "xdata": X, "ydata": model(X, 2.0, -1.0), "p0": [1.0, 1.0]}
     for change in ({}, {"method": "trf"}, {"bounds": (-9.0, 9.0)}, {"sigma": np.eye(X.size)}):
         yield curve_fit, good | change, data, fitted

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from multiprocessing import Pool
 from typing import Any
 
@@ -22,6 +22,7 @@ from plsolve.checks import (
     as_number,
     as_real,
     as_vector,
+    check_finite,
     is_integer,
     is_real,
     refuse_masked,
@@ -48,7 +49,8 @@ class Call:
     def __init__(self, fun: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], names: Names) -> None:
         if not callable(fun):
             raise TypeError(f"`{names.F}` must be callable, got {type(fun).__name__}.")
-        self.fun, self.args, self.kwargs, self.names = fun, args, kwargs, names
+        self.fun, self.args, self.kwargs, self.name = fun, args, kwargs, names.F
+        self.value = f"{names.F}({names.w})"
         self.first = True
         self.target: Array | None = None
         self.last: tuple[Array, Any] | None = None
@@ -59,15 +61,14 @@ class Call:
 
     def __call__(self, w: Array) -> Any:
         f = self.fun(w, *self.args, **self.kwargs)
-        name = self.names.F
-        f = np.asarray(f) if np.iscomplexobj(w) else as_real(f, f"{name}({self.names.w})")
+        f = np.asarray(f) if w.dtype.kind == "c" else as_real(f, self.value)
         self.last = w, f
         if self.first:
             self.first = False
             if f.ndim > 1:
-                raise ValueError(f"`{name}` must return at most 1-d array_like. f0.shape: {f.shape}")
+                raise ValueError(f"`{self.name}` must return at most 1-d array_like. f0.shape: {f.shape}")
             if not np.isfinite(f).all():
-                raise ValueError(f"`{name}`: Residuals are not finite in the initial point.")
+                raise ValueError(f"`{self.name}`: Residuals are not finite in the initial point.")
         return f
 
 
@@ -91,13 +92,17 @@ class Data:
 
     def __call__(self, p: Array) -> Any:
         f = self.f(self.x, *p)
-        f = np.asarray(f) if np.iscomplexobj(p) else as_real(f, "f(xdata, *p)")
-        if f.shape != self.y.shape and not (f.size == 1 or (f.ndim == 1 and self.y.size == 1)):
+        f = np.asarray(f) if p.dtype.kind == "c" else as_real(f, "f(xdata, *p)")
+        if f.shape != self.y.shape:
+            f = self.broadcast(f)
+        return self.weighed(f - self.y if self.target is None else f)
+
+    def broadcast(self, f: Any) -> Any:
+        """One number for all data, or one datum for all numbers, as numpy has it."""
+        if f.size != 1 and not (f.ndim == 1 and self.y.size == 1):
             count = self.y.size
             raise ValueError(f"`f` must return {count} numbers, as many as `ydata` has, got shape {f.shape}: ravel it.")
-        if self.target is None:
-            return self.weighed(f - self.y)
-        return self.weighed(np.broadcast_to(f.reshape(-1) if f.size == 1 else f, self.y.shape))
+        return np.broadcast_to(f.reshape(-1), self.y.shape) if self.target is not None else f
 
     def jacobian(self, p: Array) -> Any:
         J = np.atleast_2d(as_real(self.jac(self.x, *p), "jac(xdata, *p)"))
@@ -126,22 +131,21 @@ class JacobianCall:
         return J
 
 
-@contextmanager
-def processes(workers: Any) -> Iterator[Callable[..., Iterable[Any]]]:
+def processes(workers: Any) -> AbstractContextManager[Callable[..., Iterable[Any]]]:
     """What evaluates a function at many points: ``workers``, or that many processes (-1: one for each core)."""
     if workers is None or callable(workers):
-        yield map if workers is None else workers
-        return
+        return nullcontext(map if workers is None else workers)
     if not is_integer(workers):
         raise TypeError(f"`workers` must be an integer or map-like, got {workers!r}.")
     if workers != -1 and not 1 <= workers <= PROCESSES:
-        raise ValueError(
-            f"`workers` must be -1 (all cores), an integer from 1 to {PROCESSES} or map-like, got {workers}."
-        )
-    if workers == 1:
-        yield map
-        return
-    with Pool(None if workers == -1 else int(workers)) as pool:
+        got = shown(workers)
+        raise ValueError(f"`workers` must be -1 (all cores), from 1 to {PROCESSES}, or map-like, got {got}.")
+    return nullcontext(map) if workers == 1 else pooled(None if workers == -1 else int(workers))
+
+
+@contextmanager
+def pooled(count: int | None) -> Iterator[Callable[..., Iterable[Any]]]:
+    with Pool(count) as pool:
         yield pool.map
 
 
@@ -201,9 +205,11 @@ def check_choices(method: Any, jac: Any, tr_solver: Any, tr_options: Any, loss: 
 
 def as_mapping(value: Any, name: str) -> dict[str, Any]:
     """The keywords, none for None."""
-    if not (value is None or (isinstance(value, Mapping) and all(isinstance(key, str) for key in value))):
+    if value is None:
+        return {}
+    if not (isinstance(value, Mapping) and all(isinstance(key, str) for key in value)):
         raise TypeError(f"`{name}` must be a dict with names as keys, got {shown(value)}.")
-    return dict(value or {})
+    return dict(value)
 
 
 def as_arguments(args: Any) -> tuple[Any, ...]:
@@ -226,7 +232,8 @@ def as_start(x0: Any, name: str) -> Array:
     start = np.atleast_1d(as_float(x0, name))
     if start.ndim > 1:
         raise ValueError(f"`{name}` must have at most 1 dimension.")
-    return as_vector(start, name)
+    check_finite(start, name)
+    return start
 
 
 def as_sides(bounds: Any, size: int) -> tuple[Array, Array]:
