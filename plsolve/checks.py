@@ -106,7 +106,8 @@ def as_vector(value: Any, name: str, size: int | None = None) -> Array:
 
 def check_finite(array: Array, name: str) -> None:
     """An array must be."""
-    if not math.isfinite(norm(array if array.ndim == 1 else array.ravel())) and not np.isfinite(array).all():
+    entries = array if array.ndim == 1 else array.ravel()
+    if entries.size and not math.isfinite(norm(entries)) and not np.isfinite(array).all():
         index = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
         where = f"{name}[{', '.join(map(str, index))}]" if index else "it"
         raise ValueError(f"`{name}` must be finite, but {where} is {array[index]}.")

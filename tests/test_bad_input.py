@@ -9,7 +9,9 @@ import problems
 import pytest
 from scipy import sparse
 
-from plsolve import certify, curve_fit, least_squares, root, solve
+from benchmarks.checks import bad_input
+from plsolve import certify, curve_fit, least_squares, root, solve, solve_batch, tangent_kernel
+from plsolve.networks import WideNetwork
 
 A = problems.matrix(2, 3)
 J6 = problems.matrix(6, 4)
@@ -130,9 +132,32 @@ CASES = {
     "max_time negative": ("max_time", {"max_time": -1.0}),
     "max_time NaN": ("max_time", {"max_time": np.nan}),
     "max_time string": ("max_time", {"max_time": "long"}),
+    "tol beyond float64": ("tol", {"tol": 10**400}),
+    "tol bool": ("tol", {"tol": True}),
+    "xtol beyond float64": ("xtol", {"xtol": 10**5000}),
+    "eps inf": ("eps", {"eps": np.inf}),
+    "max_iter bool": ("max_iter", {"max_iter": True}),
+    "max_time complex": ("max_time", {"max_time": 1j}),
+    "certify string": ("certify", {"certify": "abc"}),
+    "certify number": ("certify", {"certify": 2}),
+    "progress string": ("progress", {"progress": "no"}),
+    "compiled string": ("compiled", {"compiled": "yes"}),
+    "w0 masked": ("w0", {"w0": np.ma.array([1.0, 1.0, 9.0], mask=[0, 0, 1])}),
+    "w0 list with a masked entry": ("w0", {"w0": [1.0, np.ma.masked, 1.0]}),
+    "w0 list of a huge integer": ("w0", {"w0": [1, 10**400, 1]}),
+    "w0 sparse": ("w0", {"w0": sparse.csr_array(np.ones((1, 3)))}),
+    "y masked": ("y", {"y": np.ma.array([1.0, 1.0], mask=[0, 1])}),
+    "x_scale masked": ("x_scale", {"x_scale": np.ma.array([1.0, 1.0, 1.0], mask=[0, 0, 1])}),
+    "bounds masked": ("bounds", {"bounds": (np.ma.array([0.0, 0.0, 0.0], mask=[0, 0, 1]), 2)}),
+    "beta masked": ("beta", {"beta": np.ma.array([1.0, 1.0], mask=[0, 1])}),
+    "F returns masked": ("F", {"F": lambda w: np.ma.array(A @ w, mask=[0, 1])}),
+    "jac returns masked": ("jac", {"jac": lambda w: np.ma.array(A, mask=A < 0)}),
     "callback number": ("callback", {"callback": 3}),
     "callback string": ("callback", {"callback": "print"}),
-    "rng string": ("rng", {"rng": "seed", "method": "sgd"}),
+    "rng string": ("rng", {"rng": "seed"}),
+    "rng digits": ("rng", {"rng": "123"}),
+    "rng bool": ("rng", {"rng": True}),
+    "rng list of text": ("rng", {"rng": ["a"]}),
     "rng negative": ("rng", {"rng": -1, "method": "sgd"}),
     "rng float": ("rng", {"rng": 1.5, "method": "sgd"}),
     "options list": ("options", {"options": ["nearest"]}),
@@ -251,6 +276,145 @@ def test_shape_that_changes_on_the_way(method, where):
 def test_unknown_argument():
     with pytest.raises(TypeError):
         solve(F, jac, np.ones(3), toll=1e-3)
+
+
+# Other functions ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("block", range(8))
+def test_generated_calls(block):
+    """See there: every refusal names an argument, and what is taken gives a right result."""
+    checker = bad_input.Checker()
+    for seed in range(100 * block, 100 * block + 100):
+        name, replaced, fault = checker.call([7, seed])
+        assert not fault, f"{seed} {name}({replaced}): {fault}"
+
+
+X = np.arange(10.0)
+MASKED = np.ma.array(np.where(X % 4 == 0, -9999.0, 2 * X + 1), mask=X % 4 == 0)
+
+
+def line(x, a, b):
+    return a * x + b
+
+
+@pytest.mark.parametrize("method", ["lm", "trf", "dogbox"])
+@pytest.mark.parametrize("argument", ["xdata", "ydata", "sigma", "p0", "bounds", "f"])
+def test_masked_data_are_not_fitted(argument, method):
+    arguments = {"f": line, "xdata": X, "ydata": 2 * X + 1, "p0": [1.0, 1.0], "method": method}
+    pair = np.ma.array([1.0, 1.0], mask=[False, True])
+    masked = {"p0": pair, "bounds": (pair - 5, 9.0), "f": lambda x, a, b: np.ma.array(a * x + b, mask=MASKED.mask)}
+    if method == "lm" and argument == "bounds":
+        del arguments["method"]
+    with pytest.raises(TypeError, match=rf"\b{argument}\b.*masked"):
+        curve_fit(**arguments | {argument: masked.get(argument, MASKED)})
+    unmasked = np.ma.array(2 * X + 1, mask=False)
+    np.testing.assert_allclose(curve_fit(line, X, unmasked, method=method)[0], [2, 1], rtol=1e-8)
+
+
+@pytest.mark.parametrize("fit", [least_squares, root])
+def test_masked_residuals_are_not_fitted(fit):
+    with pytest.raises(TypeError, match=r"`fun\(x\)`.*masked"):
+        fit(lambda p: p[0] * X + p[1] - MASKED, [1.0, 1.0])
+    with pytest.raises(TypeError, match=r"jac.*masked"):
+        fit(lambda p: p - 1, [0.0, 0.0], jac=lambda p: np.ma.array(np.eye(2), mask=np.eye(2)))
+
+
+class Tensor:
+    """As torch has them: no array can be made of one that is part of a graph, or lives on a device."""
+
+    def __init__(self, numbers):
+        self.numbers = np.asarray(numbers)
+        self.dtype = "torch.float64"
+
+    def detach(self):
+        return self
+
+    def numpy(self, *, force=False):
+        if not force:
+            raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
+        return self.numbers
+
+    def __array__(self, *args, **kwargs):
+        return self.numpy()
+
+    def __len__(self):
+        return len(self.numbers)
+
+
+@pytest.mark.parametrize("of", [Tensor, lambda a: [Tensor(row) for row in a]], ids=["tensor", "list of tensors"])
+def test_tensors_are_taken(of):
+    start = of(np.zeros(2))
+    calls = {
+        "solve": lambda: solve(lambda w: of(w - 1), lambda w: of(np.eye(2)), start, y=of(np.zeros(2))).x,
+        "root": lambda: root(lambda w: of(w - 1), start, jac=lambda w: of(np.eye(2))).x,
+        "least_squares": lambda: least_squares(lambda w: of(w - 1), start, lambda w: of(np.eye(2))).x,
+        "curve_fit": lambda: curve_fit(lambda x, a, b: of(a * X + b), of(X), of(X + 1), p0=start)[0],
+        "solve_batch": lambda: solve_batch(lambda w: of(w - 1), None, start).x[0],
+        "certify": lambda: certify(lambda w: of(w - 1), lambda w: of(np.eye(2)), of(np.ones(2))).radius + np.ones(2),
+        "tangent_kernel": lambda: tangent_kernel(lambda w: of(np.eye(2)), start).eigenvalues,
+    }
+    for name, call in calls.items():
+        np.testing.assert_allclose(call(), [1, 1], rtol=1e-6, err_msg=name)
+
+
+class OutOfMemoryError(RuntimeError):
+    pass
+
+
+class Lost:
+    def __array__(self, *args, **kwargs):
+        raise OutOfMemoryError("the device has no memory left")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: solve(lambda w: Lost(), None, [1.0]),
+        lambda: solve(lambda w: w, lambda w: Lost(), [1.0]),
+        lambda: solve(lambda w: w, None, Lost()),
+        lambda: least_squares(lambda w: Lost(), [1.0]),
+        lambda: least_squares(lambda w: w, [1.0], lambda w: Lost()),
+        lambda: least_squares(lambda w: w, Lost()),
+        lambda: root(lambda w: Lost(), [1.0]),
+        lambda: curve_fit(lambda x, a: Lost(), [1.0, 2.0], [1.0, 2.0]),
+        lambda: curve_fit(lambda x, a: a * x, [1.0, 2.0], Lost()),
+        lambda: certify(lambda w: Lost(), None, [1.0]),
+        lambda: tangent_kernel(lambda w: Lost(), [1.0]),
+        lambda: WideNetwork(Lost(), 3),
+    ],
+)
+def test_errors_of_arrays_pass_unchanged(call):
+    with pytest.raises(OutOfMemoryError, match="no memory left"):
+        call()
+
+
+@pytest.mark.parametrize("workers", [0, -2, 10**9, 10**400, 2.0, "2", True, [2]])
+def test_workers_out_of_range_start_no_process(workers, monkeypatch):
+    monkeypatch.setattr("multiprocessing.pool.Pool.__init__", lambda *args, **kwargs: pytest.fail("started"))
+    with pytest.raises((ValueError, TypeError), match="workers"):
+        least_squares(lambda x: x - 1, [0.0], workers=workers)
+
+
+@pytest.mark.parametrize("restarts", [1, 3])
+def test_restarts_of_a_batch_without_a_seed(restarts):
+    res = solve_batch(lambda w: w**2 + 1 - 2 * np.sign(w), None, [[-1.0], [1.0]], restarts=restarts)
+    assert res.success[1]
+    for bad in ({"rng": "abc"}, {"restarts": True}, {"threads": 0}, {"threads": 10**9}, {"each": MASKED}):
+        with pytest.raises((ValueError, TypeError), match=next(iter(bad))):
+            solve_batch(lambda w: w, None, [[1.0], [1.0]], **bad)
+
+
+@pytest.mark.parametrize("changes", [{"widths": 2.5}, {"widths": [4, 2.5]}, {"rng": "abc"}, {"outputs": 1.5}])
+def test_networks_take_no_other_things(changes):
+    with pytest.raises(TypeError, match=next(iter(changes))):
+        WideNetwork(X[:, None], **{"widths": 4} | changes)
+    with pytest.raises(TypeError, match=r"X.*masked"):
+        WideNetwork(MASKED[:, None], 4)
+    net = WideNetwork(X[:, None], 4)
+    for rows in ([-1], [net.n], [0.5], [[0]], "abc"):
+        with pytest.raises((ValueError, TypeError), match="rows"):
+            net.F(net.init(0), rows=rows)
 
 
 # Warnings -------------------------------------------------------------------------------------------------------------

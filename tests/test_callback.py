@@ -149,3 +149,36 @@ def test_not_called_when_there_is_no_iteration():
     seen = []
     run("gauss-newton", seen.append, max_iter=0)
     assert len(seen) <= 1
+
+
+STOPPED = {  # systems without a solution, and where the run ends
+    "a circle": (lambda w: np.array([w[0] ** 2 + 1 + 0 * w[1]]), [1.0, 2.0], Status.STATIONARY),
+    "two equations": (lambda w: np.array([w @ w + 0.1, np.sin(w[0])]), [1.0, 2.0, 1.0], Status.STATIONARY),
+    "square": (lambda w: np.array([w @ w + 0.1, np.sin(w[0]), w[1]]), [1.0, 2.0, 1.0], Status.STALLED),
+    "a fit": (P.F, P.w0, Status.STATIONARY),
+}
+
+
+@pytest.mark.parametrize("case", STOPPED)
+def test_stopping_in_the_last_iteration_is_stopping(case):
+    """Also where that iteration would have ended the run with another verdict."""
+    F, w0, ended = STOPPED[case]
+    seen = []
+    assert solve(F, None, w0, method="gauss-newton", callback=lambda w: seen.append(w)).status == ended
+    last = len(seen)
+
+    def stop(w):
+        seen.append(w)
+        if len(seen) == 2 * last:
+            raise StopIteration
+
+    sol = solve(F, None, w0, method="gauss-newton", callback=stop)
+    assert sol.status == Status.CALLBACK
+    assert len(seen) == 2 * last
+    assert not sol.success
+
+
+@pytest.mark.parametrize("callback", [max, np.sum, str, dict.fromkeys])
+def test_builtin_callbacks_that_tell_nothing_of_their_arguments(callback):
+    sol = run("gauss-newton", callback)
+    assert sol.x.tolist() == run("gauss-newton", None).x.tolist()

@@ -178,3 +178,81 @@ def test_covariance_after_a_long_last_step():
     e = np.exp(-1.3 * x)
     J = np.column_stack([e, -2.5 * x * e, np.ones_like(x)]) / 0.1
     assert pcov == pytest.approx(np.linalg.inv(J.T @ J), rel=1e-7)
+
+
+# -- as the documentation lets one expect ------------------------------------------------------------------------------
+
+
+def straight(x, a, b):
+    return a * np.asarray(x) + b
+
+
+@pytest.mark.parametrize("method", ["lm", "trf", "dogbox"])
+@pytest.mark.parametrize("missing", [[2], [0, 5], [1, 2, 3]])
+def test_tables_with_missing_values(method, missing):
+    pd = pytest.importorskip("pandas")
+    x = np.arange(8.0)
+    y = 2 * x + 1
+    holes = y.copy()
+    holes[missing] = np.nan
+    sigma = np.linspace(1, 2, 8)
+    exact = curve_fit(straight, np.delete(x, missing), np.delete(y, missing) + 0.1, sigma=np.delete(sigma, missing))
+    for given in (pd.Series(holes + 0.1), pd.Series(holes + 0.1, index=list("abcdefgh")), holes + 0.1):
+        popt, pcov = curve_fit(straight, pd.Series(x), given, sigma=pd.Series(sigma), nan_policy="omit", method=method)
+        np.testing.assert_allclose(popt, exact[0], rtol=1e-6)
+        np.testing.assert_allclose(pcov, exact[1], rtol=1e-6, atol=1e-12)
+    table = pd.DataFrame({"u": x, "v": x**2})
+    table.loc[missing, "v"] = np.nan
+    popt, _ = curve_fit(lambda t, a, b: a * t["u"] + b * t["v"], table, 2 * x - x**2, nan_policy="omit", method=method)
+    np.testing.assert_allclose(popt, [2, -1], rtol=1e-6)
+    popt, _ = curve_fit(
+        lambda t, a, b: a * t[0] + b * t[1], table.to_numpy().T, 2 * x - x**2, nan_policy="omit", method=method
+    )
+    np.testing.assert_allclose(popt, [2, -1], rtol=1e-6)
+    with pytest.raises(ValueError, match="xdata"):
+        curve_fit(straight, pd.Series(x[:-1]), holes, nan_policy="omit", method=method)
+
+
+@pytest.mark.parametrize("method", ["lm", "trf"])
+@pytest.mark.parametrize("variance", [0.25, 4.0, 1e4])
+def test_the_covariance_of_one_point(method, variance):
+    """sigma with two dimensions is a covariance, of whatever size; with one, or none, it is a deviation."""
+    given = {"p0": [1.0], "absolute_sigma": True, "method": method}
+    popt, pcov = curve_fit(lambda x, a: a * x, [2.0], [6.0], sigma=[[variance]], **given)
+    np.testing.assert_allclose([popt[0], pcov[0, 0]], [3.0, variance / 4.0], rtol=1e-8)
+    for deviation in ([np.sqrt(variance)], np.sqrt(variance)):
+        np.testing.assert_allclose(curve_fit(lambda x, a: a * x, [2.0], [6.0], sigma=deviation, **given)[1], pcov)
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (12, 1), (1, 12)])
+@pytest.mark.parametrize("method", ["lm", "trf"])
+def test_data_that_are_no_vectors(shape, method):
+    x = np.arange(12.0).reshape(shape)
+    with pytest.raises(ValueError, match=r"`f` must return 12 numbers.*\(\d+, \d+\)"):
+        curve_fit(lambda x, a: a * x, x, 2 * x.ravel(), method=method)
+    with pytest.raises(ValueError, match=r"`ydata` must have 1 dimension"):
+        curve_fit(lambda x, a: a * x, x, 2 * x, method=method)
+    popt, _ = curve_fit(lambda x, a: (a * x).ravel(), x, 2 * x.ravel(), method=method)
+    np.testing.assert_allclose(popt, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("bad", "match"),
+    [
+        ({"sigma": np.eye(30) + np.eye(30, k=1) / 9}, "`sigma` must be symmetric"),
+        ({"sigma": np.zeros(30)}, "`sigma` must not be zero"),
+        ({"sigma": np.full(30, np.nan)}, "`sigma` must be without NaN"),
+        ({"maxfev": -5}, "`maxfev`"),
+        ({"maxfev": "many"}, "`maxfev`"),
+        ({"epsfcn": -1.0}, "`epsfcn`"),
+        ({"diag": [1.0, -1.0, 1.0]}, "`diag`"),
+        ({"ftol": "small"}, "`ftol`"),
+        ({"p0": [1.0, np.nan, 1.0]}, "`p0`"),
+        ({"jac": True}, "`jac`"),
+        ({"nan_policy": "drop"}, "nan_policy"),
+        ({"absolute_sigma": "yes"}, "`absolute_sigma`"),
+    ],
+)
+def test_refusals_name_the_argument(bad, match):
+    with pytest.raises((ValueError, TypeError), match=match):
+        curve_fit(model, X, Y, **bad)

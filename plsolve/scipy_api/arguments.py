@@ -232,6 +232,8 @@ def as_start(x0: Any, name: str) -> Array:
     start = np.atleast_1d(as_float(x0, name))
     if start.ndim > 1:
         raise ValueError(f"`{name}` must have at most 1 dimension.")
+    if start.size == 0:
+        raise ValueError(f"`{name}` must have at least one entry.")
     check_finite(start, name)
     return start
 
