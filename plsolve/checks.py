@@ -57,8 +57,9 @@ def as_real(value: Any, name: str) -> npt.NDArray[Any]:
     if array.dtype.kind == "c":
         raise ValueError(f"`{name}` must be real, got dtype {array.dtype}.")
     if array.dtype.kind not in "fiub":
-        what = "None" if value is None else f"dtype {array.dtype}"
-        what = type(value).__name__ if array.dtype.kind == "O" and array.ndim == 0 and value is not None else what
+        what = f"dtype {array.dtype}"
+        if array.dtype.kind == "O" and array.ndim == 0:
+            what = "None" if value is None else type(value).__name__
         raise TypeError(f"`{name}` must be real numbers, got {what}.")
     return array
 
@@ -121,7 +122,7 @@ def as_bounds(bounds: Any, w0: Array, name: str = "w0") -> tuple[Array, Array]:
         lower, upper = bounds
     except (TypeError, ValueError):
         raise ValueError(
-            f"`bounds` must be a pair (lower, upper) or a scipy.optimize.Bounds, got {bounds!r}."
+            f"`bounds` must be a pair (lower, upper) or a scipy.optimize.Bounds, got {shown(bounds)}."
         ) from None
     sides = []
     for side, which in ((lower, "lower"), (upper, "upper")):
@@ -270,7 +271,8 @@ def check_options(method: Any, options: Any, methods: Mapping[str, Sequence[str]
             raise ValueError(f"`options` of method {method!r} has no {key!r}; known are: {', '.join(known)}.")
     if not isinstance(options.get("nearest", False), (bool, np.bool_)):
         raise TypeError(f"`options`: 'nearest' must be True or False, got {options['nearest']!r}.")
-    if (kind := options.get("linear_solver", "auto")) not in LINEAR_SOLVERS:
+    kind = options.get("linear_solver", "auto")
+    if not (isinstance(kind, str) and kind in LINEAR_SOLVERS):
         raise ValueError(f"`options`: 'linear_solver' must be one of {', '.join(LINEAR_SOLVERS)}, got {kind!r}.")
     return options
 
@@ -298,13 +300,13 @@ def as_flag(value: Any, name: str) -> bool:
     """True or False."""
     if isinstance(value, (bool, np.bool_)) or (is_integer(value) and value in (0, 1)):
         return bool(value)
-    raise TypeError(f"`{name}` must be True or False, got {value!r}.")
+    raise TypeError(f"`{name}` must be True or False, got {shown(value)}.")
 
 
 def as_count(value: Any, name: str, least: int, most: int = sys.maxsize) -> int:
     """An integer within limits; beyond the range of machine integers there is no limit."""
     if not is_integer(value):
-        raise TypeError(f"`{name}` must be an integer >= {least}, got {value!r}.")
+        raise TypeError(f"`{name}` must be an integer >= {least}, got {shown(value)}.")
     if value < least:
         raise ValueError(f"`{name}` must be an integer >= {least}, got {shown(value)}.")
     if most < sys.maxsize and value > most:

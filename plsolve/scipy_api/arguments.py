@@ -222,10 +222,10 @@ def as_limit(value: Any, name: str, default: int, zero: bool = False) -> int:
     """A limit of calls, also as 1e4; the default for None, and where that is meant for zero."""
     if value is None or (zero and is_real(value) and value == 0):
         return default
-    if not (is_real(value) and value >= 1 and value == value // 1):
-        error = ValueError if is_real(value) else TypeError
-        raise error(f"`{name}` must be None or positive integer, got {shown(value)}.")
-    return sys.maxsize if value >= sys.maxsize else int(value)
+    number = min(as_number(value, name), sys.maxsize)
+    if not (number >= 1 and number == int(number)):
+        raise ValueError(f"`{name}` must be None or positive integer, got {shown(value)}.")
+    return int(number)
 
 
 def as_start(x0: Any, name: str) -> Array:
