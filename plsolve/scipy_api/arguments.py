@@ -6,7 +6,6 @@ import inspect
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from multiprocessing import Pool
 from typing import Any
 
 import numpy as np
@@ -145,6 +144,8 @@ def processes(workers: Any) -> AbstractContextManager[Callable[..., Iterable[Any
 
 @contextmanager
 def pooled(count: int | None) -> Iterator[Callable[..., Iterable[Any]]]:
+    from multiprocessing import Pool  # not needed otherwise
+
     with Pool(count) as pool:
         yield pool.map
 
