@@ -221,10 +221,13 @@ def test_warm_start_solves(method, inside):
     assert first.success
     sol = solve(f, p.jac, first.x, y, method=method, rng=0)
     check(sol, Status.RESIDUAL)
-    assert sol.nit == 0
     if inside:
         assert "round" in sol.message.lower()
-    np.testing.assert_array_equal(sol.x, first.x)
+    if sol.nit == 0:
+        np.testing.assert_array_equal(sol.x, first.x)
+    else:  # rounding had left a step that makes the residual less
+        assert sol.nit == 1
+        assert np.linalg.norm(sol.fun) < np.linalg.norm(first.fun)
 
 
 @pytest.mark.parametrize("p", [p for p in problems.SOLVABLE if "Powell" not in p.name], ids=str)
