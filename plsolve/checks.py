@@ -321,6 +321,8 @@ def is_real(value: Any) -> bool:
 
 def as_number(value: Any, name: str) -> float:
     """One real number."""
+    if type(value) is float:
+        return value  # the quick way
     if not is_real(value):
         raise TypeError(f"`{name}` must be a number, got {type(value).__name__}.")
     try:
@@ -331,7 +333,7 @@ def as_number(value: Any, name: str) -> float:
 
 def as_tolerance(value: Any, name: str) -> float:
     """A number >= 0, finite."""
-    number = value if type(value) is float else as_number(value, name)
+    number = as_number(value, name)
     if not 0.0 <= number < math.inf:
         raise ValueError(f"`{name}` must be >= 0 and finite, got {shown(value)}.")
     return number
