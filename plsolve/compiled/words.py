@@ -1,0 +1,82 @@
+"""Addresses in compiled code: what numba has no words for."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+WORD = ir.IntType(64)
+
+
+@intrinsic
+def pointer(typingctx: Any, place: Any) -> Any:
+    """An address as a pointer, for `numba.carray`."""
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return builder.inttoptr(values[0], cgutils.voidptr_t)
+
+    return types.voidptr(types.int64), codegen
+
+
+@intrinsic
+def data(typingctx: Any, array: Any) -> Any:
+    """Where the numbers of a contiguous array are."""
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return builder.ptrtoint(context.make_array(signature.args[0])(context, builder, values[0]).data, WORD)
+
+    return types.int64(array), codegen
+
+
+@intrinsic
+def call(typingctx: Any, place: Any, w: Any, m: Any, args: Any, rows: Any, s: Any, out: Any, n: Any) -> Any:
+    """The trampoline (see `plsolve.compiled.functions`) at this address."""
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        kind = ir.FunctionType(WORD, [WORD] * 7).as_pointer()
+        return builder.call(builder.inttoptr(values[0], kind), values[1:])
+
+    return types.int64(*[types.int64] * 8), codegen
+
+
+CLOCK = getattr(ctypes.pythonapi, "PyTime_MonotonicRaw", None) or ctypes.pythonapi._PyTime_GetMonotonicClock
+CLOCK_ADDRESS = ctypes.cast(CLOCK, ctypes.c_void_p).value
+RETURNS = CLOCK is getattr(ctypes.pythonapi, "_PyTime_GetMonotonicClock", None)  # the time; else it writes it
+
+
+@intrinsic
+def seconds(typingctx: Any, place: Any) -> Any:
+    """The clock of time.monotonic, which needs no GIL, by its address."""
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        now = cgutils.alloca_once_value(builder, WORD(0))
+        kind = ir.FunctionType(WORD, []) if RETURNS else ir.FunctionType(ir.IntType(32), [WORD.as_pointer()])
+        there = builder.inttoptr(values[0], kind.as_pointer())
+        if RETURNS:
+            builder.store(builder.call(there, []), now)
+        else:
+            builder.call(there, [now])
+        return builder.fmul(builder.sitofp(builder.load(now), ir.DoubleType()), ir.Constant(ir.DoubleType(), 1e-9))
+
+    return types.float64(types.int64), codegen
+
+
+@intrinsic
+def take(typingctx: Any, turn: Any) -> Any:
+    """The number in an array, which is counted up: no two threads get the same."""
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, values[0])
+        return builder.atomic_rmw("add", array.data, WORD(1), "monotonic")
+
+    return types.int64(turn), codegen
+
+
+def address(array: Any) -> int:
+    """Where the numbers of an array are, from Python."""
+    return int(array.__array_interface__["data"][0])
