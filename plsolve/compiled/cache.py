@@ -1,7 +1,8 @@
-"""Compiled once on a machine: numba's cache on disk, made to belong to all sources of the package.
+"""Compiled once on a machine: numba's cache on disk, in files that belong to all sources of the package.
 
-numba looks at the file of a function alone, and at the values that it closes over. So whatever is to be cached is
-defined in a function of a *stamp*, the hash of the package's sources, and closes over that.
+What is called most is a *unit*: a function of its own for the compiler, called through a name that the linker knows.
+(numba copies what a function calls into it, and optimises and translates the whole anew at every level: on the depth
+of calls that a Gauss-Newton step has, that takes six times as long.)
 """
 
 from __future__ import annotations
@@ -15,67 +16,119 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from numba import njit
+import llvmlite.binding as llvm
+from numba import cfunc, njit, types
 
 from plsolve.progress import LOG
 
-OPTIONS = {"error_model": "numpy", "nogil": True}
+OPTIONS = {"error_model": "numpy"}
+KINDS = {"int": types.int64, "float": types.float64, "bool": types.int64, "None": types.void}
 PATIENCE = 1.0  # seconds that loading from the disk does not take
 COMPILING = "plsolve compiles its solvers for this machine: this takes some seconds, once."
 NO_CACHE = (
     "plsolve found no place on disk for its compiled code (%s): it is compiled anew in every process. NUMBA_CACHE_DIR "
     "can name a place."
 )
+UNITS: dict[str, Any] = {}  # the functions behind the names
 
 
 @cache
 def stamp() -> int:
-    """The hash of the package's sources."""
+    """A hash of the package's sources: it is in the names of functions, and so of the files of numba's cache."""
     root = Path(__file__).parents[1]
     digest = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):
         digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
-    return int.from_bytes(digest.digest()[:7])
+    return int.from_bytes(digest.digest()[:6])
 
 
-def compiled(define: Callable[[Any, int], Any], signature: Any) -> Any:
-    """What `define(jit, stamp)` makes with the decorator jit, compiled for the signature or loaded from the disk.
+def unit(function: Any) -> Any:
+    """Make a function of int, float and bool a unit: what stands for it in compiled code."""
+    name = f"plsolve_{function.__name__}_{stamp():x}"
+    UNITS[name] = function
+    returned, *given = signature_of(function)
+    return types.ExternalFunction(name, returned(*given))
+
+
+def signature_of(function: Any) -> list[Any]:
+    """The types of what it returns and of its arguments."""
+    kinds = dict(function.__annotations__)
+    returned = kinds.pop("return")
+    return [KINDS[kind] for kind in (returned, *kinds.values())]
+
+
+@cache
+def address(name: str) -> int:
+    """Compile a unit, or load it from the disk, with those that it calls; its address."""
+    function = UNITS[name]
+    needed(function)
+    returned, *given = signature_of(function)
+    found = tried(lambda **options: cfunc(returned(*given), **options)(function), function)
+    KEPT.append(found)
+    llvm.add_symbol(name, found.address)
+    return found.address  # type: ignore[no-any-return]
+
+
+KEPT: list[Any] = []  # they own the code
+
+
+def needed(function: Any) -> None:
+    """Compile the units that a function calls."""
+    for name in function.__code__.co_names:
+        called = function.__globals__.get(name)
+        if isinstance(called, types.ExternalFunction):
+            address(called.symbol)
+
+
+def entry(function: Any, signature: tuple[Any, ...]) -> Any:
+    """A function to be called from Python, compiled for this signature, without the GIL."""
+    needed(function)
+
+    def compile_it(**options: Any) -> Any:
+        dispatcher = njit(nogil=True, **options)(function)
+        dispatcher.compile(signature)
+        return dispatcher
+
+    return tried(compile_it, function)
+
+
+def tried(compile_it: Callable[..., Any], function: Any) -> Any:
+    """The result of numba's decorator on a function.
 
     A cache that is damaged is emptied; where there is no place for one, or none is left, it is done without.
     """
+    if not function.__qualname__.endswith(f"_{stamp():x}"):
+        function.__qualname__ += f"_{stamp():x}"
     with told():
         for _ in range(2):
-            function = None
             try:
-                function = define(njit(cache=True, **OPTIONS), stamp())
-                function.compile(signature)
-                return function
+                return compile_it(cache=True, **OPTIONS)
             except Exception as error:  # noqa: BLE001  # a mistake in the function itself comes once more below
                 reason = str(error)
-            if function is None:
-                break
-            if function.signatures:  # it could not be saved
-                no_cache(reason)
-                return function
             empty_cache(function)
         no_cache(reason)
-        function = define(njit(**OPTIONS), stamp())
-        function.compile(signature)
-        return function
+        return compile_it(**OPTIONS)
 
 
 def empty_cache(function: Any) -> None:
     """Delete what is on the disk of this function, as far as that is possible."""
-    code = function.py_func.__code__
-    name = f"{Path(code.co_filename).stem}.{function.py_func.__qualname__}".replace("<", "").replace(">", "")
-    with suppress(OSError):
-        for path in Path(function.stats.cache_path).glob(f"{name}-*.nb?"):
+    with suppress(Exception):
+        name = f"{Path(function.__code__.co_filename).stem}.{function.__qualname__}"
+        directory = njit(cache=True)(function).stats.cache_path
+        for path in Path(directory).glob(f"{name.replace('<', '').replace('>', '')}-*.nb?"):
             path.unlink()
+
+
+_telling = False
 
 
 @contextmanager
 def told() -> Iterator[None]:
     """Within, what takes long is said to be compiling: to the logger, and on a terminal."""
+    global _telling  # noqa: PLW0603
+    if _telling:
+        yield
+        return
 
     def tell() -> None:
         LOG.info(COMPILING)
@@ -85,10 +138,12 @@ def told() -> Iterator[None]:
     timer = threading.Timer(PATIENCE, tell)
     timer.daemon = True
     timer.start()
+    _telling = True
     try:
         yield
     finally:
         timer.cancel()
+        _telling = False
 
 
 @cache

@@ -1,212 +1,205 @@
-"""Runs of `plsolve.loop.advance` in compiled code, on the problem that `solve` has checked."""
+"""Gauss-Newton of small dense systems in compiled code: for `plsolve.solve` and `plsolve.solve_batch`."""
 
 from __future__ import annotations
 
-import struct
-import sys
+import math
 from collections.abc import Callable
-from functools import cache, lru_cache, partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 from numba import types
 
 from plsolve import loop
-from plsolve.compiled.bridges import callbacks
-from plsolve.compiled.callbacks import NotCompilableError, arguments, arguments_of_each, interface
-from plsolve.compiled.states import States, joined, members, put, read
-from plsolve.compiled.system import (
-    FAILED_DIFFERENCES,
-    FAILED_F,
-    FAILED_F_ROWS,
-    FAILED_JAC,
-    FLAGS,
-    LATE,
-    NOT_FINITE,
-    PLACES,
-    REALS,
-    VECTORS,
-    WORDS,
-    problem_at,
-    watched_step,
-)
-from plsolve.compiled.units import compiled
-from plsolve.compiled.vectors import address_of, end_memory, peek, poke, start_memory
-from plsolve.linalg import Array
+from plsolve.compiled import kernel as k
+from plsolve.compiled.cache import address as compiled_unit
+from plsolve.compiled.cache import entry
+from plsolve.compiled.functions import NotCompilableError, arguments, arguments_of_each, functions
+from plsolve.compiled.kernel import advance, begin, whole
+from plsolve.compiled.words import CLOCK_ADDRESS, REALS, WHOLES, address, data, system, take
+from plsolve.linalg import Array, norm
 from plsolve.loop import Native
-from plsolve.methods import gradient_descent, momentum, nearest, sgd, tall, watchdog
+from plsolve.methods import tall, watchdog
 from plsolve.problem import Problem
 from plsolve.record import Record
-from plsolve.stopping import Ended, Status
+from plsolve.stopping import JACOBIAN_NOT_FINITE, RUNNING, Ended, Status
 
-COMPILED = (watchdog.step, gradient_descent.step, momentum.step, sgd.step, nearest.step)
 CHUNK = 1024  # states that are looked at together
-NFEV = PLACES["nfev"]  # nfev, njev, nfev_jac and what failed are neighbours
-KNOWN, ORIGIN, N, M, REAL, GENERATOR = (
-    PLACES[name] for name in ("known_w", "numbers", "n", "m", REALS[0], "state_address")
-)
-_NO_ROWS = np.zeros(0, np.int64)
-_SIGNATURE = (
-    types.int64[::1], types.float64[::1], types.float64[:, ::1],  # frame, states, log
-    types.int64, types.float64, types.int64, types.float64, types.boolean,
-)  # fmt: skip
-_REALS, _COUNTS = struct.Struct(f"{len(REALS)}d"), struct.Struct("4q")  # several times quicker than slices
+PAUSE = 0.1  # seconds at most between looks at the callback, Ctrl-C and the clock
+ROWS, ENTRIES = 128, 1 << 16  # min(n, m) and n m at most: beyond, BLAS is faster
+UNCURVED = 50  # iterations for n > m, before the method that knows the curvature of the residual takes over
+NO_ROWS = np.zeros(0, np.int64)
 
 
-def state_of(step: Any) -> Any:
-    """The State of the method that makes such steps."""
-    return sys.modules[step.__module__].State  # type: ignore[attr-defined]
+class System:
+    """The memory of a system, as the kernel reads it: see `plsolve.compiled.kernel`."""
+
+    def __init__(self, memory: Array, n: int, m: int) -> None:
+        width, height = max(n, m), k.ROWS_OF_V + 3 * min(n, m)
+        end = memory.size - n * m
+        self.memory, self.address = memory, address(memory)
+        self.C, self.X = memory[:WHOLES].view(np.int64), memory[WHOLES : WHOLES + REALS]
+        self.V, self.J = memory[WHOLES + REALS : end].reshape(height, width), memory[end:].reshape(n, m)
+        self.C[:4] = n, m, width, height
+
+    def vector(self, row: int) -> Array:
+        """A copy of a vector of n numbers, or of m."""
+        n, m = self.J.shape
+        return self.V[row, : n if row < k.W or row >= k.TRIAL_R else m].copy()
 
 
-@cache
-def entry(step: Any) -> Any:
-    """The compiled loop of a method: `loop.advance` on a frame and two states, which it replaces by the last ones.
-
-    It gives the status, the number of states in the log, and whether the best state is the last one.
-    """
-    State, measure = state_of(step), loop.latest if step is nearest.step else loop.residual_norm
-    attempt = watched_step if step is watchdog.step else step
-    advance, size, known, origin = loop.advance, 8 * len(members(State)), 8 * KNOWN, 8 * ORIGIN
-
-    def run(
-        frame: Any, states: Any, log: Any, stop: int, enough: float, max_iter: int, until: float, same: bool
-    ) -> Any:
-        where, words, half = address_of(frame), address_of(states), 4 * states.size
-        start_memory(where, max(peek(where + 8 * N), peek(where + 8 * M)))
-        poke(where + origin, where + 8 * WORDS)
-        problem = problem_at(where)
-        s = read(State, where, words, words + size)
-        best = s if same else read(State, where, words + half, words + half + size)
-        poke(where + known, s.w.data if problem.known_J != 0 else 0)
-        s, best, status, rows = advance(problem, attempt, measure, s, best, stop, enough, max_iter, until, log)
-        put(s, words, words + size)
-        put(best, words + half, words + half + size)
-        same = s.w.data == best.w.data
-        end_memory(where)
-        return status, rows, same
-
-    steps = compiled(run, step.__module__.rpartition(".")[2])
-    steps.compile(_SIGNATURE)  # now, so that the first chunk has its time for itself
-    return steps
-
-
-@lru_cache(maxsize=256)
-def template(
-    addresses: tuple[int, ...], n: int, m: int, flags: tuple[bool, ...], others: tuple[int, int, int, int]
-) -> bytes:
-    """The frame of a problem with these callbacks, sizes and flags, but for its numbers.
-
-    others: the sizes of the bounds, the scale, the norms of columns and the table of arguments, in words.
-    """
-    bound, scale, largest, table = others
-    sizes = (m, n, n, bound, bound, scale, largest, m, m, table)
-    frame = np.zeros(WORDS, np.int64)
-    frame[PLACES["F"] : PLACES["F"] + len(addresses)] = addresses
-    frame[N], frame[M] = n, m
-    frame[PLACES[FLAGS[0]] : PLACES[FLAGS[0]] + len(flags)] = flags
-    start = PLACES[VECTORS[0]]
-    frame[start : start + 2 * len(sizes) : 2] = 8 * np.cumsum((0, *sizes[:-1]))  # from where the numbers begin
-    frame[start + 1 : start + 1 + 2 * len(sizes) : 2] = sizes
-    return frame.tobytes()
+def size(n: int, m: int) -> int:
+    """How many words a system takes."""
+    return WHOLES + REALS + max(n, m) * (k.ROWS_OF_V + 3 * min(n, m)) + n * m
 
 
 class Engine:
     """A problem in compiled code.
 
-    Raises NotCompilableError where F, jac or args are not fit for it.
+    Raises NotCompilableError where the problem, F, jac or args are not fit for it.
     """
 
-    _left = False  # an interpreted run has been made since the frame was
-
     def __init__(self, problem: Problem, step: Any) -> None:
-        F, jac, args, takes, full = problem.functions()
-        if step is tall.step:
-            raise NotCompilableError("the method for more equations than unknowns is not among what can be compiled")
-        if step not in COMPILED:
-            raise NotCompilableError("the method is not among what can be compiled")
+        F, jac, args, _, full = problem.functions()
+        n, m = problem.n, problem.m
+        if step not in (watchdog.step, tall.step):
+            raise NotCompilableError("this method is for interpreted runs")
         if (kind := problem.linear_solver.kind) in ("qr", "cg"):
             raise NotCompilableError(f"the linear solver {kind!r} is for interpreted runs")
         if jac is True or jac == "cs":
             raise NotCompilableError(f"`jac={jac!r}` is for interpreted functions")
-        self._problem = problem
-        self._args = arguments(args)  # keeps them alive
-        self._batches = step is sgd.step
-        batches, all_rows = takes if self._batches else (False, False), full[0] or full[1]
-        self._callbacks = callbacks(F, jac if callable(jac) else None, self._args.kinds, full, batches)
-        self._everything = np.arange(problem.n) if all_rows else _NO_ROWS
-        self._failed_rows = np.zeros(problem.n, np.int64) if self._batches or all_rows else _NO_ROWS
-        self._differences = not callable(jac), jac == "3-point", jac is None
-        self._frame = self._build()
+        if min(n, m) > ROWS or n * m > ENTRIES:
+            raise NotCompilableError(f"{n} equations in {m} unknowns are solved faster by the interpreted run")
+        self._problem, self._args = problem, arguments(args)
+        self._functions = functions(F, jac if callable(jac) else None, self._args.kinds, full, (False, False))
+        self._rows = np.arange(n) if full[0] or full[1] else NO_ROWS
+        self._table = np.frombuffer(self._args.table, np.int64)
+        self._system = self._made(jac)
 
-    def _build(self) -> Any:
-        """The frame, with the numbers of its vectors behind it: what compiled code sees of the problem."""
-        p = self._problem
-        scale, largest = p.column_norms()
-        vectors = (p.w0, p.y, p.r0, p.lower, p.upper, scale, largest, p.w0, p.best, self._args.table)
-        flags = (p.bounded, *self._differences, p.single, p.unasked)
-        sizes = p.lower.size, scale.size, largest.size, len(self._args.table) // 8
-        frame = joined((template(self._callbacks.addresses, p.n, p.m, flags, sizes), *vectors)).view(np.int64)
-        _REALS.pack_into(frame, 8 * REAL, p.size_y, p.target, p.least, p.deadline)  # type: ignore[arg-type]
-        if self._batches:
-            frame[GENERATOR : GENERATOR + 6] = interface(p.rng)
-        frame[PLACES["scale"] + 1] = p.scale.size
-        for name, indices in (("failed_rows", self._failed_rows), ("everything", self._everything)):
-            if indices.size:
-                frame[PLACES[name] : PLACES[name] + 2] = indices.ctypes.data, indices.size
-        return frame
+    def _made(self, jac: Any) -> System:
+        p, s = self._problem, System(np.zeros(size(self._problem.n, self._problem.m)), self._problem.n, self._problem.m)
+        C, X, V = s.C, s.X, s.V
+        C[k.F], C[k.JAC] = self._functions.addresses[:2]
+        C[k.ARGS], C[k.CLOCK] = address(self._table), CLOCK_ADDRESS
+        C[k.ROWS], C[k.COUNT] = address(self._rows), self._rows.size
+        C[k.BOUNDED], C[k.DIFFERENCED], C[k.CENTRAL] = p.bounded, not callable(jac), jac == "3-point"
+        C[k.REFINED], C[k.SINGLE] = jac is None, p.single
+        if p.bounded:
+            C[k.CUT], C[k.WITHIN_BOUNDS] = unit(k.cut), unit(k.within_bounds)
+        if not callable(jac):
+            C[k.DIFFERENCES] = unit(k.differences)
+        V[k.SCALE], V[k.LOWER], V[k.UPPER] = 1.0, -math.inf, math.inf
+        V[k.Y, : p.n], V[k.W0, : p.m] = p.y, p.w0
+        X[k.SIZE_Y], X[k.TARGET], X[k.TOP] = p.size_y, p.target, norm(p.r0)
+        if p.bounded:
+            V[k.LOWER, : p.m], V[k.UPPER, : p.m] = p.lower, p.upper
+        self._scale(s)
+        return s
 
-    def _vector(self, name: str) -> Array:
-        """The vector of the frame, a copy."""
-        place, size = self._frame[PLACES[name] : PLACES[name] + 2].tolist()
-        start = WORDS + place // 8
-        return self._frame[start : start + size].view(np.float64).copy()
-
-    def _leave(self) -> None:
-        """Let the problem know what compiled runs have found, before an interpreted one."""
-        p, frame = self._problem, self._frame
-        p.best, p.least = self._vector("best"), float(frame[PLACES["least"] : PLACES["least"] + 1].view(np.float64)[0])
-        p.take_norms(self._vector("largest"), bool(frame[PLACES["scale"] + 1]))
-        self._left = True
+    def _scale(self, s: System) -> None:
+        """The scale of the problem: an interpreted stage may have learnt more of it."""
+        scale, largest = self._problem.column_norms()
+        s.V[k.SCALE, : scale.size] = scale
+        s.V[k.LARGEST, : largest.size] = largest
+        s.C[k.SCALING] = 0 if largest.size == 0 else 2 if self._problem.unasked else 1
 
     def run(self, step: Any, record: Record) -> Native | None:
-        """The compiled run of a method: it makes many steps at a time, but no longer than for 0.1 s.
+        """The compiled run of a method: it makes many steps at a time, but no longer than for PAUSE seconds.
 
-        So Ctrl-C and the limit of time are heeded. None: the method is to be interpreted.
+        None: the method is to be interpreted.
         """
-        if step not in COMPILED:
+        if step is watchdog.step:
+            return partial(self._run, record)
+        return partial(self._tall, record) if step is tall.step and self._problem.n > self._problem.m else None
+
+    def _run(self, record: Record, s: Any, best: Any, stop: int, enough: float, max_iter: int) -> tuple[Any, int]:
+        self._begin(s)
+        C, X = self._system.C, self._system.X
+        log, run, status = np.empty((1 if record.every else CHUNK, loop.ROW)), runner(), loop.CHUNK
+        try:
+            while True:
+                if stop != RUNNING and not X[k.LEAST] <= enough:
+                    status = stop
+                    break
+                until = loop.clock() + PAUSE
+                status = run(self._system.address, address(log), len(log), enough, max_iter, until)
+                self._counted()
+                if C[k.LOGGED] > 0:
+                    stop = int(record.extend(self._state(k.W, k.R), log[: C[k.LOGGED]]))
+                if status != loop.CHUNK:
+                    break
+        finally:
             self._leave()
-            return None
-        if self._left:
-            self._frame, self._left = self._build(), False
-        steps, problem, frame = entry(step), self._problem, self._frame
+        if status == loop.FAILURE:
+            status = self._failed()
+        current = status == Status.DISTANCE
+        return (self._state(k.W, k.R) if current else self._state(k.W_BEST, k.R_BEST)), status
 
-        def run(s: Any, best: Any, stop: int, enough: float, max_iter: int) -> tuple[Any, int]:
-            J = problem.known(s.w)  # kept alive
-            known = 0 if J is None else J.__array_interface__["data"][0]
-            _COUNTS.pack_into(frame, 8 * NFEV, problem.nfev, problem.njev, problem.nfev_jac, 0)
-            states, same = States(s, best), s is best
-            log = np.empty((1 if record.every else min(CHUNK, max_iter + 1), loop.ROW))
-            status, stop = loop.CHUNK, int(stop)
-            try:
-                while status == loop.CHUNK:
-                    limits = (stop, enough, max_iter, loop.clock() + 0.1)
-                    frame[KNOWN + 1] = known
-                    status, rows, same = steps(frame, states.numbers, log, *limits, same)
-                    known = 0
-                    problem.nfev, problem.njev, problem.nfev_jac, failure = _COUNTS.unpack_from(frame, 8 * NFEV)
-                    if rows:
-                        s = states.state(0)
-                        stop = int(record.extend(s, log[:rows]))
-            except BaseException:  # of the callback, or Ctrl-C
-                problem.best = self._vector("best")
-                raise
-            best = s if same else states.state(1)
-            if failure:
-                problem.best = self._vector("best")
-                problem.repeat = partial(self._repeat, failure)  # type: ignore[method-assign]
-            return best, status
+    def _tall(self, record: Record, s: Any, best: Any, stop: int, enough: float, max_iter: int) -> tuple[Any, int]:
+        """n > m: first without the curvature of the residual, then from where that has led with it."""
+        at, status = self._run(record, s, best, stop, enough, min(max_iter, UNCURVED))
+        if not (status == Status.STALLED or (status == Status.MAX_ITER and at.nit < max_iter)):
+            return at, status
+        p = self._problem
+        state = tall.init(p, float(self._system.X[k.BETA]), at)._replace(nit=at.nit)
+        _, best, status, _ = loop.advance(
+            p, loop.kept(tall.step), loop.residual_norm, state, state, RUNNING, enough, max_iter, math.inf, record
+        )
+        return best, status
 
-        return run
+    def _begin(self, s: Any) -> None:
+        """The kernel's memory of the state that a run starts from."""
+        p, C, X, V = self._problem, self._system.C, self._system.X, self._system.V
+        watch = getattr(s, "watch", None)
+        C[k.PLAN], C[k.ROOT] = (watch.plan, watch.root) if watch is not None else (watchdog.ALONE, True)
+        C[k.NIT], X[k.SIZE], X[k.DEADLINE] = s.nit, norm(s.r), p.deadline
+        X[k.BETA] = getattr(getattr(s, "at", s), "beta", 0.0)
+        V[k.W, : p.m], V[k.R, : p.n] = s.w, s.r
+        C[k.NFEV], C[k.NJEV], C[k.NFEV_JAC] = p.nfev, p.njev, p.nfev_jac
+        self._scale(self._system)
+        J = p.known(s.w)
+        C[k.KNOWN] = J is not None
+        if J is not None:
+            self._system.J[:] = J
+        starter()(self._system.address)
+
+    def _state(self, w: int, r: int) -> loop.Start:
+        C, X = self._system.C, self._system.X
+        vector = self._system.vector
+        numbers = {"step": X.item(k.STEP), "pl": X.item(k.PL), "bend": X.item(k.BEND)}
+        return loop.Start(vector(w), vector(r), RUNNING, C.item(k.NIT), **numbers)
+
+    def _counted(self) -> None:
+        p = self._problem
+        p.nfev, p.njev, p.nfev_jac = self._system.C[[k.NFEV, k.NJEV, k.NFEV_JAC]].tolist()
+
+    def _leave(self) -> None:
+        """Let the problem know what the run has found."""
+        p, C, V = self._problem, self._system.C, self._system.V
+        if self._system.X[k.LEAST] <= p.least:
+            p.best, p.least = self._system.vector(k.W_BEST), self._system.X.item(k.LEAST)
+        if C[k.SCALING]:
+            p.take_norms(V[k.LARGEST, : p.m].copy(), bool((V[k.SCALE, : p.m] != 1.0).any()))
+
+    def _failed(self) -> int:
+        """What a failure makes of the run: a status, or FAILURE where the function is to be called again."""
+        what = self._system.C.item(k.FAILED)
+        if what == k.LATE:
+            return int(Status.MAX_TIME)
+        self._problem.repeat = partial(self._repeat, what)  # type: ignore[method-assign]
+        return loop.FAILURE
+
+    def _repeat(self, what: int) -> None:
+        """Call the function that failed from Python, for its exception."""
+        p, w = self._problem, self._system.vector(k.W_FAILED)
+        if what in (k.FAILED_F, k.FAILED_DIFFERENCES):
+            p.residual(w)
+        else:
+            p.njev -= 1
+            p.linearise(w, p.r0, False)
+        if what == k.NOT_FINITE:
+            raise Ended(Status.STALLED, JACOBIAN_NOT_FINITE)
+        raise RuntimeError("F or jac failed in compiled code, but not when it was called again at the same point.")
 
     def batch(
         self, Y: Array, args: tuple[Any, ...], each: tuple[Any, ...], limits: tuple[Any, ...]
@@ -216,33 +209,68 @@ class Engine:
         It is called with the starts (k, m), the numbers of the systems, a counter that tells all threads whose turn
         it is, and x, fun, status and nit of all k systems, which it fills in.
         """
-        from plsolve.compiled.whole import batch  # compiled when it is needed
-
-        p = self._problem
+        n, m = self._problem.n, self._problem.m
         tables, kept = arguments_of_each(args, each, len(Y))
-        frame, start = self._frame[:WORDS].copy(), PLACES[VECTORS[0]]
-        frame[start : start + 2 * len(VECTORS) : 2] += self._frame[WORDS:].ctypes.data
-        scale, norms = p.column_norms()
-        alive = self, kept  # the frame and the tables point to them
+        numbers, many = np.array(limits, np.float64), batcher()
+        alive = self, kept  # the system and the tables point to them
 
         def work(starts: Array, which: Any, turn: Any, *results: Any) -> None:
             assert alive
-            batch(frame.copy(), starts, Y, tables, scale, norms.size > 0, *limits, which, turn, *results)
+            own = System(self._system.memory.copy(), n, m)
+            many(own.address, starts, Y, tables, numbers, which, turn, *results)
 
         return work
 
-    def _repeat(self, failed: int) -> None:
-        """Call the function that failed from Python, for its exception."""
-        p, w, rows = self._problem, self._vector("failed_w"), self._failed_rows
-        if failed == LATE:
-            raise Ended(Status.MAX_TIME)
-        if failed in (FAILED_F, FAILED_DIFFERENCES):
-            p.residual(w)
-        elif failed == FAILED_F_ROWS:
-            p.residual_rows(w, rows)
-        elif failed in (FAILED_JAC, NOT_FINITE):
-            p.njev -= 1
-            p.linearise(w, p.r0, False)
-        else:
-            p.linearise_rows(w, rows)
-        raise RuntimeError("F or jac failed in compiled code, but not when it was called again at the same point.")
+
+def unit(function: Any) -> int:
+    return compiled_unit(function.symbol)  # type: ignore[no-any-return]
+
+
+@cache
+def runner() -> Any:
+    def run(S: int, log: int, size: int, enough: float, max_iter: int, until: float) -> int:
+        return advance(S, log, size, enough, max_iter, until)
+
+    return entry(run, (types.int64, types.int64, types.int64, types.float64, types.int64, types.float64))
+
+
+@cache
+def starter() -> Any:
+    def start(S: int) -> None:
+        begin(S)
+
+    return entry(start, (types.int64,))
+
+
+@cache
+def batcher() -> Any:
+    numbers, words = types.float64[:, ::1], types.int64[::1]
+    tables = types.Array(types.int64, 2, "C")
+    return entry(
+        many,
+        (types.int64, numbers, numbers, tables, types.float64[::1], words, words, numbers, numbers, words, words),
+    )
+
+
+def many(
+    S: int, starts: Any, Y: Any, tables: Any, limits: Any, which: Any, turn: Any, x: Any, fun: Any, status: Any,
+    nit: Any,
+) -> None:  # fmt: skip
+    """The systems whose turn it is, one after the other; limits: tol, eps and max_iter."""
+    C, _, V, J = system(S)
+    t = take(turn)
+    while t < which.size:
+        i = which[t]
+        V[k.LARGEST, 0] = 0.0
+        for j in range(J.shape[1]):
+            V[k.W, j] = starts[i, j]
+        for j in range(J.shape[0]):
+            V[k.Y, j] = Y[i, j]
+        C[k.ARGS] = data(tables) + 8 * i * tables.shape[1]
+        status[i] = whole(S, limits[0], limits[1], int(limits[2]))
+        nit[i] = C[k.NIT]
+        for j in range(J.shape[1]):
+            x[i, j] = V[k.W_BEST, j]
+        for j in range(J.shape[0]):
+            fun[i, j] = V[k.R_BEST, j]
+        t = take(turn)

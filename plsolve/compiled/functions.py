@@ -17,7 +17,7 @@ from numba.core import cgutils
 from numba.core.errors import NumbaError, TypingError
 from numba.extending import intrinsic, overload
 
-from plsolve.compiled.words import WORD, address, pointer
+from plsolve.compiled.words import WORD, address, lent, pointer
 from plsolve.linalg import FLOAT64
 
 OK, RAISED, SHAPE = range(3)
@@ -170,24 +170,6 @@ def unpacked(kinds: tuple[Any, ...], reads_only: bool, rows: bool) -> Any:
         return types.Tuple(given)(words, words, words, words, words), codegen
 
     return read
-
-
-def lent(context: Any, builder: Any, kind: Any, data: Any, shape: list[Any]) -> Any:
-    """The array of the numbers that are there, which it does not own."""
-    made = context.make_array(kind)(context, builder)
-    size = context.get_abi_sizeof(context.get_data_type(kind.dtype))
-    strides = [WORD(size)]
-    for length in shape[:0:-1] if kind.layout == "C" else shape[:-1]:
-        strides.append(builder.mul(strides[-1], length))
-    strides = strides[: len(shape)]
-    made.nitems = WORD(1)
-    for length in shape:
-        made.nitems = builder.mul(made.nitems, length)
-    made.itemsize = WORD(size)
-    made.data = builder.inttoptr(data, made.data.type)
-    made.shape = cgutils.pack_array(builder, shape, ty=WORD)
-    made.strides = cgutils.pack_array(builder, strides[::-1] if kind.layout == "C" else strides, ty=WORD)
-    return made._getvalue()
 
 
 class Arguments(NamedTuple):

@@ -44,6 +44,62 @@ def call(typingctx: Any, place: Any, w: Any, m: Any, args: Any, rows: Any, s: An
     return types.int64(*[types.int64] * 8), codegen
 
 
+def lent(context: Any, builder: Any, kind: Any, data: Any, shape: list[Any]) -> Any:
+    """The array of the numbers that are there, which it does not own."""
+    made = context.make_array(kind)(context, builder)
+    size = context.get_abi_sizeof(context.get_data_type(kind.dtype))
+    strides = [WORD(size)]
+    for length in shape[:0:-1] if kind.layout == "C" else shape[:-1]:
+        strides.append(builder.mul(strides[-1], length))
+    strides = strides[: len(shape)]
+    made.nitems = WORD(1)
+    for length in shape:
+        made.nitems = builder.mul(made.nitems, length)
+    made.itemsize = WORD(size)
+    made.data = builder.inttoptr(data, made.data.type)
+    made.shape = cgutils.pack_array(builder, shape, ty=WORD)
+    made.strides = cgutils.pack_array(builder, strides[::-1] if kind.layout == "C" else strides, ty=WORD)
+    return made._getvalue()
+
+
+WHOLES, REALS = 48, 24  # how many numbers of each kind a system has
+ARRAYS = (
+    types.Array(types.int64, 1, "C"),
+    types.Array(types.float64, 1, "C"),
+    types.Array(types.float64, 2, "C"),
+    types.Array(types.float64, 2, "C"),
+)
+
+
+@intrinsic
+def system(typingctx: Any, S: Any) -> Any:
+    """C, X, V and J of the system at this address (see `plsolve.compiled.kernel`): lent arrays, which cost nothing."""
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        start = builder.inttoptr(values[0], WORD.as_pointer())
+        n, m, width, height = (builder.load(builder.gep(start, [WORD(i)])) for i in range(4))
+        shapes, place, found = ([WORD(WHOLES)], [WORD(REALS)], [height, width], [n, m]), values[0], []
+        for kind, shape in zip(ARRAYS, shapes, strict=True):
+            found.append(lent(context, builder, kind, place, shape))
+            size = shape[0] if len(shape) == 1 else builder.mul(*shape)
+            place = builder.add(place, builder.mul(size, WORD(8)))
+        return context.make_tuple(builder, signature.return_type, found)
+
+    return types.Tuple(ARRAYS)(types.int64), codegen
+
+
+@intrinsic
+def enter(typingctx: Any, place: Any, S: Any, x: Any, y: Any) -> Any:
+    """The unit (see `plsolve.compiled.cache`) of a system and two numbers at this address."""
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        kind = ir.FunctionType(ir.VoidType(), [WORD, ir.DoubleType(), ir.DoubleType()]).as_pointer()
+        builder.call(builder.inttoptr(values[0], kind), values[1:])
+        return context.get_dummy_value()
+
+    return types.none(types.int64, types.int64, types.float64, types.float64), codegen
+
+
 CLOCK = getattr(ctypes.pythonapi, "PyTime_MonotonicRaw", None) or ctypes.pythonapi._PyTime_GetMonotonicClock
 CLOCK_ADDRESS = ctypes.cast(CLOCK, ctypes.c_void_p).value
 RETURNS = CLOCK is getattr(ctypes.pythonapi, "_PyTime_GetMonotonicClock", None)  # the time; else it writes it
