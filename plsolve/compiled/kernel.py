@@ -682,7 +682,7 @@ def chords(S: int, w: int, r: int, other: int, size: float, share: float) -> flo
     """Steps on from w with J^+ corrected by good-Broyden updates, while they shrink: `gauss_newton.chords`."""
     _, X, _, _ = system(S)
     made = 0
-    combine(S, -share, U, 0.0, U, CHORD)
+    combine(S, share, U, 0.0, U, CHORD)
     square = dot(S, CHORD, CHORD)
     while size > X[TARGET] and square > 0.0 and made < gn.CHORDS:
         coordinates(S, r, A)
