@@ -53,15 +53,15 @@ outwards = unit(gn.outwards)
 (
     EQUATIONS, UNKNOWNS, WIDTH, HEIGHT, F, JAC, ARGS, ROWS, COUNT, CLOCK, BOUNDED, DIFFERENCED, CENTRAL, SINGLE, SCALING,
     NFEV, NJEV, NFEV_JAC, FAILED, KNOWN, NIT, STATUS, ORTHOGONAL, PRECISE, CRAWL, CHOLESKY, STAYS, BOXED, BEST, PLAN,
-    ROOT, PHASE, LEFT, SLOW, TIRED, SPARE, KICKS, KEPT_STATUS, KEPT_CRAWL, CUT, WITHIN_BOUNDS, DIFFERENCES, LOGGED, REFINED,
-) = range(44)  # fmt: skip
+    ROOT, PHASE, LEFT, SLOW, TIRED, SPARE, KICKS, KEPT_STATUS, KEPT_CRAWL, CUT, WITHIN_BOUNDS, DIFFERENCES, LOGGED, REFINED, REFLECTED,
+) = range(45)  # fmt: skip
 (
     SIZE, SIZE_Y, TARGET, LEAST, TOP, DEADLINE, BETA, RADIUS, STEP, PL, BEND, LENGTH, POTENTIAL, MARK, LEVEL, FORCE,
     KEPT_SIZE, KEPT_RADIUS, GAIN, REACH, SHARE, REACHED, ENOUGH,
 ) = range(23)  # fmt: skip
 (
     Y, R, R_BEST, R_KEPT, JGN, U, JP, REST, Z, JS, A, B,  # of n numbers
-    W, W0, W_BEST, W_KEPT, W_FAILED, LOWER, UPPER, SCALE, LARGEST, GIVEN, D, GN, P, G, T, E, PLAIN, PLAIN_D, LOW, HIGH,
+    W, W0, W_BEST, W_KEPT, W_FAILED, LOWER, UPPER, SCALE, LARGEST, GIVEN, D, GN, P, G, T, E, PLAIN, FREE, LOW, HIGH,
     GOAL, NOW,  # of m
     TRIAL,
 ) = range(35)  # fmt: skip
@@ -250,10 +250,10 @@ def lift(S: int, u: int, p: int) -> None:
 
 @unit
 def raised(S: int, x: int, p: int) -> None:
-    """p = D^2 J^T x."""
+    """p = D^2 J^T x, of the unknowns that are free at w."""
     adjoint(S, x, p)
-    times(S, p, D, p)
-    times(S, p, D, p)
+    times(S, p, FREE, p)
+    times(S, p, FREE, p)
 
 
 @unit
@@ -288,9 +288,10 @@ def newton(S: int) -> None:
             break
         by_reflections = True
     measure(S)
+    copy(S, D, FREE)
+    C[REFLECTED] = C[CHOLESKY] == 0
     if C[BOUNDED] != 0:
         copy(S, GN, PLAIN)
-        copy(S, D, PLAIN_D)
         enter(C[CUT], S, 1.0, 0.0)
 
 
@@ -342,13 +343,15 @@ def cut(S: int, share: float, _: float) -> None:
     C, X, V, J = system(S)
     room(S, share)
     copy(S, PLAIN, GOAL)
-    copy(S, PLAIN_D, D)
-    most, by_reflections, turns, out = 0.0, C[CHOLESKY] == 0, 0, False
+    copy(S, FREE, D)
+    most, turns, out = 0.0, 0, False
     for j in range(J.shape[1]):
         out = out or V[D, j] == 0.0 or not V[LOW, j] <= V[GOAL, j] <= V[HIGH, j]
-    combine(S, 0.0 if out else 1.0, GN, 0.0, GN, GN)
+    if not (out and math.isfinite(X[POTENTIAL])):
+        return
+    combine(S, 0.0, PLAIN, 0.0, PLAIN, GN)
     copy(S, R, REST)
-    while out and math.isfinite(X[POTENTIAL]) and turns < box.TURNS:
+    while turns < box.TURNS:
         turns += 1
         got, better = ahead(S), False
         if got > most * (1.0 + box.BETTER):
@@ -373,7 +376,7 @@ def cut(S: int, share: float, _: float) -> None:
         if not (changed and some):
             break
         copy(S, NOW, D)
-        factor(S, by_reflections)
+        factor(S, C[REFLECTED])
         for j in range(J.shape[1]):
             V[E, j] = V[GN, j] if V[D, j] == 0.0 else 0.0
         apply(S, E, Z)
@@ -381,9 +384,9 @@ def cut(S: int, share: float, _: float) -> None:
         coordinates(S, Z, A)
         lift(S, A, GOAL)
         combine(S, 1.0, E, -1.0, GOAL, GOAL)
-    if out:
-        C[BOXED] = 1
-        measure(S)
+    combine(S, 1.0, GN, -1.0, PLAIN, E)
+    C[BOXED] = norm(S, E) > 0.0
+    measure(S)
 
 
 @unit
@@ -619,7 +622,7 @@ def step(S: int) -> None:
     if not sound or C[CRAWL] == gn.PATIENCE:
         end(S, not sound and math.isfinite(X[POTENTIAL]))
         return
-    by_reflections, first = C[CHOLESKY] == 0, X[RADIUS] <= 0.0
+    first = X[RADIUS] <= 0.0
     radius = first_radius(S) if first else X[RADIUS]
     far = C[BOXED] != 0 and C[STAYS] != 0 and X[POTENTIAL] > gn.FAR * r2
     if far and (not first or radius < X[LENGTH]):
@@ -659,7 +662,7 @@ def step(S: int) -> None:
     X[STEP], X[RADIUS] = long(S, P), radius
     if X[BETA] > 0.0:
         bend(S, r)
-    if by_reflections and J.shape[0] <= J.shape[1]:
+    if C[REFLECTED] != 0 and J.shape[0] <= J.shape[1]:
         C[ORTHOGONAL] = 1
     if X[POTENTIAL] < 0.1 * r2:
         C[PRECISE] = 1
@@ -777,7 +780,7 @@ def at_rounding_level(S: int) -> bool:
 def stationary(S: int) -> bool:
     """Whether the gradient is zero to rounding: see `ending.verdict`."""
     C, X, V, J = system(S)
-    copy(S, SCALE, D)
+    copy(S, SCALE, FREE)
     copy(S, R, Z)
     top = 0.0
     for _ in range(15):
