@@ -92,8 +92,9 @@ class Problem:
         Numbers of equations and unknowns.
     size0 : float
         max(||y||, ||F(w0)||).
-    target, enough : float
-        What ||r|| must fall to, as far as is known; what it must fall to before `accepts` is worth a look.
+    target, enough, sure : float
+        What ||r|| must fall to, as far as is known; what it must fall to before `accepts` is worth a look; what it
+        accepts wherever the run is.
     best, best_residual, least : ndarray (m,), ndarray (n,), float
         The best point F was evaluated at (those of differences do not count), r there, and ||r||.
     nfev, njev, nfev_jac : int
@@ -202,6 +203,7 @@ class Problem:
         self.least = norm(self.r0)
         self.size0 = max(self.size_y, size)
         self._tol, self._noise = tol, math.sqrt(2.0 * eps)
+        self.sure = max(self._noise, tol * self.size_y)
         self._coarse = self.narrow and tol > 0.0  # tol may be below what the floats of F can tell
         self.target = (max(tol, 2.0 * self.precision) if self._coarse else tol) * self.size0
         self.enough = max(self.target, self._noise)
@@ -301,7 +303,7 @@ class Problem:
         relative to the terms.
         """
         size = norm(r)
-        if size <= max(self._noise, self._tol * self.size_y):
+        if size <= self.sure:
             return True
         if size > self.enough:
             return False
@@ -475,9 +477,9 @@ class Problem:
         return self._auto_scale
 
     @property
-    def single(self) -> bool:
-        """Whether F returns float32."""
-        return self.precision > 2 * UNIT
+    def tolerance(self) -> tuple[float, bool]:
+        """`tol`, and whether the floats that F returns may not tell so much."""
+        return self._tol, self._coarse
 
     @property
     def of_numba(self) -> bool:

@@ -83,14 +83,16 @@ class Engine:
         C[k.ARGS], C[k.CLOCK] = address(self._table), CLOCK_ADDRESS
         C[k.ROWS], C[k.COUNT] = address(self._rows), self._rows.size
         C[k.BOUNDED], C[k.DIFFERENCED], C[k.CENTRAL] = p.bounded, not callable(jac), jac == "3-point"
-        C[k.REFINED], C[k.SINGLE] = jac is None, p.single
+        C[k.REFINED] = jac is None
+        X[k.TOL], C[k.COARSE] = p.tolerance
         if p.bounded:
             C[k.CUT], C[k.WITHIN_BOUNDS] = unit(k.cut), unit(k.within_bounds)
         if not callable(jac):
             C[k.DIFFERENCES] = unit(k.differences)
         V[k.SCALE], V[k.LOWER], V[k.UPPER] = 1.0, -math.inf, math.inf
         V[k.Y, : p.n], V[k.W0, : p.m] = p.y, p.w0
-        X[k.SIZE_Y], X[k.TARGET], X[k.TOP] = p.size_y, p.target, norm(p.r0)
+        X[k.SIZE_Y], X[k.SIZE0], X[k.TOP], X[k.PRECISION] = p.size_y, p.size0, norm(p.r0), p.precision
+        X[k.SURE] = p.sure
         if p.bounded:
             V[k.LOWER, : p.m], V[k.UPPER, : p.m] = p.lower, p.upper
         self._scale(s)
@@ -152,7 +154,7 @@ class Engine:
         p, C, X, V = self._problem, self._system.C, self._system.X, self._system.V
         watch = getattr(s, "watch", None)
         C[k.PLAN], C[k.ROOT] = (watch.plan, watch.root) if watch is not None else (watchdog.ALONE, True)
-        C[k.NIT], X[k.SIZE], X[k.DEADLINE] = s.nit, norm(s.r), p.deadline
+        C[k.NIT], X[k.SIZE], X[k.DEADLINE], X[k.TARGET] = s.nit, norm(s.r), p.deadline, p.target
         X[k.BETA] = getattr(getattr(s, "at", s), "beta", 0.0)
         V[k.W, : p.m], V[k.R, : p.n] = s.w, s.r
         C[k.NFEV], C[k.NJEV], C[k.NFEV_JAC] = p.nfev, p.njev, p.nfev_jac
@@ -177,7 +179,8 @@ class Engine:
         """Let the problem know what the run has found."""
         p, C, V = self._problem, self._system.C, self._system.V
         if self._system.X[k.LEAST] <= p.least:
-            p.best, p.least = self._system.vector(k.W_BEST), self._system.X.item(k.LEAST)
+            p.best, p.best_residual = self._system.vector(k.W_BEST), self._system.vector(k.R_BEST)
+            p.least = self._system.X.item(k.LEAST)
         if C[k.SCALING]:
             p.take_norms(V[k.LARGEST, : p.m].copy(), bool((V[k.SCALE, : p.m] != 1.0).any()))
 

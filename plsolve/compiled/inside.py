@@ -15,7 +15,7 @@ from plsolve.compiled.cache import address as compiled_unit
 from plsolve.compiled.functions import trampoline
 from plsolve.compiled.kernel import whole
 from plsolve.compiled.words import REALS, WHOLES, WORD, data, system
-from plsolve.linalg import Array
+from plsolve.linalg import UNIT, Array
 
 
 class Solution(NamedTuple):
@@ -116,7 +116,7 @@ def _gauss_newton(F: Any, jac: Any, w0: Any, y: Any, tol: Any = 1e-10, max_iter:
         C, X, V, J = system(S)
         C[k.F] = _F_address(F)
         C[k.JAC if exact else k.DIFFERENCES] = _jac_address(jac)
-        C[k.DIFFERENCED], C[k.REFINED] = not exact, not exact
+        C[k.DIFFERENCED], C[k.REFINED], X[k.PRECISION] = not exact, not exact, 2 * UNIT
         for j in range(width):
             V[k.SCALE, j], V[k.LOWER, j], V[k.UPPER, j] = 1.0, -math.inf, math.inf
         for j in range(m):

@@ -47,18 +47,17 @@ MAX_ITER, MAX_TIME, STALLED, STATIONARY = (
 RESIDUAL, EPSILON = int(Status.RESIDUAL), int(Status.EPSILON)
 MONOTONE, UNDAMPED, KICKED = watchdog.MONOTONE, watchdog.UNDAMPED, watchdog.KICKED
 PHASES, HAND_OVER, ALONE = watchdog.PHASES, watchdog.HAND_OVER, watchdog.ALONE
-SMALL = 1e-6  # of the terms of F: a larger residual is no solution
 outwards = unit(gn.outwards)
 
 (
-    EQUATIONS, UNKNOWNS, WIDTH, HEIGHT, F, JAC, ARGS, ROWS, COUNT, CLOCK, BOUNDED, DIFFERENCED, CENTRAL, SINGLE, SCALING,
+    EQUATIONS, UNKNOWNS, WIDTH, HEIGHT, F, JAC, ARGS, ROWS, COUNT, CLOCK, BOUNDED, DIFFERENCED, CENTRAL, COARSE, SCALING,
     NFEV, NJEV, NFEV_JAC, FAILED, KNOWN, NIT, STATUS, ORTHOGONAL, PRECISE, CRAWL, CHOLESKY, STAYS, BOXED, BEST, PLAN,
     ROOT, PHASE, LEFT, SLOW, TIRED, SPARE, KICKS, KEPT_STATUS, KEPT_CRAWL, CUT, WITHIN_BOUNDS, DIFFERENCES, LOGGED, REFINED, REFLECTED,
 ) = range(45)  # fmt: skip
 (
     SIZE, SIZE_Y, TARGET, LEAST, TOP, DEADLINE, BETA, RADIUS, STEP, PL, BEND, LENGTH, POTENTIAL, MARK, LEVEL, FORCE,
-    KEPT_SIZE, KEPT_RADIUS, GAIN, REACH, SHARE, REACHED, ENOUGH,
-) = range(23)  # fmt: skip
+    KEPT_SIZE, KEPT_RADIUS, GAIN, REACH, SHARE, REACHED, ENOUGH, SIZE0, TOL, SURE, JUDGED, PRECISION,
+) = range(28)  # fmt: skip
 (
     Y, R, R_BEST, R_KEPT, JGN, U, JP, REST, Z, JS, A, B,  # of n numbers
     W, W0, W_BEST, W_KEPT, W_FAILED, LOWER, UPPER, SCALE, LARGEST, GIVEN, D, GN, P, G, T, E, PLAIN, FREE, LOW, HIGH,
@@ -124,7 +123,7 @@ def linearise(S: int) -> bool:
         evaluated(S, C[JAC], W, data(J), FAILED_JAC)
     for i in range(J.shape[0]):
         for j in range(J.shape[1]):
-            if not abs(J[i, j]) < math.inf:
+            if not abs(J[i, j]) < HUGE:
                 fail(S, W, NOT_FINITE)
     if C[SCALING] != 0 and C[FAILED] == 0:
         rescale(S)
@@ -154,9 +153,9 @@ def rescale(S: int) -> None:
 @unit
 def differences(S: int, precise: float, _: float) -> None:
     """J at w: `plsolve.differences.jacobian` where F is finite on both sides."""
-    C, _, V, J = system(S)
+    C, X, V, J = system(S)
     central = precise > 0.0
-    eps = 1.2e-7 if C[SINGLE] != 0 else 2 * UNIT
+    eps = X[PRECISION]
     relative = eps ** (1 / 3) if central else eps ** (1 / 2)
     for j in range(J.shape[1]):
         size = abs(V[W, j])
@@ -592,7 +591,8 @@ def search(S: int, radius: float) -> float:
         if gain > 0.0 or X[GAIN] > gn.ENOUGH:
             best, size, length, gain, reach, reached = slot, s, step, X[GAIN], X[REACH], radius
         if gain <= 0.0:
-            shortest, rejected = 1e-16 * long(S, W), step
+            scale = long(S, W)
+            shortest, rejected = 1e-16 * (scale if scale > 0.0 else X[LENGTH]), step
             radius = min(max(X[REACH], 0.1 * step), 0.5 * step)
             continue
         first = rejected == 0.0 and step < X[LENGTH]
@@ -754,7 +754,7 @@ def rounding_level(S: int) -> float:
     """The size of ||r|| that rounding in F alone can make."""
     _, X, _, _ = system(S)
     combine(S, 1.0, R, 1.0, Y, A)
-    return 4 * UNIT * (norm(S, A) + X[SIZE_Y] + terms(S, 0.0))
+    return 2.0 * X[PRECISION] * (norm(S, A) + X[SIZE_Y] + terms(S, 0.0))
 
 
 @unit
@@ -764,7 +764,7 @@ def at_rounding_level(S: int) -> bool:
     if not X[SIZE] <= rounding_level(S) < math.inf:
         return False
     for j in range(J.shape[1]):
-        V[G, j] = ending.PROBE * V[W, j] * (-1.0 if j % 2 == 0 else 1.0)
+        V[G, j] = max(ending.PROBE, math.sqrt(X[PRECISION])) * V[W, j] * (-1.0 if j % 2 == 0 else 1.0)
     move(S, W, 1.0, G, E)
     combine(S, 1.0, E, -1.0, W, G)
     apply(S, G, A)
@@ -802,8 +802,10 @@ def stationary(S: int) -> bool:
     times(S, P, SCALE, P)
     move(S, W, -1.0 / max(top, 1e-300), P, E)
     combine(S, 1.0, W, -1.0, E, E)
-    small = norm(S, G) * size <= ending.INSENSITIVE * r2
-    return top == 0.0 or small or dot(S, G, E) <= 100.0 * ending.FLAT * r2
+    slope = norm(S, G)
+    if slope == 0.0 or 0.0 < slope * size <= ending.INSENSITIVE * r2:
+        return True
+    return top > 0.0 and dot(S, G, E) <= 100.0 * ending.FLAT * r2
 
 
 @unit
@@ -985,12 +987,27 @@ def kicked(S: int) -> None:
 
 @unit
 def solved(S: int, enough: float) -> bool:
-    """Whether the best residual is small enough, and beside the terms of F where the run is, too."""
+    """Whether r is small enough: `Problem.accepts`."""
     C, X, _, _ = system(S)
-    if not X[LEAST] <= enough:
+    if X[LEAST] <= enough and X[LEAST] <= X[SURE]:
+        return True
+    if not (X[LEAST] <= enough and X[SIZE] <= X[LEAST] < X[JUDGED]) or C[NJEV] == 0:
         return False
-    sure = enough > X[TARGET] or C[NJEV] == 0 or X[LEAST] <= SMALL * X[SIZE_Y]
-    return sure or X[LEAST] <= SMALL * terms(S, 1.0)
+    X[JUDGED] = X[LEAST]
+    X[TARGET] = bound(S)
+    if X[TARGET] < X[TOL] * X[SIZE0]:  # J is of the point before
+        if not linearise(S):
+            return False
+        C[KNOWN], X[TARGET] = 1, bound(S)
+    return X[SIZE] <= X[TARGET]
+
+
+@unit
+def bound(S: int) -> float:
+    """The residual that counts as solved at w, with the last J at hand."""
+    C, X, _, _ = system(S)
+    size = X[TOL] * min(X[SIZE0], max(X[SIZE_Y], terms(S, 1.0)))
+    return max(size, rounding_level(S)) if C[COARSE] != 0 else size
 
 
 @unit
@@ -1000,7 +1017,7 @@ def begin(S: int) -> None:
     C[STATUS], C[PHASE], C[SLOW], C[TIRED], C[KICKS], C[FAILED] = RUNNING, MONOTONE, 0, 0, 0, 0
     C[SPARE], C[CRAWL], C[ORTHOGONAL], C[PRECISE] = watchdog.GRANT * C[NIT], 0, 0, 0
     X[MARK], X[FORCE], X[RADIUS], X[STEP], X[PL] = X[SIZE], 1.0, 0.0, 0.0, -1.0
-    X[LEVEL], X[BEND], X[LEAST] = X[SIZE] if C[NIT] > 0 else 0.0, 0.0, X[SIZE]
+    X[LEVEL], X[BEND], X[LEAST], X[JUDGED] = X[SIZE] if C[NIT] > 0 else 0.0, 0.0, X[SIZE], math.inf
     copy(S, W, W_BEST)
     copy(S, R, R_BEST)
     keep(S)
@@ -1049,11 +1066,14 @@ def whole(S: int, tol: float, eps: float, max_iter: int) -> int:
     X[SIZE_Y], X[LEAST], X[DEADLINE], X[BETA] = norm(S, Y), math.inf, math.inf, 0.0
     X[SIZE] = residual(S, W, R)
     combine(S, 1.0, R, 1.0, Y, A)
-    X[TOP], X[TARGET] = X[SIZE], tol * max(X[SIZE_Y], norm(S, A))
+    X[TOP], X[TOL], X[SIZE0], X[SURE] = X[SIZE], tol, max(X[SIZE_Y], norm(S, A)), math.sqrt(2.0 * eps)
+    X[TARGET], X[SURE], enough = tol * X[SIZE0], max(X[SURE], tol * X[SIZE_Y]), max(tol * X[SIZE0], X[SURE])
+    if C[COARSE] != 0 and tol > 0.0:
+        enough = max(enough, 2.0 * X[PRECISION] * X[SIZE0])
     begin(S)
     if C[FAILED] != 0 or not X[SIZE] < math.inf:
         return FAILED_STATUS
-    status = advance(S, 0, 0, max(X[TARGET], math.sqrt(2.0 * eps)), max_iter, math.inf)
+    status = advance(S, 0, 0, enough, max_iter, math.inf)
     if status == RUNNING:
         return RESIDUAL if X[LEAST] <= X[TARGET] else EPSILON
     return FAILED_STATUS if status == FAILURE else status

@@ -62,7 +62,7 @@ def lent(context: Any, builder: Any, kind: Any, data: Any, shape: list[Any]) -> 
     return made._getvalue()
 
 
-WHOLES, REALS = 48, 24  # how many numbers of each kind a system has
+WHOLES, REALS = 48, 32  # how many numbers of each kind a system has
 ARRAYS = (
     types.Array(types.int64, 1, "C"),
     types.Array(types.float64, 1, "C"),
