@@ -193,28 +193,42 @@ def runner(
         return None if Y is None else Y[i]
 
     problem = first_problem(F, jac, W0, target, own, common)
-    if problem.n == problem.m <= tall.UNKNOWNS:
+    if problem.n >= problem.m <= tall.UNKNOWNS:
         problem.scale_unasked()
     native = engine(problem, compiled, watchdog.step if problem.n <= problem.m else tall.step)
+
+    def work(starts: Array, which: Indices, turn: Any, x: Array, fun: Array, status: Any, nit: Any) -> None:
+        for i in which.tolist():
+            options = {"args": own(i), "method": "gauss-newton", "compiled": False, **common}
+            try:
+                sol = solve(F, jac, starts[i], target(i), **options)
+                x[i], fun[i], status[i], nit[i] = sol.x, sol.fun, sol.status, sol.nit
+            except BaseException as error:
+                x[i] = getattr(error, "best", starts[i])
+                if not isinstance(error, Exception):  # what the user's functions raise ends this system only
+                    raise
+
+    shape = len(W0), problem.n
+    interpreted = in_turns(work, shape, 1, nullcontext)
     if native is None:
-
-        def work(starts: Array, which: Indices, turn: Any, x: Array, fun: Array, status: Any, nit: Any) -> None:
-            for i in which.tolist():
-                options = {"args": own(i), "method": "gauss-newton", "compiled": False, **common}
-                try:
-                    sol = solve(F, jac, starts[i], target(i), **options)
-                    x[i], fun[i], status[i], nit[i] = sol.x, sol.fun, sol.status, sol.nit
-                except BaseException as error:
-                    x[i] = getattr(error, "best", starts[i])
-                    if not isinstance(error, Exception):  # what the user's functions raise ends this system only
-                        raise
-
-        return in_turns(work, (len(W0), problem.n), 1, nullcontext)
+        return interpreted
     from plsolve.compiled import one_thread  # numba is there already
 
-    limits = (float(common["tol"]), float(common["eps"]), 200 if common["max_iter"] is None else common["max_iter"])
-    targets = np.zeros((len(W0), problem.n)) if Y is None else Y
-    return in_turns(native.batch(targets, args, each, limits), (len(W0), problem.n), workers, one_thread)
+    limits = common["tol"], common["eps"], 200 if common["max_iter"] is None else common["max_iter"]
+    targets = np.zeros(shape) if Y is None else Y
+    quick = in_turns(native.batch(targets, args, each, limits), shape, workers, one_thread)
+
+    def run(starts: Array, which: Indices, tick: Callable[[int], None]) -> BatchResult:
+        result = quick(starts, which, tick)
+        left = np.flatnonzero(native.unfinished(result.status))
+        if left.size:
+            with carrying(result.x):
+                again = interpreted(starts, which[left], lambda done: None)
+            for before, after in zip(result, again, strict=True):
+                before[left] = after
+        return result
+
+    return run
 
 
 def in_turns(work: Callable[..., None], shape: tuple[int, int], workers: int, around: Callable[[], Any]) -> Run:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from plsolve.compiled import kernel as k
 from plsolve.compiled.cache import address as compiled_unit
 from plsolve.compiled.cache import entry
 from plsolve.compiled.functions import NotCompilableError, arguments, arguments_of_each, functions
-from plsolve.compiled.kernel import advance, begin, whole
+from plsolve.compiled.kernel import advance, whole
 from plsolve.compiled.words import CLOCK_ADDRESS, REALS, WHOLES, address, data, system, take
 from plsolve.linalg import Array, norm
 from plsolve.loop import Native
@@ -73,37 +73,33 @@ class Engine:
         self._problem, self._args = problem, arguments(args)
         self._functions = functions(F, jac if callable(jac) else None, self._args.kinds, full, (False, False))
         self._rows = np.arange(n) if full[0] or full[1] else NO_ROWS
-        self._table = np.frombuffer(self._args.table, np.int64)
-        self._system = self._made(jac)
+        kind = None if callable(jac) else jac or "refined"
+        self._system = System(template(self._functions.addresses[:2], n, m, problem.bounded, kind).copy(), n, m)
+        self._fill()
 
-    def _made(self, jac: Any) -> System:
-        p, s = self._problem, System(np.zeros(size(self._problem.n, self._problem.m)), self._problem.n, self._problem.m)
-        C, X, V = s.C, s.X, s.V
-        C[k.F], C[k.JAC] = self._functions.addresses[:2]
-        C[k.ARGS], C[k.CLOCK] = address(self._table), CLOCK_ADDRESS
-        C[k.ROWS], C[k.COUNT] = address(self._rows), self._rows.size
-        C[k.BOUNDED], C[k.DIFFERENCED], C[k.CENTRAL] = p.bounded, not callable(jac), jac == "3-point"
-        C[k.REFINED] = jac is None
+    def _fill(self) -> None:
+        """What the kernel is to know of the problem."""
+        p, C, X, V = self._problem, self._system.C, self._system.X, self._system.V
+        C[k.ARGS] = self._args.address
+        if self._rows.size:
+            C[k.ROWS], C[k.COUNT] = address(self._rows), self._rows.size
         X[k.TOL], C[k.COARSE] = p.tolerance
-        if p.bounded:
-            C[k.CUT], C[k.WITHIN_BOUNDS] = unit(k.cut), unit(k.within_bounds)
-        if not callable(jac):
-            C[k.DIFFERENCES] = unit(k.differences)
-        V[k.SCALE], V[k.LOWER], V[k.UPPER] = 1.0, -math.inf, math.inf
+        X[k.SIZE_Y], X[k.SIZE0], X[k.TOP] = p.size_y, p.size0, norm(p.r0)
+        X[k.PRECISION], X[k.SURE] = p.precision, p.sure
         V[k.Y, : p.n], V[k.W0, : p.m] = p.y, p.w0
-        X[k.SIZE_Y], X[k.SIZE0], X[k.TOP], X[k.PRECISION] = p.size_y, p.size0, norm(p.r0), p.precision
-        X[k.SURE] = p.sure
         if p.bounded:
             V[k.LOWER, : p.m], V[k.UPPER, : p.m] = p.lower, p.upper
-        self._scale(s)
-        return s
+        self._scale()
 
-    def _scale(self, s: System) -> None:
+    def _scale(self) -> None:
         """The scale of the problem: an interpreted stage may have learnt more of it."""
+        C, V = self._system.C, self._system.V
         scale, largest = self._problem.column_norms()
-        s.V[k.SCALE, : scale.size] = scale
-        s.V[k.LARGEST, : largest.size] = largest
-        s.C[k.SCALING] = 0 if largest.size == 0 else 2 if self._problem.unasked else 1
+        if scale.size:
+            V[k.SCALE, : scale.size] = scale
+        if largest.size:
+            V[k.LARGEST, : largest.size] = largest
+            C[k.SCALING] = 2 if self._problem.unasked else 1
 
     def run(self, step: Any, record: Record) -> Native | None:
         """The compiled run of a method: it makes many steps at a time, but no longer than for PAUSE seconds.
@@ -116,15 +112,16 @@ class Engine:
 
     def _run(self, record: Record, s: Any, best: Any, stop: int, enough: float, max_iter: int) -> tuple[Any, int]:
         self._begin(s)
-        C, X = self._system.C, self._system.X
+        C, X, memory = self._system.C, self._system.X, self._system.address
         log, run, status = np.empty((1 if record.every else CHUNK, loop.ROW)), runner(), loop.CHUNK
+        place = address(log)
         try:
             while True:
                 if stop != RUNNING and not X[k.LEAST] <= enough:
                     status = stop
                     break
                 until = loop.clock() + PAUSE
-                status = run(self._system.address, address(log), len(log), enough, max_iter, until)
+                status = run(memory, place, len(log), enough, max_iter, until)
                 self._counted()
                 if C[k.LOGGED] > 0:
                     stop = int(record.extend(self._state(k.W, k.R), log[: C[k.LOGGED]]))
@@ -158,12 +155,13 @@ class Engine:
         X[k.BETA] = getattr(getattr(s, "at", s), "beta", 0.0)
         V[k.W, : p.m], V[k.R, : p.n] = s.w, s.r
         C[k.NFEV], C[k.NJEV], C[k.NFEV_JAC] = p.nfev, p.njev, p.nfev_jac
-        self._scale(self._system)
         J = p.known(s.w)
         C[k.KNOWN] = J is not None
         if J is not None:
             self._system.J[:] = J
-        starter()(self._system.address)
+        if s.nit > 0:
+            self._scale()
+        C[k.PHASE] = k.FRESH
 
     def _state(self, w: int, r: int) -> loop.Start:
         C, X = self._system.C, self._system.X
@@ -173,7 +171,7 @@ class Engine:
 
     def _counted(self) -> None:
         p = self._problem
-        p.nfev, p.njev, p.nfev_jac = self._system.C[[k.NFEV, k.NJEV, k.NFEV_JAC]].tolist()
+        p.nfev, p.njev, p.nfev_jac = self._system.C[k.NFEV : k.NFEV + 3].tolist()
 
     def _leave(self) -> None:
         """Let the problem know what the run has found."""
@@ -204,6 +202,11 @@ class Engine:
             raise Ended(Status.STALLED, JACOBIAN_NOT_FINITE)
         raise RuntimeError("F or jac failed in compiled code, but not when it was called again at the same point.")
 
+    def unfinished(self, status: Any) -> Any:
+        """Which of the systems of a batch are for the interpreted method that knows the curvature of the residual."""
+        stopped = (status == Status.STALLED) | (status == Status.MAX_ITER)
+        return stopped & (self._problem.n > self._problem.m)
+
     def batch(
         self, Y: Array, args: tuple[Any, ...], each: tuple[Any, ...], limits: tuple[Any, ...]
     ) -> Callable[..., None]:
@@ -213,6 +216,8 @@ class Engine:
         it is, and x, fun, status and nit of all k systems, which it fills in.
         """
         n, m = self._problem.n, self._problem.m
+        tol, eps, max_iter = limits
+        limits = tol, eps, max_iter if n <= m else min(max_iter, UNCURVED)
         tables, kept = arguments_of_each(args, each, len(Y))
         numbers, many = np.array(limits, np.float64), batcher()
         alive = self, kept  # the system and the tables point to them
@@ -225,7 +230,28 @@ class Engine:
         return work
 
 
+@lru_cache(maxsize=64)
+def template(addresses: tuple[int, int], n: int, m: int, bounded: bool, differences: str | None) -> Array:
+    """The memory of systems with these functions, of this size and kind."""
+    s = System(np.zeros(size(n, m)), n, m)
+    C, V = s.C, s.V
+    C[k.F], C[k.JAC] = addresses
+    C[k.CLOCK], C[k.BOUNDED] = CLOCK_ADDRESS, bounded
+    C[k.DIFFERENCED], C[k.CENTRAL], C[k.REFINED] = (
+        differences is not None,
+        differences == "3-point",
+        differences == "refined",
+    )
+    if bounded:
+        C[k.CUT], C[k.WITHIN_BOUNDS] = unit(k.cut), unit(k.within_bounds)
+    if differences:
+        C[k.DIFFERENCES] = unit(k.differences)
+    V[k.SCALE], V[k.LOWER], V[k.UPPER] = 1.0, -math.inf, math.inf
+    return s.memory
+
+
 def unit(function: Any) -> int:
+    """The address of a unit that not every run needs."""
     return compiled_unit(function.symbol)  # type: ignore[no-any-return]
 
 
@@ -235,14 +261,6 @@ def runner() -> Any:
         return advance(S, log, size, enough, max_iter, until)
 
     return entry(run, (types.int64, types.int64, types.int64, types.float64, types.int64, types.float64))
-
-
-@cache
-def starter() -> Any:
-    def start(S: int) -> None:
-        begin(S)
-
-    return entry(start, (types.int64,))
 
 
 @cache

@@ -189,8 +189,14 @@ class Arguments(NamedTuple):
     table: bytes
     kept: tuple[Any, ...]
 
+    @property
+    def address(self) -> int:
+        """Where the table is."""
+        return address(np.frombuffer(self.table, np.int64)) if len(self.table) > WORD_SIZE else 0
 
-_NO_ARGUMENTS = Arguments((), bytes(8), ())
+
+WORD_SIZE = 8
+_NO_ARGUMENTS = Arguments((), bytes(WORD_SIZE), ())
 
 
 def arguments(args: tuple[Any, ...]) -> Arguments:
@@ -201,6 +207,11 @@ def arguments(args: tuple[Any, ...]) -> Arguments:
     words: list[int] = []
     kept: list[Any] = []
     for i, value in enumerate(args):
+        if type(value) is np.ndarray and value.dtype is FLOAT64 and value.flags.carray and value.size:
+            kept.append(value)  # the quick way
+            kinds.append((FLOAT64.str, value.ndim, "C"))
+            words += [address(value), *value.shape]
+            continue
         array = np.asarray(value)
         is_array = isinstance(value, np.ndarray)
         if array.dtype.kind not in "biufc" or not array.dtype.isnative or array.dtype.itemsize > 16:

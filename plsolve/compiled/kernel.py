@@ -45,6 +45,7 @@ MAX_ITER, MAX_TIME, STALLED, STATIONARY = (
     int(s) for s in (Status.MAX_ITER, Status.MAX_TIME, Status.STALLED, Status.STATIONARY)
 )
 RESIDUAL, EPSILON = int(Status.RESIDUAL), int(Status.EPSILON)
+FRESH = -1  # the phase before the first step
 MONOTONE, UNDAMPED, KICKED = watchdog.MONOTONE, watchdog.UNDAMPED, watchdog.KICKED
 PHASES, HAND_OVER, ALONE = watchdog.PHASES, watchdog.HAND_OVER, watchdog.ALONE
 outwards = unit(gn.outwards)
@@ -1031,6 +1032,8 @@ def advance(S: int, log: int, size: int, enough: float, max_iter: int, until: fl
     """
     C, X, _, _ = system(S)
     rows, row = carray(pointer(log), (size, ROW), np.float64), 0
+    if C[PHASE] == FRESH:
+        begin(S)
     while True:
         C[LOGGED] = row
         if solved(S, enough):
@@ -1062,7 +1065,8 @@ def whole(S: int, tol: float, eps: float, max_iter: int) -> int:
     copy(S, W, W0)
     for i in range(J.shape[0]):
         V[R, i] = math.nan
-    C[FAILED], C[NFEV], C[NJEV], C[NFEV_JAC], C[NIT], C[KNOWN], C[PLAN], C[ROOT] = 0, 0, 0, 0, 0, 0, PHASES, 1
+    C[FAILED], C[NFEV], C[NJEV], C[NFEV_JAC], C[NIT], C[KNOWN], C[ROOT] = 0, 0, 0, 0, 0, 0, 1
+    C[PLAN] = PHASES if J.shape[0] <= J.shape[1] else ALONE
     X[SIZE_Y], X[LEAST], X[DEADLINE], X[BETA] = norm(S, Y), math.inf, math.inf, 0.0
     X[SIZE] = residual(S, W, R)
     combine(S, 1.0, R, 1.0, Y, A)
@@ -1070,8 +1074,10 @@ def whole(S: int, tol: float, eps: float, max_iter: int) -> int:
     X[TARGET], X[SURE], enough = tol * X[SIZE0], max(X[SURE], tol * X[SIZE_Y]), max(tol * X[SIZE0], X[SURE])
     if C[COARSE] != 0 and tol > 0.0:
         enough = max(enough, 2.0 * X[PRECISION] * X[SIZE0])
-    begin(S)
-    if C[FAILED] != 0 or not X[SIZE] < math.inf:
+    failed, C[PHASE] = C[FAILED], FRESH
+    if failed != 0 or not X[SIZE] < math.inf:
+        copy(S, W, W_BEST)
+        copy(S, R, R_BEST)
         return FAILED_STATUS
     status = advance(S, 0, 0, enough, max_iter, math.inf)
     if status == RUNNING:

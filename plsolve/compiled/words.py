@@ -135,4 +135,6 @@ def take(typingctx: Any, turn: Any) -> Any:
 
 def address(array: Any) -> int:
     """Where the numbers of an array are, from Python."""
+    if array.flags.carray and array.size:
+        return ctypes.addressof(ctypes.c_char.from_buffer(array))  # several times quicker
     return int(array.__array_interface__["data"][0])
