@@ -9,39 +9,54 @@ near singular from the singular values of A by Jacobi's rotations (Demmel, Vesel
 from __future__ import annotations
 
 import math
+from functools import partial
+
+from numba.extending import register_jitable
 
 from plsolve.compiled.cache import unit
+from plsolve.compiled.places import ROWS_OF_V, TRIAL_R, W
 from plsolve.compiled.words import system
-from plsolve.linalg import UNIT
+from plsolve.linalg import UNIT, Array
 
 SWEEPS = 30  # of rotations, at most
+vectorised = partial(unit, fastmath={"reassoc"})  # sums may be made in another order
 
 
-@unit
+@register_jitable
+def extent(V: Array, J: Array, a: int) -> int:
+    """How many numbers a row has."""
+    if W <= a < TRIAL_R:
+        return J.shape[1]
+    return J.shape[0] if a < ROWS_OF_V else V.shape[1]
+
+
+@vectorised
 def norm(S: int, a: int) -> float:
     """||a||, safe from overflow; NaN or inf where an entry is."""
-    _, _, V, _ = system(S)
+    _, _, V, J = system(S)
+    size = extent(V, J, a)
     total = 0.0
-    for j in range(V.shape[1]):
+    for j in range(size):
         total += V[a, j] * V[a, j]
     if 1e-280 < total < 1e280:
         return math.sqrt(total)
     top = 0.0
-    for j in range(V.shape[1]):
+    for j in range(size):
         top = top if abs(V[a, j]) <= top else abs(V[a, j])
     if not 0.0 < top < math.inf:
         return top
     total = 0.0
-    for j in range(V.shape[1]):
+    for j in range(size):
         total += (V[a, j] / top) * (V[a, j] / top)
     return top * math.sqrt(total)
 
 
-@unit
+@vectorised
 def dot(S: int, a: int, b: int) -> float:
-    _, _, V, _ = system(S)
+    _, _, V, J = system(S)
+    size = extent(V, J, a)
     total = 0.0
-    for j in range(V.shape[1]):
+    for j in range(size):
         total += V[a, j] * V[b, j]
     return total
 
@@ -49,38 +64,42 @@ def dot(S: int, a: int, b: int) -> float:
 @unit
 def combine(S: int, s: float, a: int, t: float, b: int, c: int) -> None:
     """c = s a + t b."""
-    _, _, V, _ = system(S)
-    for j in range(V.shape[1]):
+    _, _, V, J = system(S)
+    size = extent(V, J, c)
+    for j in range(size):
         V[c, j] = s * V[a, j] + t * V[b, j]
 
 
 @unit
 def copy(S: int, a: int, b: int) -> None:
     """b = a."""
-    _, _, V, _ = system(S)
-    for j in range(V.shape[1]):
+    _, _, V, J = system(S)
+    size = extent(V, J, b)
+    for j in range(size):
         V[b, j] = V[a, j]
 
 
 @unit
 def times(S: int, a: int, d: int, b: int) -> None:
     """b = diag(d) a."""
-    _, _, V, _ = system(S)
-    for j in range(V.shape[1]):
+    _, _, V, J = system(S)
+    size = extent(V, J, b)
+    for j in range(size):
         V[b, j] = V[a, j] * V[d, j]
 
 
-@unit
+@vectorised
 def scaled_dot(S: int, a: int, b: int, d: int) -> float:
     """a . b in the metric of the step, where d are the sizes of the unknowns."""
-    _, _, V, _ = system(S)
+    _, _, V, J = system(S)
+    size = extent(V, J, a)
     total = 0.0
-    for j in range(V.shape[1]):
+    for j in range(size):
         total += (V[a, j] / V[d, j]) * (V[b, j] / V[d, j])
     return total
 
 
-@unit
+@vectorised
 def apply(S: int, p: int, x: int) -> None:
     """x = J p."""
     _, _, V, J = system(S)
@@ -123,7 +142,7 @@ def sums(S: int, A: int, k: int, u: int, x: int) -> None:
             V[x, j] += V[A + i, j] * t
 
 
-@unit
+@vectorised
 def cholesky(S: int, d: int, L: int) -> bool:
     """J D^2 J^T = L L^T; whether the kernel had the digits."""
     _, _, V, J = system(S)

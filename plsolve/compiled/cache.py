@@ -29,7 +29,7 @@ NO_CACHE = (
     "plsolve found no place on disk for its compiled code (%s): it is compiled anew in every process. NUMBA_CACHE_DIR "
     "can name a place."
 )
-UNITS: dict[str, Any] = {}  # the functions behind the names
+UNITS: dict[str, Any] = {}  # the functions behind the names, with the compiler's options
 
 
 @cache
@@ -42,10 +42,10 @@ def stamp() -> int:
     return int.from_bytes(digest.digest()[:6])
 
 
-def unit(function: Any) -> Any:
+def unit(function: Any, **options: Any) -> Any:
     """Make a function of int, float and bool a unit: what stands for it in compiled code."""
     name = f"plsolve_{function.__name__}_{stamp():x}"
-    UNITS[name] = function
+    UNITS[name] = function, options
     returned, *given = signature_of(function)
     return types.ExternalFunction(name, returned(*given))
 
@@ -60,10 +60,10 @@ def signature_of(function: Any) -> list[Any]:
 @cache
 def address(name: str) -> int:
     """Compile a unit, or load it from the disk, with those that it calls; its address."""
-    function = UNITS[name]
+    function, own = UNITS[name]
     needed(function)
     returned, *given = signature_of(function)
-    found = tried(lambda **options: cfunc(returned(*given), **options)(function), function)
+    found = tried(lambda **options: cfunc(returned(*given), **own, **options)(function), function)
     KEPT.append(found)
     llvm.add_symbol(name, found.address)
     return found.address  # type: ignore[no-any-return]

@@ -30,6 +30,7 @@ from plsolve.compiled.algebra import (
     sums,
     times,
 )
+from plsolve.compiled.places import *
 from plsolve.compiled.words import call, data, enter, pointer, seconds, system
 from plsolve.differences import TINY
 from plsolve.linalg import HUGE, UNIT
@@ -49,26 +50,6 @@ FRESH = -1  # the phase before the first step
 MONOTONE, UNDAMPED, KICKED = watchdog.MONOTONE, watchdog.UNDAMPED, watchdog.KICKED
 PHASES, HAND_OVER, ALONE = watchdog.PHASES, watchdog.HAND_OVER, watchdog.ALONE
 outwards = unit(gn.outwards)
-
-(
-    EQUATIONS, UNKNOWNS, WIDTH, HEIGHT, F, JAC, ARGS, ROWS, COUNT, CLOCK, BOUNDED, DIFFERENCED, CENTRAL, COARSE, SCALING,
-    NFEV, NJEV, NFEV_JAC, FAILED, KNOWN, NIT, STATUS, ORTHOGONAL, PRECISE, CRAWL, CHOLESKY, STAYS, BOXED, BEST, PLAN,
-    ROOT, PHASE, LEFT, SLOW, TIRED, SPARE, KICKS, KEPT_STATUS, KEPT_CRAWL, CUT, WITHIN_BOUNDS, DIFFERENCES, LOGGED, REFINED, REFLECTED,
-) = range(45)  # fmt: skip
-(
-    SIZE, SIZE_Y, TARGET, LEAST, TOP, DEADLINE, BETA, RADIUS, STEP, PL, BEND, LENGTH, POTENTIAL, MARK, LEVEL, FORCE,
-    KEPT_SIZE, KEPT_RADIUS, GAIN, REACH, SHARE, REACHED, ENOUGH, SIZE0, TOL, SURE, JUDGED, PRECISION,
-) = range(28)  # fmt: skip
-(
-    Y, R, R_BEST, R_KEPT, JGN, U, JP, REST, Z, JS, A, B,  # of n numbers
-    W, W0, W_BEST, W_KEPT, W_FAILED, LOWER, UPPER, SCALE, LARGEST, GIVEN, D, GN, P, G, T, E, PLAIN, FREE, LOW, HIGH,
-    GOAL, NOW,  # of m
-    TRIAL,
-) = range(35)  # fmt: skip
-TRIAL_R = TRIAL + 3  # three of each
-CHORD = TRIAL_R + 3
-ROWS_OF_V = CHORD + gn.CHORDS + 1  # and 3 k more
-
 
 # -- F and jac ---------------------------------------------------------------------------------------------------------
 
@@ -138,9 +119,9 @@ def rescale(S: int) -> None:
     least, most, low, high = math.inf, 0.0, math.inf, 0.0
     first = V[LARGEST, 0] == 0.0
     for j in range(J.shape[1]):
-        size = 0.0
         for i in range(J.shape[0]):
-            size = math.hypot(size, J[i, j])
+            V[Z, i] = J[i, j]
+        size = norm(S, Z)
         size = 1.0 if first and size == 0.0 else max(V[LARGEST, j], size)
         V[LARGEST, j] = size
         least, most = min(least, size), max(most, size)
@@ -741,13 +722,12 @@ def end(S: int, flat: bool) -> None:
 def terms(S: int, way: float) -> float:
     """|| |J| (|w| + way |w - w0|) ||: how large the terms are that cancel in F."""
     _, _, V, J = system(S)
-    square = 0.0
     for i in range(J.shape[0]):
         t = 0.0
         for j in range(J.shape[1]):
             t += abs(J[i, j]) * (abs(V[W, j]) + way * abs(V[W, j] - V[W0, j]))
-        square = math.hypot(square, t)
-    return square
+        V[Z, i] = t
+    return norm(S, Z)
 
 
 @unit
