@@ -218,12 +218,18 @@ def runner(
     targets = np.zeros(shape) if Y is None else Y
     quick = in_turns(native.batch(targets, args, each, limits), shape, workers, one_thread)
 
+    return finished(quick, native.unfinished, interpreted)
+
+
+def finished(quick: Run, unfinished: Callable[[Indices], Any], other: Run) -> Run:
+    """The quick run, and the other one for the systems that it leaves."""
+
     def run(starts: Array, which: Indices, tick: Callable[[int], None]) -> BatchResult:
         result = quick(starts, which, tick)
-        left = np.flatnonzero(native.unfinished(result.status))
+        left = np.flatnonzero(unfinished(result.status))
         if left.size:
             with carrying(result.x):
-                again = interpreted(starts, which[left], lambda done: None)
+                again = other(starts, which[left], lambda done: None)
             for before, after in zip(result, again, strict=True):
                 before[left] = after
         return result

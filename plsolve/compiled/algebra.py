@@ -3,7 +3,8 @@
 Vectors are rows of V, zero beyond their size. The pseudo-inverse of A = J D, D = diag(d), d zero for the unknowns that
 are held, comes from A A^T = L L^T, or where that has lost its digits, and for n > m, from A = L Q or A^T = L Q by
 Gram-Schmidt orthogonalisation, twice (Giraud, Langou, Rozloznik, van den Eshof, Numer. Math. 101, 2005), and where L is
-near singular from the singular values of A by Jacobi's rotations (Demmel, Veselic, SIAM J. Matrix Anal. Appl. 13, 1992).
+near singular from the singular values of A by Jacobi's rotations (Demmel, Veselic, SIAM J. Matrix Anal. Appl. 13,
+1992).
 """
 
 from __future__ import annotations

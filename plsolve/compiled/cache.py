@@ -125,7 +125,7 @@ _telling = False
 @contextmanager
 def told() -> Iterator[None]:
     """Within, what takes long is said to be compiling: to the logger, and on a terminal."""
-    global _telling  # noqa: PLW0603
+    global _telling
     if _telling:
         yield
         return

@@ -73,8 +73,9 @@ class Engine:
         self._problem, self._args = problem, arguments(args)
         self._functions = functions(F, jac if callable(jac) else None, self._args.kinds, full, (False, False))
         self._rows = np.arange(n) if full[0] or full[1] else NO_ROWS
-        kind = None if callable(jac) else jac or "refined"
-        self._system = System(template(self._functions.addresses[:2], n, m, problem.bounded, kind).copy(), n, m)
+        differences = None if callable(jac) else str(jac or "refined")
+        memory = template(self._functions.addresses[:2], n, m, problem.bounded, differences)
+        self._system = System(memory.copy(), n, m)
         self._fill()
 
     def _fill(self) -> None:
@@ -166,8 +167,8 @@ class Engine:
     def _state(self, w: int, r: int) -> loop.Start:
         C, X = self._system.C, self._system.X
         vector = self._system.vector
-        numbers = {"step": X.item(k.STEP), "pl": X.item(k.PL), "bend": X.item(k.BEND)}
-        return loop.Start(vector(w), vector(r), RUNNING, C.item(k.NIT), **numbers)
+        step, pl, bend = X[[k.STEP, k.PL, k.BEND]].tolist()
+        return loop.Start(vector(w), vector(r), RUNNING, C.item(k.NIT), step, True, pl, bend)
 
     def _counted(self) -> None:
         p = self._problem

@@ -12,8 +12,6 @@ import math
 import numpy as np
 from numba import carray
 
-from plsolve.compiled.cache import unit
-from plsolve.compiled.functions import OK
 from plsolve.compiled.algebra import (
     adjoint,
     apply,
@@ -30,10 +28,12 @@ from plsolve.compiled.algebra import (
     sums,
     times,
 )
+from plsolve.compiled.cache import unit
+from plsolve.compiled.functions import OK
 from plsolve.compiled.places import *
 from plsolve.compiled.words import call, data, enter, pointer, seconds, system
 from plsolve.differences import TINY
-from plsolve.linalg import HUGE, UNIT
+from plsolve.linalg import HUGE
 from plsolve.loop import CHUNK, FAILURE, ROW
 from plsolve.methods import box, ending, watchdog
 from plsolve.methods import gauss_newton as gn
@@ -547,7 +547,7 @@ def attempt(S: int, slot: int, length: float, predicted: float) -> float:
 
 @unit
 def search(S: int, radius: float) -> float:
-    """||r|| of the best of a few trials, with its REACHED length, GAIN (0: none), REACH, radius ENOUGH and slot BEST."""
+    """||r|| of the best of a few trials, with its length REACHED, GAIN (0: none), REACH, radius ENOUGH, slot BEST."""
     C, X, _, _ = system(S)
     size, length, gain, reach, reached = X[SIZE], 0.0, 0.0, 0.0, radius
     best, shortest, rejected, shortened = -1, 0.0, 0.0, False

@@ -101,7 +101,7 @@ def enter(typingctx: Any, place: Any, S: Any, x: Any, y: Any) -> Any:
 
 
 CLOCK = getattr(ctypes.pythonapi, "PyTime_MonotonicRaw", None) or ctypes.pythonapi._PyTime_GetMonotonicClock
-CLOCK_ADDRESS = ctypes.cast(CLOCK, ctypes.c_void_p).value
+CLOCK_ADDRESS = ctypes.cast(CLOCK, ctypes.c_void_p).value or 0
 RETURNS = CLOCK is getattr(ctypes.pythonapi, "_PyTime_GetMonotonicClock", None)  # the time; else it writes it
 
 
