@@ -184,6 +184,8 @@ def _sgd(problem: Problem, options: Mapping[str, Any], beta: float) -> Method:
     elif isinstance(batch, bool) or not (isinstance(batch, (int, np.integer)) and batch >= 1):
         raise ValueError(f"`options`: 'batch_size' must be 'auto' or a positive integer, got {batch!r}.")
     batch = int(min(batch, problem.n))
+    if rule == sgd.KACZMARZ and batch == 1:
+        rule = sgd.POLYAK  # which is the same for one row
     weights = np.sqrt(rows_squared(T)) if rows == sgd.MAX else np.zeros(0)
     smoothness = largest + known.beta * float(np.linalg.norm(problem.r0))
 
@@ -191,7 +193,8 @@ def _sgd(problem: Problem, options: Mapping[str, Any], beta: float) -> Method:
         plan = sgd.Plan(rule, eta, batch, rows, mass, limit, row, largest, mu, smoothness)
         return sgd.init(problem, plan, weights)
 
-    return [(init, sgd.step)], 1000 * -(-problem.n // batch)
+    step = sgd.step if rows in (sgd.UNIFORM, sgd.CYCLIC) and rule != sgd.KACZMARZ else sgd.other_step
+    return [(init, step)], 1000 * -(-problem.n // batch)
 
 
 def check_products(lipschitz: float) -> None:
@@ -295,8 +298,8 @@ def guaranteed(problem: Problem, s: Any, history: History) -> History:
         gradient = np.sqrt(2.0 * loss[:-1] * pl[:-1])
         falls = 1.0 - pl[:-1] * np.divide(step[1:], gradient, out=np.zeros(gradient.size), where=gradient > 0.0)
         bound = loss[0] * np.append(1.0, np.cumprod(np.maximum(falls, 0.0)))
-    elif isinstance(s, momentum.State) and loss[0] > 0.0:
-        bound = loss[0] * (s.ceiling / loss[0]) ** (nit / nit[-1])
+    elif isinstance(s, momentum.State) and loss[0] > 0.0 and s.nit > 0:
+        bound = loss[0] * (s.ceiling / loss[0]) ** (nit / s.nit)
     return history._replace(bound=bound)
 
 

@@ -41,42 +41,41 @@ def functions(
 ) -> Functions:
     """full: whether F and jac must be given all rows; batches: whether they are to be called with some."""
     found = (
-        trampoline(F, kinds, matrix=False, rows=full[0]),
-        None if jac is None else trampoline(jac, kinds, matrix=True, rows=full[1]),
-        trampoline(F, kinds, matrix=False, rows=True) if batches[0] else None,
-        trampoline(jac, kinds, matrix=True, rows=True) if batches[1] and jac is not None else None,
+        trampoline(F, kinds, result=as_vector, rows=full[0]),
+        None if jac is None else trampoline(jac, kinds, result=as_matrix, rows=full[1]),
+        trampoline(F, kinds, result=as_vector, rows=True) if batches[0] else None,
+        trampoline(jac, kinds, result=as_matrix, rows=True) if batches[1] and jac is not None else None,
     )
     return Functions(found, tuple(0 if f is None else f.address for f in found))
 
 
-def trampoline(function: Any, kinds: tuple[Any, ...], *, matrix: bool, rows: bool) -> Any:
-    """The trampoline of the function; matrix: of a Jacobian; rows: that takes row numbers as its last argument."""
-    found = compile_trampoline(function, kinds, matrix, rows)
+def trampoline(function: Any, kinds: tuple[Any, ...], *, result: Any, rows: bool) -> Any:
+    """The trampoline of the function; result: what it writes; rows: that takes row numbers as its last argument."""
+    found = compile_trampoline(function, kinds, result, rows)
     if isinstance(found, NotCompilableError):
         raise found.with_traceback(None)
     return found
 
 
 @lru_cache(maxsize=256)
-def compile_trampoline(function: Any, kinds: tuple[Any, ...], matrix: bool, rows: bool) -> Any:
+def compile_trampoline(function: Any, kinds: tuple[Any, ...], result: Any, rows: bool) -> Any:
     """The compiled trampoline, or why there is none."""
     jitted = function if hasattr(function, "py_func") else njit(function)
     try:
-        return built(jitted, kinds, matrix, rows)
+        return built(jitted, kinds, result, rows)
     except (NumbaError, NotCompilableError, TypeError) as error:
         name = getattr(jitted.py_func, "__qualname__", repr(function))
         code = jitted.py_func.__code__
-        what = "jac" if matrix else "F"
+        what = "F" if result is as_vector else "jac"
         where = f"`{what}` ({name}, {code.co_filename}, line {code.co_firstlineno})"
         return NotCompilableError(f"{where} cannot be compiled: {error}")
 
 
-def built(function: Any, kinds: tuple[Any, ...], matrix: bool, rows: bool) -> Any:
+def built(function: Any, kinds: tuple[Any, ...], result: Any, rows: bool) -> Any:
     given = unpacked(kinds, bool(getattr(function, "reads_only", False)), rows)
-    shape = as_matrix if matrix else as_vector
 
     def call(w: int, m: int, args: int, numbers: int, s: int, out: int, n: int) -> int:
-        return shape(function(*given(w, m, args, numbers, s)), out, n, m)
+        return result(function(*given(w, m, args, numbers, s)), out, n, m)
 
     attempt = guarded(njit(error_model="numpy")(call))
     return cfunc(SIGNATURE)(lambda w, m, args, numbers, s, out, n: attempt(w, m, args, numbers, s, out, n))
@@ -272,6 +271,11 @@ def as_matrix(J: Any, out: int, n: int, m: int) -> int:
     raise NotImplementedError
 
 
+def as_gradient(J: Any, out: int, n: int, m: int) -> int:
+    """Write J^T r behind r, the n numbers that are there: so J is not copied."""
+    raise NotImplementedError
+
+
 REAL = (types.Float, types.Integer, types.Boolean)
 
 
@@ -306,8 +310,7 @@ def _as_vector(f: Any, out: Any, n: Any, m: Any) -> Any:
 
 @overload(as_matrix, strict=False)
 def _as_matrix(J: Any, out: Any, n: Any, m: Any) -> Any:
-    if not (isinstance(J, types.Array) and isinstance(J.dtype, REAL) and J.ndim in (1, 2)):
-        raise TypingError(f"it returns {J}, not a matrix of real numbers")
+    refuse_other_than_matrices(J)
     if J.ndim == 1:
 
         def row(J: Any, out: int, n: int, m: int) -> int:
@@ -327,3 +330,26 @@ def _as_matrix(J: Any, out: Any, n: Any, m: Any) -> Any:
         return OK
 
     return matrix
+
+
+@overload(as_gradient, strict=False)
+def _as_gradient(J: Any, out: Any, n: Any, m: Any) -> Any:
+    refuse_other_than_matrices(J)
+
+    def gradient(J: Any, out: int, n: int, m: int) -> int:
+        A, place = np.atleast_2d(J), carray(pointer(out), (n + m,), np.float64)
+        if A.shape != (n, m):
+            return SHAPE
+        for j in range(m):
+            place[n + j] = A[0, j] * place[0]
+        for i in range(1, n):
+            for j in range(m):
+                place[n + j] += A[i, j] * place[i]
+        return OK
+
+    return gradient
+
+
+def refuse_other_than_matrices(J: Any) -> None:
+    if not (isinstance(J, types.Array) and isinstance(J.dtype, REAL) and J.ndim in (1, 2)):
+        raise TypingError(f"it returns {J}, not a matrix of real numbers")

@@ -12,7 +12,7 @@ from numba.extending import intrinsic, overload
 
 from plsolve.compiled import kernel as k
 from plsolve.compiled.cache import address as compiled_unit
-from plsolve.compiled.functions import trampoline
+from plsolve.compiled.functions import as_matrix, as_vector, trampoline
 from plsolve.compiled.kernel import whole
 from plsolve.compiled.words import REALS, WHOLES, WORD, data, system
 from plsolve.linalg import UNIT, Array
@@ -87,7 +87,7 @@ def _address(matrix: bool) -> Any:
         if isinstance(function, (types.NoneType, types.Omitted)):
             place = compiled_unit(k.differences.symbol)
         else:
-            _KEPT.append(trampoline(function.dispatcher, (), matrix=matrix, rows=False))
+            _KEPT.append(trampoline(function.dispatcher, (), result=as_matrix if matrix else as_vector, rows=False))
             place = _KEPT[-1].address
 
         def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from plsolve.linalg import HUGE, Array, all_free, as_array, largest_first, norm, where
+from plsolve.linalg import HUGE, Array, all_free, norm
 from plsolve.methods.ending import at_rounding_level, verdict
 from plsolve.problem import Indices, Problem
 from plsolve.stopping import RUNNING, Status
@@ -95,7 +95,7 @@ def first_step(n: int, plan: Plan) -> tuple[float, float, float]:
 
 
 def step(problem: Problem, s: State) -> State:
-    rows = drawn(problem, s)
+    rows = drawn(problem, s.plan, s.nit, 1)[0] if s.plan.rows in (UNIFORM, CYCLIC) else chosen(problem, s)
     r = problem.residual_rows(s.ahead, rows)
     if not norm(r) < HUGE:
         return checked(problem, s, s.w, s.ahead, s.nit + 1, math.inf)
@@ -111,20 +111,28 @@ def step(problem: Problem, s: State) -> State:
     return checked(problem, s, w, ahead, nit, T.distance(w, s.w))
 
 
-def drawn(problem: Problem, s: State) -> Indices:
-    """The rows of the next batch (theory 5.6); all but 'uniform' and 'cyclic' look at the whole residual first."""
-    n, batch = problem.n, s.plan.batch
-    if s.plan.rows == UNIFORM:
-        return problem.rng.integers(0, n, batch)
-    if s.plan.rows == CYCLIC:
-        return (s.nit * batch + np.arange(batch, dtype=np.int64)) % n
+def other_step(problem: Problem, s: State) -> State:
+    """The same: for rules that want more of a batch than its gradient, or look at all rows first."""
+    return step(problem, s)
+
+
+def drawn(problem: Problem, plan: Plan, nit: int, count: int) -> Indices:
+    """The rows of the next batches (count, s), whatever the residual."""
+    n, shape = problem.n, (count, plan.batch)
+    if plan.rows == UNIFORM:
+        return problem.rng.integers(0, n, shape)
+    return (nit * plan.batch + np.arange(count * plan.batch, dtype=np.int64)).reshape(shape) % n
+
+
+def chosen(problem: Problem, s: State) -> Indices:
+    """The rows of the next batch by the whole residual (theory 5.6)."""
     size = np.abs(s.r if s.checked and s.ahead is s.w else problem.residual(s.ahead))
     if s.plan.rows == MAX:
-        return largest_first(size / where(s.weights > 0.0, s.weights, np.full_like(s.weights, np.inf)))[:batch]
-    sizes = as_array(size)
-    share = np.cumsum((sizes / max(sizes.max(), 1e-300)) ** 2)
-    picked: Indices = np.searchsorted(share, share[-1] * problem.rng.random(batch), side="right")
-    return np.minimum(picked, n - 1)
+        weights = np.where(s.weights > 0.0, s.weights, np.inf)
+        return np.argsort(-size / weights, kind="stable")[: s.plan.batch]
+    share = np.cumsum((size / max(size.max(), 1e-300)) ** 2)
+    picked: Indices = np.searchsorted(share, share[-1] * problem.rng.random(s.plan.batch), side="right")
+    return np.minimum(picked, problem.n - 1)
 
 
 def stepped(T: Tangent, w: Array, r: Array, rule: int, eta: float) -> Array:
