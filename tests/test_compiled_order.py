@@ -15,8 +15,12 @@ from plsolve import solve
 def F(w):
     return np.array([1.0, 0.1]) * (w[:2] + w[2:])
 
+@njit
+def jac(w):
+    return np.array([[1.0, 0.0, 1.0, 0.0], [0.0, 0.1, 0.0, 0.1]])
+
 F(np.zeros(4))
-sol = solve(F, None, np.zeros(4), np.ones(2), max_iter=3, **{options})
+sol = solve(F, jac, np.zeros(4), np.ones(2), max_iter=3, **{options})
 assert sol.compiled
 """
 
