@@ -425,3 +425,25 @@ def test_memory_is_flat():
 
     before = max(many(100), many(100))
     assert many(400) - before < 4000  # KiB
+
+
+@pytest.mark.parametrize("settings", [{"method": "gd"}, {"method": "gd", "options": {"momentum": "nesterov"}}, SGD])
+def test_functions_that_only_read(settings):
+    """What they get is marked as read-only, and so are the points where runs go on."""
+    reading = njit(wavy.py_func), njit(wavy_jac.py_func)
+    for function in reading:
+        function.reads_only = True
+    one, two = (
+        solve(*pair, np.zeros(25), HALF, args=(A, 0.3), tol=0, max_iter=90, compiled=True, **settings)
+        for pair in (reading, (wavy, wavy_jac))
+    )
+    np.testing.assert_allclose(one.x, two.x, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("scale", [1e-165, 1e140])
+@pytest.mark.parametrize("settings", [{"method": "gd"}, {"method": "gd", "options": {"momentum": "heavy-ball"}}, SGD])
+def test_numbers_at_the_edge(scale, settings):
+    F, jac = njit(lambda w, rows: scale * (A @ w)[rows]), njit(lambda w, rows: scale * A[rows])
+    one, two = (solve(F, jac, np.zeros(25), scale * HALF, max_iter=30, compiled=c, **settings) for c in (True, False))
+    assert (one.status, one.nit) == (two.status, two.nit)
+    np.testing.assert_allclose(one.x, two.x, rtol=0, atol=1e-12)

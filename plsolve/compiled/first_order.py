@@ -159,7 +159,7 @@ def step_size(s: Any, J: Any, g: Any, d: Any, r2: Any, M: Any) -> Any:
 
 def descend(system: Any, s: Any, enough: Any, log: Any) -> Any:
     """Steps of `gradient_descent.step`, one for each row of the log or fewer: their number."""
-    first, size = s.nit, norm(s.r)
+    first, size, enough = s.nit, norm(s.r), max(enough, 1.0 / HUGE)  # below, squares may be zero
     while s.nit - first < len(log) and size > enough:
         J, g = linearise(system, s.w, s.r)
         d, r2, excess = raised(system, g), size * size, s.excess
@@ -189,7 +189,7 @@ def descend(system: Any, s: Any, enough: Any, log: Any) -> Any:
 
 def swing(system: Any, s: Any, enough: Any, log: Any) -> Any:
     """The same of `momentum.step`."""
-    first, size = s.nit, norm(s.r)
+    first, size, enough = s.nit, norm(s.r), max(enough, 1.0 / HUGE)
     while s.nit - first < len(log) and size > enough:
         (L, beta, mu), u, ru, ru_size, start = s.known, s.w, s.r, size, s.start
         M = s.swell * (L * L + beta * size)
@@ -206,7 +206,7 @@ def swing(system: Any, s: Any, enough: Any, log: Any) -> Any:
             return s.nit - first
         r, new = residual(system, w)
         loss, pl, window = 0.5 * new * new, (g @ g) / (ru_size * ru_size), s.window + 1
-        least, ceiling = min(s.least, loss), s.ceiling * gd_rate(gd_step(L, beta, size), mu)
+        least, ceiling = min(s.least, loss), s.ceiling * gd_rate(gd_step(L, beta, float(size)), mu)
         if not loss <= min(ceiling, SWING * s.least):
             return s.nit - first
         if window >= 4.0 * math.sqrt(M / low) + 10.0:
@@ -233,7 +233,8 @@ def batches(system: Any, drawn: Any, polyak: Any, eta: Any, mass: Any, gamma: An
     s = drawn.shape[1]
     both = np.empty(s + w.size)
     r, g = both[:s], both[s:]
-    for made in range(len(drawn)):
+    made = 0
+    while made < len(drawn):
         rows = drawn[made]
         system.calls[0] += 1
         fine = evaluate(system, system.F, u, rows, both, s)
@@ -250,9 +251,7 @@ def batches(system: Any, drawn: Any, polyak: Any, eta: Any, mass: Any, gamma: An
         if not (fine and new @ new < HUGE * HUGE):
             break
         u = project(system, new + gamma * (new - w) - kick * (new - u)) if mass else new
-        w = new
-    else:
-        made = len(drawn)
+        w, made = new, made + 1
     arrive(system, w, r, u)
     return made
 
@@ -296,38 +295,22 @@ class Engine:
             trampoline(F, self._args.kinds, result=as_vector, rows=batched or full[0]),
             trampoline(jac, self._args.kinds, result=as_gradient if batched else as_matrix, rows=batched or full[1]),
         )
-        places = *(f.address for f in self._functions), address(table)
+        F, jac = (f.address for f in self._functions)
+        known = p.y, p.size_y, p.precision, p.bounded, p.lower, p.upper, p.scale
+        memory = np.empty(p.m), np.empty(p.n, np.int64), np.empty(p.m), np.empty(p.n), np.empty(p.m)
         seen = np.zeros(2, np.int64), p.w0.copy(), p.r0.copy(), np.array([math.inf])
-        rest = p.bounded, p.lower, p.upper, p.scale, np.empty(p.m), np.empty(p.n, np.int64)
-        state = np.empty(p.m), np.empty(p.n), np.empty(p.m)
-        self._system = System(*places, rows, p.y, p.size_y, p.precision, *rest, *state, *seen)
+        self._system = System._make((F, jac, address(table), rows, *known, *memory, *seen))
 
     def run(self, step: Any, record: Record) -> Native:
         """The run of a method."""
-        return Run(self._problem, self._system, step, record)
-
-
-def arrived(s: Any, system: System, row: Array) -> Any:
-    """The state after steps from s."""
-    nit, _, step, pl, bend, *rest = row.tolist()
-    new = s._replace(w=system.w.copy(), r=system.r.copy(), nit=int(nit), step=step, pl=pl, bend=bend)
-    if isinstance(s, State):
-        return new._replace(eta=rest[0], excess=rest[1])
-    L, mu, before, age, ceiling, least, start, window = rest
-    new = new._replace(p=system.p.copy(), known=Constants(L, s.known.beta, mu), before=before, age=int(age))
-    return new._replace(ceiling=ceiling, least=least, start=start, window=int(window))
-
-
-class Run:
-    """`loop.advance`, where what it takes for one step are many, or of sgd the rest of an epoch."""
-
-    def __init__(self, problem: Problem, system: System, step: Any, record: Record) -> None:
-        self._problem, self._system, self._step, self._record = problem, system, step, record
-        self._kernel, self._count, self._begun = kernel(step), 1, 0.0
+        self._step, self._record, self._kernel = step, record, kernel(step)
+        self._count, self._begun = 1, 0.0
         self._log: Array | None = None  # what there is to note of the last steps
         self._own = True  # the first step is the method's own, which knows J at w0
+        return self._advance
 
-    def __call__(self, s: Any, best: Any, stop: int, enough: float, max_iter: int) -> tuple[Any, int]:
+    def _advance(self, s: Any, best: Any, stop: int, enough: float, max_iter: int) -> tuple[Any, int]:
+        """`loop.advance`, where what it takes for one step are many, or of sgd the rest of an epoch."""
         many = loop.kept(self._epoch if self._step is sgd.step else partial(self._chunk, enough, max_iter))
         limits = stop, enough, max_iter, math.inf
         return loop.advance(self._problem, many, loop.residual_norm, s, best, *limits, self._observe)[1:3]
@@ -342,7 +325,7 @@ class Run:
             return self._step(problem, s)
         log = np.empty((self._begin(1 if self._record.every else min(STEPS, max_iter - s.nit)), COLUMNS))
         try:
-            made = self._kernel(self._system, s, enough, log)
+            made = self._kernel(self._system, s._replace(w=s.w.copy()), enough, log)  # it may be read-only
         finally:
             self._end()
         if made == 0:
@@ -355,7 +338,7 @@ class Run:
         return new
 
     def _epoch(self, problem: Problem, s: sgd.State) -> sgd.State:
-        plan, nit, w, u, epoch = s.plan, s.nit, s.w, s.ahead, -(-problem.n // s.plan.batch)
+        plan, nit, w, u, epoch = s.plan, s.nit, s.w.copy(), s.ahead.copy(), -(-problem.n // s.plan.batch)
         last = min(nit + epoch - nit % epoch, plan.last) - 1  # whose step is interpreted, as it is to be judged
         how = plan.rule == sgd.POLYAK, s.shrink * s.eta * problem.n / plan.batch, plan.mass, s.gamma, s.kick
         while nit < last and not problem.late():
@@ -384,3 +367,14 @@ class Run:
             p.best, p.best_residual, p.least = w, r, float(size[0])
         share = min(p.deadline - now, SECONDS) / max(now - self._begun, 1e-7)
         self._count = int(self._count * min(share, 2.0))
+
+
+def arrived(s: Any, system: System, row: Array) -> Any:
+    """The state after steps from s."""
+    nit, _, step, pl, bend, *rest = row.tolist()
+    new = s._replace(w=system.w.copy(), r=system.r.copy(), nit=int(nit), step=step, pl=pl, bend=bend)
+    if isinstance(s, State):
+        return new._replace(eta=rest[0], excess=rest[1])
+    L, mu, before, age, ceiling, least, start, window = rest
+    new = new._replace(p=system.p.copy(), known=Constants(L, s.known.beta, mu), before=before, age=int(age))
+    return new._replace(ceiling=ceiling, least=least, start=start, window=int(window))
