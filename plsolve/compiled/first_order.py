@@ -51,7 +51,8 @@ class System(NamedTuple):
     lower: Array
     upper: Array
     scale: Array
-    lent: Array  # the point and the rows that functions get
+    writes: bool  # whether F or jac may write to what they get
+    lent: Array  # the point and the rows that they get then
     lent_rows: Indices
     w: Array  # where a chunk ends: the point, r there, and momentum's last step or where sgd takes its next gradient
     r: Array
@@ -90,11 +91,12 @@ def metric(system: Any, p: Any) -> Any:
 
 @register_jitable
 def evaluate(system: Any, function: Any, w: Any, rows: Any, out: Any, n: Any) -> Any:
-    """Whether F or jac could be evaluated; it gets copies, which it may write to."""
-    copy(w, system.lent)
-    copy(rows, system.lent_rows)
-    lent = data(system.lent), w.size, system.args, data(system.lent_rows), rows.size
-    return call(function, *lent, data(out), n) == OK
+    """Whether F or jac could be evaluated; it gets copies, which it may write to, unless it is said to only read."""
+    if system.writes:
+        copy(w, system.lent)
+        copy(rows, system.lent_rows)
+        w, rows = system.lent, system.lent_rows[: rows.size]
+    return call(function, data(w), w.size, system.args, data(rows), rows.size, data(out), n) == OK
 
 
 @register_jitable
@@ -295,11 +297,12 @@ class Engine:
             trampoline(F, self._args.kinds, result=as_vector, rows=batched or full[0]),
             trampoline(jac, self._args.kinds, result=as_gradient if batched else as_matrix, rows=batched or full[1]),
         )
-        F, jac = (f.address for f in self._functions)
-        known = p.y, p.size_y, p.precision, p.bounded, p.lower, p.upper, p.scale
+        places = *(f.address for f in self._functions), address(table)
+        writes = not all(getattr(f, "reads_only", False) for f in (F, jac))
+        known = p.y, p.size_y, p.precision, p.bounded, p.lower, p.upper, p.scale, writes
         memory = np.empty(p.m), np.empty(p.n, np.int64), np.empty(p.m), np.empty(p.n), np.empty(p.m)
         seen = np.zeros(2, np.int64), p.w0.copy(), p.r0.copy(), np.array([math.inf])
-        self._system = System._make((F, jac, address(table), rows, *known, *memory, *seen))
+        self._system = System._make((*places, rows, *known, *memory, *seen))
 
     def run(self, step: Any, record: Record) -> Native:
         """The run of a method."""
