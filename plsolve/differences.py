@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csc_array, csr_array
 
-from plsolve.linalg import Array, finite, no_columns, norm, number, numbers, set_column
+from plsolve.linalg import Array, finite, norm
 
 _EPS = float(np.finfo(np.float64).eps)
 COMPLEX = 1e-30  # relative step: it has no rounding to balance
@@ -27,11 +27,11 @@ def jacobian(problem: Any, w: Array, r: Array, magnitude: Array, central: bool, 
 
     r is the residual at w; magnitude (n,) is the size of the numbers that rounding in F goes by, eps its precision.
     """
-    J = no_columns(r, w)
+    J = np.empty((w.size, r.size))
     relative = eps ** (1 / 3) if central else eps ** (1 / 2)  # truncation and rounding in balance
     rounding = 1e-3 * relative * magnitude
     invisible = norm(rounding)
-    sizes = numbers(np.abs(w))
+    sizes = np.abs(w).tolist()
     for j in range(w.size):
         size = sizes[j]
         small = relative * (size if size > TINY else 1.0)
@@ -46,8 +46,8 @@ def jacobian(problem: Any, w: Array, r: Array, magnitude: Array, central: bool, 
             _, _, better = column(problem, w, j, large, r, central)
             if finite(better):
                 differences = better
-        set_column(J, j, differences)
-    return J
+        J[j] = differences
+    return J.T
 
 
 def stepped_jacobian(problem: Any, w: Array, r: Array, steps: Array, central: bool) -> Array:
@@ -60,10 +60,10 @@ def stepped_jacobian(problem: Any, w: Array, r: Array, steps: Array, central: bo
 
 def column(problem: Any, w: Array, j: int, h: float, r: Array, central: bool) -> tuple[float, Array, Array]:
     """The step, the change that it makes in F (n,), and the column of differences."""
-    below = number(w, j) - number(problem.lower, j) if problem.bounded else math.inf
-    above = number(problem.upper, j) - number(w, j) if problem.bounded else math.inf
+    below = w.item(j) - problem.lower.item(j) if problem.bounded else math.inf
+    above = problem.upper.item(j) - w.item(j) if problem.bounded else math.inf
     if max(below, above) <= 0.0:  # lower == upper: the unknown never moves
-        return 0.0, np.full_like(r, 0.0), np.full_like(r, 0.0)
+        return 0.0, np.zeros(r.size), np.zeros(r.size)
     side = above if h <= above or above >= below else -below
     if central and h <= min(above, below):
         a, fa = moved(problem, w, j, h, r)
@@ -97,15 +97,15 @@ def parabola(a: float, fa: Array, b: float, fb: Array) -> Array:
 
 def chord(a: float, fa: Array) -> Array:
     """fa / a; where no step could be made, NaN."""
-    return fa / a if a != 0.0 else np.full_like(fa, np.nan)
+    return fa / a if a != 0.0 else np.full(fa.size, np.nan)
 
 
 def moved(problem: Any, w: Array, j: int, h: float, r: Array) -> tuple[float, Array]:
     """The step that was really made from w_j to w_j + h, and the change in F."""
-    z, old = w.copy(), number(w, j)
+    z, old = w.copy(), w.item(j)
     new = old + h
     if problem.bounded:
-        new = min(max(new, number(problem.lower, j)), number(problem.upper, j))
+        new = min(max(new, problem.lower.item(j)), problem.upper.item(j))
     z[j] = new
     f = problem.difference_residual(z)
     return new - old, difference(f, r)

@@ -28,15 +28,12 @@ UNIT = float(np.finfo(np.float64).eps) / 2
 
 _SMALL = 128  # order below which LAPACK runs on one thread anyway, so that scipy's, quicker to call, will do
 _BLOCK = 1 << 16  # numbers in one block of a blocked pass: small enough to stay in the cache
-_NO_MASK: Mask = np.empty(0, np.bool_)
-_NOTHING = np.empty((0, 0)).T, np.empty(0)
+
+ALL_FREE: Mask = np.empty(0, np.bool_)  # stands for all unknowns
+NO_VECTOR: Array = np.empty(0)
+NO_MATRIX: Array = np.empty((0, 0))
 
 norm: Callable[[Array], float] = blas.dnrm2  # safe from overflow, and NaN or inf when any entry is
-
-
-def distance(v: Array, w: Array) -> float:
-    """||v - w||."""
-    return norm(v - w)
 
 
 def column_blocks(J: Array) -> Iterator[slice]:
@@ -124,16 +121,6 @@ def lanczos(apply: Callable[[Array], Array], start: Array, steps: int) -> tuple[
     return np.asarray(values, np.float64), np.square(size * np.asarray(vectors[0], np.float64))
 
 
-def all_free(w: Array) -> Mask:
-    """The empty mask, which stands for all unknowns."""
-    return _NO_MASK
-
-
-def nothing(J: object) -> tuple[Array, Array]:
-    """An empty matrix and an empty vector, in the place of what is not needed."""
-    return _NOTHING
-
-
 def finite(x: Array) -> bool:
     """Whether all entries are."""
     return bool(np.isfinite(x).all())
@@ -150,53 +137,6 @@ def scattered(w: Array, k: int) -> Array:
     """As many numbers as w has entries, without a pattern, of mean 0 and mean square 1: the same for the same k."""
     x = np.sin(12.9898 * np.arange(1.0, w.size + 1.0) + 78.233 * (k + 1.0)) * 43758.5453
     return math.sqrt(12.0) * (x - np.floor(x) - 0.5)
-
-
-def as_array(x: Array) -> Array:
-    """x as numpy knows it, for what compiled code has no function of its own for."""
-    return x
-
-
-def head(x: Array, size: int) -> Array:
-    """The first entries of x."""
-    return x[:size]
-
-
-def where(condition: Mask, x: Array, y: Array) -> Array:
-    """x where the condition holds, else y."""
-    return np.where(condition, x, y)
-
-
-def largest_first(x: Array) -> npt.NDArray[np.int64]:
-    """The indices of x, its largest entry first, equal ones in their order."""
-    return np.argsort(-x, kind="stable")
-
-
-def numbers(x: Array) -> list[float]:
-    """The entries of x."""
-    return x.tolist()  # type: ignore[no-any-return]
-
-
-def number(x: Array, i: int) -> float:
-    """x[i]."""
-    return x.item(i)
-
-
-def no_columns(r: Array, w: Array) -> Array:
-    """An array (n, m) whose columns are to be set, of as many rows and columns as r and w have entries."""
-    return np.empty((w.size, r.size)).T
-
-
-def set_column(J: Array, j: int, column: Array) -> None:
-    """J[:, j] = column."""
-    J[:, j] = column
-
-
-def extended(x: Array, size: int) -> Array:
-    """x followed by zeros."""
-    longer = np.zeros(size)
-    longer[: x.size] = x
-    return longer
 
 
 class Cholesky(NamedTuple):
@@ -239,7 +179,7 @@ class Orthogonal(NamedTuple):
 
     def least_squares(self, x: Array) -> Array:
         """A^+ x."""
-        z = head(ormqr(self.qr, self.tau, x, False), self.R.shape[0])
+        z = ormqr(self.qr, self.tau, x, False)[: self.R.shape[0]]
         if self.singular:
             return self.Vt.T.dot(self.U.T.dot(z) * self.inverse_s)  # type: ignore[no-any-return]
         return trtrs(self.R, z, False)
@@ -252,7 +192,9 @@ class Orthogonal(NamedTuple):
 
     def lift(self, u: Array) -> Array:
         """(A^T)^+ x from u, the whitened x."""
-        return ormqr(self.qr, self.tau, extended(u, self.qr.shape[0]), True)
+        extended = np.zeros(self.qr.shape[0])
+        extended[: u.size] = u
+        return ormqr(self.qr, self.tau, extended, True)
 
 
 def orthogonal(A: Array) -> Orthogonal:
@@ -260,8 +202,7 @@ def orthogonal(A: Array) -> Orthogonal:
     rows, k = A.shape
     qr, tau = geqrf(A)
     if k == 0:  # no unknown is free: LAPACK refuses empty arrays
-        none, _ = nothing(A)
-        return Orthogonal(qr, tau, none, True, none, tau, none)
+        return Orthogonal(qr, tau, NO_MATRIX, True, NO_MATRIX, tau, NO_MATRIX)
     R = upper_triangle(qr)
     threshold = 2 * UNIT * rows
     if trcon(R) > threshold or not finite(R):
@@ -271,7 +212,7 @@ def orthogonal(A: Array) -> Orthogonal:
     return Orthogonal(qr, tau, R, True, U, kept / np.maximum(s, 1e-300), Vt)
 
 
-# -- LAPACK and what else is not written alike in both modes; `plsolve.compiled.lapack` has each of them once more -----
+# -- LAPACK ------------------------------------------------------------------------------------------------------------
 
 
 def diagonal_range(L: Array) -> tuple[float, float]:

@@ -1,10 +1,7 @@
-"""The only while-loop: step, check, note. `advance` runs it, interpreted or compiled, in chunks that `run` asks for."""
+"""The only while-loop: step, check, note."""
 
 from __future__ import annotations
 
-import math
-import sys
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -14,7 +11,7 @@ from plsolve.linalg import HUGE, Array, norm
 from plsolve.problem import Problem
 from plsolve.stopping import OUT_OF_RANGE, RUNNING, Ended, Status
 
-#: What `advance` returns when the chunk is over, but not the run; when a step failed.
+#: What a run in compiled code returns when the chunk is over, but not the run; any run when a step failed.
 CHUNK, FAILURE = -101, -102
 
 TIE = 1e-9  # of ||r||: no point is better than another by less
@@ -72,52 +69,30 @@ def latest(problem: Problem, s: State) -> float:
     return 0.0
 
 
-def clock() -> float:
-    return time.monotonic()
-
-
-def note(log: Any, row: int, s: Any) -> int:
-    """Tell the observer of the state: a status that ends the run, or RUNNING. Compiled, the log is an array."""
-    return log(s)  # type: ignore[no-any-return]
-
-
-def settle(problem: Problem, s: Any, best: Any) -> None:
-    """The end of an iteration: compiled, all memory but what these states hold is free again."""
-
-
-def room(log: Any) -> int:
-    """How many states the log takes."""
-    return sys.maxsize
-
-
-def exceeded(problem: Problem, s: Any, max_iter: int, until: float) -> int:
+def exceeded(problem: Problem, s: Any, max_iter: int) -> int:
     """The status where a limit is reached, else RUNNING. Time ends a run where r is known: an epoch is not lost."""
     if s.nit >= max_iter or problem.spent:
         return MAX_ITER
-    if s.checked and problem.late():
-        return MAX_TIME
-    return CHUNK if until < math.inf and clock() >= until else RUNNING
+    return MAX_TIME if s.checked and problem.late() else RUNNING
 
 
 def advance(
     problem: Problem,
     step: Callable[[Problem, Any], Any],
+    observe: Callable[[Any], int],
     measure: Callable[[Problem, Any], float],
     s: Any,
     best: Any,
     stop: int,
     enough: float,
     max_iter: int,
-    until: float,
-    log: Any,
-) -> tuple[Any, Any, int, int]:
-    """Steps until the run ends, the log is full, or the clock says until.
+) -> tuple[Any, int]:
+    """Steps until the run ends: the best state by its measure, and the status.
 
-    Returns the last state, the best one by its measure, the status and the number of states in the log. stop: what the
-    observer made of s.
+    stop: what the observer made of s.
     """
-    least, rows, full = measure(problem, best), 0, room(log)
-    while rows < full:
+    least = measure(problem, best)
+    while True:
         latest, better = False, s.nit == 0
         if s.checked:
             size = measure(problem, s)
@@ -125,24 +100,21 @@ def advance(
             if size <= least:
                 latest, best, least = True, s, size
         if better and least <= enough and problem.accepts(s.w, s.r):  # J at hand is of the point before
-            return s, best, RUNNING, rows
+            return best, RUNNING
         if stop == CALLBACK:
-            return s, best, stop, rows
+            return best, stop
         if s.status != RUNNING:  # a verdict on s says nothing of a better point
-            return s, best, s.status if latest else STALLED, rows
+            return best, s.status if latest else STALLED
         if stop != RUNNING:
-            return s, s if stop == DISTANCE else best, stop, rows
-        limit = exceeded(problem, s, max_iter, until)
+            return (s if stop == DISTANCE else best), stop
+        limit = exceeded(problem, s, max_iter)
         if limit != RUNNING:
-            return s, best, limit, rows
+            return best, limit
         new = step(problem, s)
         if problem.failed:
-            return s, best, FAILURE, rows
+            return best, FAILURE
         s = new
-        settle(problem, s, best)
-        stop = note(log, rows, s) if s.checked else stop
-        rows += s.checked
-    return s, best, CHUNK, rows
+        stop = observe(s) if s.checked else stop
 
 
 def run(
@@ -166,8 +138,7 @@ def run(
             s = best = init(problem)
             stop = observe(s)
             if native is None:
-                limits = (enough, max_iter, math.inf)
-                _, best, status, _ = advance(problem, kept(step), measure, s, best, stop, *limits, observe)
+                best, status = advance(problem, kept(step), observe, measure, s, best, stop, enough, max_iter)
             else:
                 best, status = native(s, best, stop, enough, max_iter)
             if status == FAILURE:

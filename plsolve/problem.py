@@ -33,7 +33,7 @@ from plsolve.checks import (
     takes_rows,
 )
 from plsolve.lasting import lasting
-from plsolve.linalg import FLOAT64, HUGE, UNIT, Array, column_lengths, norm, where
+from plsolve.linalg import FLOAT64, HUGE, UNIT, Array, column_lengths, norm
 from plsolve.losses import Loss, scaled_rows
 from plsolve.stopping import JACOBIAN_NOT_FINITE, JACOBIAN_OUT_OF_RANGE, Ended, Status
 from plsolve.tangent import LinearSolver, Tangent, tangent
@@ -600,8 +600,8 @@ class Problem:
         """w + p in the box, exactly on a bound where p was made to lead there."""
         if not self.bounded:
             return w + p
-        t = where(p == self.lower - w, self.lower, self.project(w + p))
-        return where(p == self.upper - w, self.upper, t)
+        t = np.where(p == self.lower - w, self.lower, self.project(w + p))
+        return np.where(p == self.upper - w, self.upper, t)
 
     def magnitudes(self, r: Array) -> Array:
         """|F(w)| + |y| (n,), where r is the residual: the numbers that rounding in r goes by."""

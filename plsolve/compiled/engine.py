@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from functools import cache, lru_cache, partial
 from typing import Any
@@ -121,7 +122,7 @@ class Engine:
                 if stop != RUNNING and not X[k.LEAST] <= enough:
                     status = stop
                     break
-                until = loop.clock() + PAUSE
+                until = time.monotonic() + PAUSE
                 status = run(memory, place, len(log), enough, max_iter, until)
                 self._counted()
                 if C[k.LOGGED] > 0:
@@ -142,10 +143,8 @@ class Engine:
             return at, status
         p = self._problem
         state = tall.init(p, float(self._system.X[k.BETA]), at)._replace(nit=at.nit)
-        _, best, status, _ = loop.advance(
-            p, loop.kept(tall.step), loop.residual_norm, state, state, RUNNING, enough, max_iter, math.inf, record
-        )
-        return best, status
+        steps = loop.kept(tall.step)
+        return loop.advance(p, steps, record, loop.residual_norm, state, state, RUNNING, enough, max_iter)
 
     def _begin(self, s: Any) -> None:
         """The kernel's memory of the state that a run starts from."""

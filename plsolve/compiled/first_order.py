@@ -315,8 +315,7 @@ class Engine:
     def _advance(self, s: Any, best: Any, stop: int, enough: float, max_iter: int) -> tuple[Any, int]:
         """`loop.advance`, where what it takes for one step are many, or of sgd the rest of an epoch."""
         many = loop.kept(self._epoch if self._step is sgd.step else partial(self._chunk, enough, max_iter))
-        limits = stop, enough, max_iter, math.inf
-        return loop.advance(self._problem, many, loop.residual_norm, s, best, *limits, self._observe)[1:3]
+        return loop.advance(self._problem, many, self._observe, loop.residual_norm, s, best, stop, enough, max_iter)
 
     def _observe(self, s: Any) -> int:
         log, self._log = self._log, None

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from plsolve.linalg import Array, Mask, norm, where
+from plsolve.linalg import Array, Mask, norm
 from plsolve.tangent import Inverse, Tangent, only
 
 TURNS = 50  # factorisations for one step at most
@@ -65,9 +65,8 @@ def ahead(T: Tangent, r: Array, p: Array, target: Array, low: Array, high: Array
     Jend, cut = T.apply(end), (target < low) | (target > high)
     if not cut.any():
         return end, Jend
-    ones = 0.0 * p + 1.0
-    share = where(cut, end - p, ones) / where(cut, target - p, ones)
+    share = np.where(cut, end - p, 1.0) / np.where(cut, target - p, 1.0)
     t = share.min()
-    first = where(share <= t, end, np.minimum(np.maximum(p + t * (target - p), low), high))
+    first = np.where(share <= t, end, np.minimum(np.maximum(p + t * (target - p), low), high))
     Jfirst = T.apply(first)
     return (first, Jfirst) if reduction(r, Jfirst) > reduction(r, Jend) else (end, Jend)

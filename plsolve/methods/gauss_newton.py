@@ -28,7 +28,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from plsolve.linalg import HUGE, Array, Mask, all_free, norm
+from plsolve.linalg import ALL_FREE, HUGE, Array, Mask, norm
 from plsolve.methods.box import boxed, held, reduction
 from plsolve.methods.ending import FLAT, at_rounding_level, bend, verdict
 from plsolve.problem import Problem
@@ -213,9 +213,9 @@ def ending(problem: Problem, s: State, model: Newton, flat: bool) -> State:
 def free_unknowns(problem: Problem, T: Tangent, w: Array, r: Array) -> Mask:
     """The unknowns that are not held at a bound by the gradient; empty: all."""
     if not problem.bounded:
-        return all_free(w)
+        return ALL_FREE
     pressed = held(w, T.adjoint(r), problem.lower, problem.upper)
-    return ~pressed if pressed.any() else all_free(w)
+    return ~pressed if pressed.any() else ALL_FREE
 
 
 def newton(T: Tangent, r: Array, free: Mask, orthogonal: bool) -> Newton:

@@ -8,7 +8,7 @@ L falls by at least ||g||^2 / (2 M) in every step.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from plsolve.linalg import HUGE, Array, norm
 from plsolve.methods.ending import FLAT, bend, largest_eigenvalue, verdict
@@ -59,7 +59,7 @@ def step(problem: Problem, s: State) -> State:
     T = problem.linearise(s.w, s.r, False)
     g = T.adjoint(s.r)
     if not norm(g) < HUGE:
-        return stopped(s, int(Status.STALLED), s.lipschitz, s.excess, -1.0)
+        return stopped(s, int(Status.STALLED), pl=-1.0)
     d = -T.raised(g)
     r2 = float(s.r.dot(s.r))
     L = s.lipschitz if s.lipschitz > 0.0 else largest_eigenvalue(T, s.r) ** 0.5
@@ -72,19 +72,21 @@ def step(problem: Problem, s: State) -> State:
         p = w - s.w
         length, slope = T.norm(p), float(g.dot(p))
         if not (length > SMALLEST * T.norm(s.w) and -slope > FLAT * r2 * eta * M):
-            return stopped(s, verdict(problem, s.w, s.r, T), L, excess, pl)
+            return stopped(s, verdict(problem, s.w, s.r, T), lipschitz=L, excess=excess, pl=pl)
         r = problem.residual(w)
         if norm(r) < HUGE and (s.rule != THEOREM or fell(problem, s, T, r, -slope - 0.5 * M * length * length)):
             most = max(s.bend, bend(problem, T, s.w, s.r, p, r, s.beta))
-            return State(w, r, RUNNING, s.nit + 1, length, True, s.rule, eta, L, s.beta, s.exact, excess, pl, most)
+            return s._replace(
+                w=w, r=r, nit=s.nit + 1, step=length, eta=eta, lipschitz=L, excess=excess, pl=pl, bend=most
+            )
         excess *= 2.0
         M *= 2.0
         eta *= 0.5
 
 
-def stopped(s: State, status: int, L: float, excess: float, pl: float) -> State:
+def stopped(s: State, status: int, **learnt: Any) -> State:
     """The state where no step is made."""
-    return State(s.w, s.r, status, s.nit, 0.0, True, s.rule, s.eta, L, s.beta, s.exact, excess, pl, s.bend)
+    return s._replace(status=status, step=0.0, **learnt)
 
 
 def fell(problem: Problem, s: State, T: Tangent, r: Array, promised: float) -> bool:

@@ -59,7 +59,7 @@ def init(problem: Problem, kind: int, known: Constants, exact: bool) -> State:
     """known is complete: lipschitz and mu are positive."""
     w, r = problem.w0, problem.r0
     loss = 0.5 * float(r.dot(r))
-    p = np.full_like(w, 0.0)
+    p = np.zeros(w.size)
     return State(w, r, RUNNING, 0, 0.0, True, kind, p, 0.0, 0, known, exact, INFLATED, loss, loss, loss, 0, -1.0, 0.0)
 
 
@@ -89,9 +89,9 @@ def step(problem: Problem, s: State) -> State:
         window, start, least = 0, least, loss
     most = max(s.bend, bend(problem, T, u, ru, w - u, r, s.known.beta))
     age = 0 if s.kind == NESTEROV and float(g.dot(p)) > 0.0 else s.age + 1  # uphill: start anew
-    return State(
-        w, r, RUNNING, s.nit + 1, T.norm(p), True, s.kind, p, a, age, known, s.exact, s.swell, ceiling, least, start,
-        window, pl, most,
+    return s._replace(
+        w=w, r=r, nit=s.nit + 1, step=T.norm(p), p=p, before=a, age=age, known=known, ceiling=ceiling, least=least,
+        start=start, window=window, pl=pl, bend=most,
     )  # fmt: skip
 
 
@@ -124,8 +124,7 @@ def plain(problem: Problem, s: State, vain: bool) -> State:
     swell = min(GROWN * s.swell, 1e6) if vain else s.swell
     known = Constants(L * math.sqrt(new.excess), beta, mu)
     ceiling = max(s.ceiling * rate, loss)
-    p = np.full_like(s.w, 0.0)
-    return State(
-        new.w, new.r, new.status, new.nit, new.step, True, s.kind, p, 0.0, 0, known, s.exact, swell, ceiling, loss,
-        loss, 0, new.pl, new.bend,
+    return s._replace(
+        w=new.w, r=new.r, status=new.status, nit=new.nit, step=new.step, p=np.zeros(s.w.size), before=0.0, age=0,
+        known=known, swell=swell, ceiling=ceiling, least=loss, start=loss, window=0, pl=new.pl, bend=new.bend,
     )  # fmt: skip

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from plsolve.linalg import UNIT, Array, all_free, alternating, norm, nothing
+from plsolve.linalg import ALL_FREE, NO_VECTOR, UNIT, Array, alternating, norm
 from plsolve.problem import Problem
 from plsolve.stopping import RUNNING, Status
 from plsolve.tangent import Inverse, Tangent, tangent
@@ -40,10 +40,9 @@ def init(problem: Problem, w: Array, r: Array, nit: int) -> State:
 
 def step(problem: Problem, s: State) -> State:
     J = problem.linearise(s.w, s.r, True).J
-    T = tangent(J, nothing(J)[1])  # distances are in w, whatever x_scale
-    free = all_free(s.w)
-    H = T.inverse(free, False)
-    H = H if H.sound else T.inverse(free, True)
+    T = tangent(J, NO_VECTOR)  # distances are in w, whatever x_scale
+    H = T.inverse(ALL_FREE, False)
+    H = H if H.sound else T.inverse(ALL_FREE, True)
     way = problem.w0 - s.w
     u = H.coordinates(T.apply(way))[0]
     d = way - H.lift(u)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from plsolve.linalg import HUGE, Array, all_free, norm
+from plsolve.linalg import ALL_FREE, HUGE, Array, norm
 from plsolve.methods.ending import at_rounding_level, verdict
 from plsolve.problem import Indices, Problem
 from plsolve.stopping import RUNNING, Status
@@ -104,10 +104,7 @@ def step(problem: Problem, s: State) -> State:
     ahead = problem.project(w + s.gamma * (w - s.w) - s.kick * (w - s.ahead)) if s.plan.mass else w
     nit, epoch = s.nit + 1, (problem.n + s.plan.batch - 1) // s.plan.batch
     if nit % epoch and nit != s.plan.last and norm(w) < HUGE and not problem.late():
-        return State(
-            w, s.r, RUNNING, nit, 0.0, False, s.best_w, s.best_r, ahead, s.shrink, s.in_vain, s.plan, s.eta,
-            s.kick, s.gamma, s.weights, -1.0, 0.0,
-        )  # fmt: skip
+        return s._replace(w=w, ahead=ahead, nit=nit, step=0.0, checked=False)
     return checked(problem, s, w, ahead, nit, T.distance(w, s.w))
 
 
@@ -138,9 +135,8 @@ def chosen(problem: Problem, s: State) -> Indices:
 def stepped(T: Tangent, w: Array, r: Array, rule: int, eta: float) -> Array:
     """w after a step on a batch: down its gradient, or (KACZMARZ) Gauss-Newton on its equations (theory 5.4, 5.5)."""
     if rule == KACZMARZ:
-        free = all_free(r)
-        H = T.inverse(free, False)
-        return w - (H if H.sound else T.inverse(free, True)).solve(r)
+        H = T.inverse(ALL_FREE, False)
+        return w - (H if H.sound else T.inverse(ALL_FREE, True)).solve(r)
     if rule == POLYAK:
         g = T.adjoint(r)
         slope = float(g.dot(T.raised(g)))
@@ -150,7 +146,7 @@ def stepped(T: Tangent, w: Array, r: Array, rule: int, eta: float) -> Array:
 
 def checked(problem: Problem, s: State, w: Array, ahead: Array, nit: int, length: float) -> State:
     """The end of an epoch: the full residual decides whether to go on from here or from the best point."""
-    r = problem.residual(w) if math.isfinite(length) else np.full_like(s.r, np.inf)
+    r = problem.residual(w) if math.isfinite(length) else np.full(s.r.size, np.inf)
     status, shrink, in_vain = RUNNING, s.shrink, s.in_vain + 1
     best_w, best_r = s.best_w, s.best_r
     if norm(r) < norm(best_r):
@@ -165,7 +161,7 @@ def checked(problem: Problem, s: State, w: Array, ahead: Array, nit: int, length
             status = int(Status.STALLED)
     if status != RUNNING:
         w, r = best_w, best_r
-    return State(
-        w, r, status, nit, length, True, best_w, best_r, ahead, shrink, in_vain, s.plan, s.eta, s.kick, s.gamma,
-        s.weights, -1.0, 0.0,
+    return s._replace(
+        w=w, r=r, status=status, nit=nit, step=length, checked=True, best_w=best_w, best_r=best_r, ahead=ahead,
+        shrink=shrink, in_vain=in_vain,
     )  # fmt: skip

@@ -16,7 +16,7 @@ from scipy.sparse.linalg import LinearOperator
 from plsolve import loop
 from plsolve.checks import as_flag, as_float, as_tolerance, is_finite, shown, warn
 from plsolve.choice import gauss_newton_stages
-from plsolve.linalg import UNIT, Array, all_free, norm
+from plsolve.linalg import ALL_FREE, UNIT, Array, norm
 from plsolve.losses import scaled_rows
 from plsolve.methods.ending import agrees
 from plsolve.problem import Problem
@@ -207,7 +207,7 @@ def newton_steps(problem: Problem, s: Any, even: Array, xtol: float, record: Rec
         T = tangent_at(problem, s, True)
         if problem.spent or not (is_finite(T.J) and norm(s.r) < math.inf):
             return None
-        p = -tangent(scaled_rows(T.J, even), problem.scale).inverse(all_free(s.w), True).solve(even * s.r)
+        p = -tangent(scaled_rows(T.J, even), problem.scale).inverse(ALL_FREE, True).solve(even * s.r)
         length = (np.abs(p) / np.maximum(np.abs(s.w), xtol * norm(s.w) + 1e-300)).max()
         if length <= 0.1 * xtol and small(problem, s.r, terms(problem, s, T)):
             return s

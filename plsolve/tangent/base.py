@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from plsolve.krylov import Memory
-from plsolve.linalg import Array, Mask, distance, norm
+from plsolve.linalg import Array, Mask, norm
 
 KERNEL_ROWS = 8192  # beyond, no n x n matrix is made (512 MiB)
 
@@ -147,7 +147,7 @@ class Tangent:
 
     def distance(self, v: Array, w: Array) -> float:
         """||(v - w) / scale||."""
-        return norm((v - w) / self.scale) if self.scale.size else distance(v, w)
+        return self.norm(v - w)
 
     def dot(self, p: Array, q: Array) -> float:
         """The inner product of that norm."""

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from plsolve.linalg import (
+    NO_MATRIX,
+    NO_VECTOR,
     Array,
     Cholesky,
     Mask,
@@ -16,7 +18,6 @@ from plsolve.linalg import (
     gram,
     magnitude,
     norm,
-    nothing,
     orthogonal,
     weighted,
 )
@@ -95,12 +96,11 @@ class DenseTangent(Tangent):
 def dense_inverse(T: DenseTangent, free: Mask, by_reflections: bool) -> DenseInverse:
     """Cholesky of the n x n kernel, or Householder reflections where asked for or n > m."""
     n, m = T.J.shape
-    none, empty = nothing(T.J)
     dual = n <= count(free, m)
     if dual and not by_reflections:
         K = cholesky(gram(T.J, T.weights(free)))
-        Q = Orthogonal(none, empty, none, False, none, empty, none)
+        Q = Orthogonal(NO_MATRIX, NO_VECTOR, NO_MATRIX, False, NO_MATRIX, NO_VECTOR, NO_MATRIX)
         return DenseInverse(T, free, K, Q, True, False, K.sound, True)
     A = weighted(T.J, T.scale, free)
     Q = orthogonal(np.asfortranarray(A.T) if dual else np.asfortranarray(A))
-    return DenseInverse(T, free, Cholesky(none, False), Q, dual, True, True, True)
+    return DenseInverse(T, free, Cholesky(NO_MATRIX, False), Q, dual, True, True, True)
