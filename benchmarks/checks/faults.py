@@ -504,9 +504,9 @@ def compiled_functions() -> tuple[Any, Any]:
     from numba import njit
 
     @njit
-    def F(w: Any, A: Any, c: float, state: Any) -> Any:
+    def F(w: Any, A: Any, c: float, state: Any, rows: Any) -> Any:
         state[0] += 1
-        z = A @ w
+        z = A[rows] @ w
         f = z + c * np.sin(z)
         if state[2] == 1 and state[0] == state[3]:
             if state[4] == 0:
@@ -515,9 +515,9 @@ def compiled_functions() -> tuple[Any, Any]:
         return f
 
     @njit
-    def jac(w: Any, A: Any, c: float, state: Any) -> Any:
+    def jac(w: Any, A: Any, c: float, state: Any, rows: Any) -> Any:
         state[1] += 1
-        J = (1 + c * np.cos(A @ w)).reshape(-1, 1) * A
+        J = (1 + c * np.cos(A[rows] @ w)).reshape(-1, 1) * A[rows]
         if state[2] == 2 and state[1] == state[3]:
             if state[4] == 0:
                 raise RuntimeError("injected")
