@@ -15,7 +15,7 @@ from plsolve import loop
 from plsolve.compiled import kernel as k
 from plsolve.compiled.cache import address as compiled_unit
 from plsolve.compiled.cache import entry
-from plsolve.compiled.functions import NotCompilableError, arguments, arguments_of_each, functions
+from plsolve.compiled.functions import NotCompilableError, arguments, arguments_of_each, as_matrix, functions
 from plsolve.compiled.kernel import advance, whole
 from plsolve.compiled.words import CLOCK_ADDRESS, REALS, WHOLES, address, data, system, take
 from plsolve.linalg import Array, norm
@@ -72,10 +72,10 @@ class Engine:
         if min(n, m) > ROWS or n * m > ENTRIES:
             raise NotCompilableError(f"{n} equations in {m} unknowns are solved faster by the interpreted run")
         self._problem, self._args = problem, arguments(args)
-        self._functions = functions(F, jac if callable(jac) else None, self._args.kinds, full, (False, False))
+        self._functions = functions(F, jac if callable(jac) else None, self._args.kinds, full, as_matrix)
         self._rows = np.arange(n) if full[0] or full[1] else NO_ROWS
         differences = None if callable(jac) else str(jac or "refined")
-        memory = template(self._functions.addresses[:2], n, m, problem.bounded, differences)
+        memory = template(self._functions.addresses, n, m, problem.bounded, differences)
         self._system = System(memory.copy(), n, m)
         self._fill()
 

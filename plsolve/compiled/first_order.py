@@ -18,7 +18,7 @@ from numba.extending import register_jitable
 
 from plsolve import loop
 from plsolve.compiled.cache import entry
-from plsolve.compiled.functions import OK, NotCompilableError, arguments, as_gradient, as_matrix, as_vector, trampoline
+from plsolve.compiled.functions import OK, NotCompilableError, arguments, as_gradient, as_matrix, functions
 from plsolve.compiled.words import address, call, data
 from plsolve.linalg import HUGE, Array
 from plsolve.loop import Native
@@ -293,11 +293,9 @@ class Engine:
             raise NotCompilableError("gd with so large a Jacobian is as quick when interpreted")
         self._problem, self._args = p, arguments(args)
         table, rows = np.frombuffer(self._args.table, np.int64), np.arange(p.n if any(full) else 0)
-        self._functions = (
-            trampoline(F, self._args.kinds, result=as_vector, rows=batched or full[0]),
-            trampoline(jac, self._args.kinds, result=as_gradient if batched else as_matrix, rows=batched or full[1]),
-        )
-        places = *(f.address for f in self._functions), address(table)
+        how = ((True, True), as_gradient) if batched else (full, as_matrix)
+        self._functions = functions(F, jac, self._args.kinds, *how)
+        places = *self._functions.addresses, address(table)
         writes = not all(getattr(f, "reads_only", False) for f in (F, jac))
         known = p.y, p.size_y, p.precision, p.bounded, p.lower, p.upper, p.scale, writes
         memory = np.empty(p.m), np.empty(p.n, np.int64), np.empty(p.m), np.empty(p.n), np.empty(p.m)

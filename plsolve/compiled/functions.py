@@ -29,22 +29,18 @@ class NotCompilableError(TypeError):
 
 
 class Functions(NamedTuple):
-    """The trampolines of F, of jac, and of both for some rows, with their addresses: 0 where there is none."""
+    """The trampolines of F and of jac, with their addresses: 0 where there is none."""
 
     found: tuple[Any, ...]  # they own the code
     addresses: tuple[int, ...]
 
 
 @lru_cache(maxsize=256)
-def functions(
-    F: Any, jac: Any, kinds: tuple[Any, ...], full: tuple[bool, bool], batches: tuple[bool, bool]
-) -> Functions:
-    """full: whether F and jac must be given all rows; batches: whether they are to be called with some."""
+def functions(F: Any, jac: Any, kinds: tuple[Any, ...], rows: tuple[bool, bool], result: Any) -> Functions:
+    """rows: whether F and jac are called with row numbers; result: what jac's trampoline writes."""
     found = (
-        trampoline(F, kinds, result=as_vector, rows=full[0]),
-        None if jac is None else trampoline(jac, kinds, result=as_matrix, rows=full[1]),
-        trampoline(F, kinds, result=as_vector, rows=True) if batches[0] else None,
-        trampoline(jac, kinds, result=as_matrix, rows=True) if batches[1] and jac is not None else None,
+        trampoline(F, kinds, result=as_vector, rows=rows[0]),
+        None if jac is None else trampoline(jac, kinds, result=result, rows=rows[1]),
     )
     return Functions(found, tuple(0 if f is None else f.address for f in found))
 
