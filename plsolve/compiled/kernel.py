@@ -37,7 +37,7 @@ from plsolve.linalg import HUGE
 from plsolve.loop import CHUNK, FAILURE, ROW
 from plsolve.methods import box, ending, watchdog
 from plsolve.methods import gauss_newton as gn
-from plsolve.problem import DIFFERENT
+from plsolve.problem import DIFFERENT, SMALL
 from plsolve.stopping import FAILED as FAILED_STATUS
 from plsolve.stopping import RUNNING, Status
 
@@ -972,23 +972,26 @@ def solved(S: int, enough: float) -> bool:
     C, X, _, _ = system(S)
     if X[LEAST] <= enough and X[LEAST] <= X[SURE]:
         return True
-    if not (X[LEAST] <= enough and X[SIZE] <= X[LEAST] < X[JUDGED]) or C[NJEV] == 0:
+    if not (X[LEAST] <= enough and X[SIZE] <= X[LEAST] < X[JUDGED]):
         return False
-    X[JUDGED] = X[LEAST]
-    X[TARGET] = bound(S)
-    if X[TARGET] < X[TOL] * X[SIZE0]:  # J is of the point before
-        if not linearise(S):
-            return False
-        C[KNOWN], X[TARGET] = 1, bound(S)
-    return X[SIZE] <= X[TARGET]
+    X[JUDGED], least = X[LEAST], X[TOL] * X[SIZE0]
+    if least > max(SMALL, X[TOL]) * scale_of_terms(S):  # J is of the point before
+        if C[NJEV] > 0:
+            if not linearise(S):
+                return False
+            C[KNOWN] = 1
+        least = X[TOL] * min(X[SIZE0], scale_of_terms(S))
+    if C[COARSE] != 0 and C[NJEV] > 0:
+        least = max(least, rounding_level(S))
+    X[TARGET] = least
+    return X[SIZE] <= least
 
 
 @unit
-def bound(S: int) -> float:
-    """The residual that counts as solved at w, with the last J at hand."""
+def scale_of_terms(S: int) -> float:
+    """max(||y||, || |J| (|w| + |w - w0|) ||) with the last J at hand."""
     C, X, _, _ = system(S)
-    size = X[TOL] * min(X[SIZE0], max(X[SIZE_Y], terms(S, 1.0)))
-    return max(size, rounding_level(S)) if C[COARSE] != 0 else size
+    return max(X[SIZE_Y], terms(S, 1.0) if C[NJEV] > 0 else 0.0)
 
 
 @unit
