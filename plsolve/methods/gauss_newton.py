@@ -77,6 +77,7 @@ class State(NamedTuple):
     beta: float  # Lipschitz constant of J, 0: not given
     pl: float  # 1/2 ||g||^2 / L at the point before; negative: not known
     bend: float  # the largest 2||r+ - r - J p||/||p||^2 of a step that exceeds beta
+    steep: float  # see `steepness`, at the point before
     crawl: int  # steps in a row inside the ray that hardly reduced the loss
 
 
@@ -134,6 +135,7 @@ def start(w: Array, r: Array, nit: int, beta: float) -> State:
         beta=beta,
         pl=-1.0,
         bend=0.0,
+        steep=0.0,
         crawl=0,
     )
 
@@ -155,6 +157,7 @@ def moved(
         beta=s.beta,
         pl=pl,
         bend=s.bend,
+        steep=s.steep,
         crawl=crawl,
     )
 
@@ -191,13 +194,26 @@ def step(problem: Problem, s: State) -> State:
     slope = model.H.slope(s.r)
     most = max(s.bend, bend(problem, T, s.w, s.r, w - s.w, r, s.beta)) if s.beta > 0.0 else 0.0
     pl, crawl = slope * slope / r2, s.crawl + 1 if slow else 0
-    return State(w, r, status, s.nit + 1, length, True, radius, orthogonal, precise, s.beta, pl, most, crawl)
+    steep = steepness(problem, model, s.w, s.r, slope)
+    return State(w, r, status, s.nit + 1, length, True, radius, orthogonal, precise, s.beta, pl, most, steep, crawl)
+
+
+def steepness(problem: Problem, model: Newton, w: Array, r: Array, slope: float) -> float:
+    """||J^T r|| ||w|| / ||r||^2, in the metric of the step: where it is small, a minimum that is not zero is near.
+
+    The gradient, followed over the size of w or of the way from w0 where that is longer, promises twice so much of the
+    loss. slope: ||J^T r|| in the plain metric, of all unknowns.
+    """
+    T, size = model.T, model.size
+    if T.scale.size or model.free.size:
+        slope = T.norm(only(model.free, T.raised(T.adjoint(r))))
+    return (slope / size) * (max(T.norm(w), T.distance(w, problem.w0)) / size) if size > 0.0 else 0.0
 
 
 def ending(problem: Problem, s: State, model: Newton, flat: bool) -> State:
     """No step reduces the loss: why, after better differences (if there are any) have been tried."""
     if (problem.differenced and not s.precise) or (problem.spent and not flat):
-        return State(s.w, s.r, RUNNING, s.nit, 0.0, True, 0.0, s.orthogonal, True, s.beta, -1.0, s.bend, 0)
+        return State(s.w, s.r, RUNNING, s.nit, 0.0, True, 0.0, s.orthogonal, True, s.beta, -1.0, s.bend, s.steep, 0)
     status = verdict(problem, s.w, s.r, model.T)
     w, r, nit = s.w, s.r, s.nit
     if flat and status != Status.RESIDUAL and not problem.spent:
@@ -207,7 +223,8 @@ def ending(problem: Problem, s: State, model: Newton, flat: bool) -> State:
         if norm(rt) <= norm(r):
             w, r, nit = wt, rt, nit + 1
     length = model.T.distance(w, s.w)
-    return moved(s, w, r, status, nit, length, s.radius, 0, -1.0)
+    steep = steepness(problem, model, s.w, s.r, model.H.slope(s.r))
+    return State(w, r, status, nit, length, True, s.radius, s.orthogonal, s.precise, s.beta, -1.0, s.bend, steep, 0)
 
 
 def free_unknowns(problem: Problem, T: Tangent, w: Array, r: Array) -> Mask:

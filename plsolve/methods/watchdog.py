@@ -8,9 +8,13 @@ monotone points alone are a monotone run (Chamberlain, Powell, Lemarechal, Peder
 ceiling is the search of Grippo, Lampariello, Lucidi, SIAM J. Numer. Anal. 23, 1986, with unlimited memory).
 
 Where no step reduces the residual any more, *kicks* follow: monotone steps from points at random around the best one,
-twice as far after a kick that fell back to the same loss. Phases and kicks may cost GRANT Jacobians for every monotone
-one that came before: a system without a solution ends with the verdict of the monotone run, after some 1 + GRANT times
-its Jacobians.
+twice as far after a kick that fell back to where it began or to the same loss.
+
+How long that goes on is a matter of the gradient. Where it is small for the residual that is left, the best point is
+next to a minimum that is not zero: no phase begins there, and kicks may cost GRANT Jacobians for every monotone one
+that came before, unless one that went far fell back, too. So a system without a solution ends with the verdict of the
+monotone run, after at most some 1 + GRANT times its Jacobians. Where the gradient is steep, the steps are stuck in a
+fold, and there is a way on: STEEP_GRANT.
 
 The constants are measured: see docs/checks.md.
 """
@@ -30,16 +34,21 @@ FALLS = 0.7  # of the mark: what ||r|| must fall to
 PATIENT = 8  # within so many steps
 HASTY = 2  # the same where another method follows
 TIRED = 15  # the same after a phase that failed
+SLOPING = 0.5  # `gauss_newton.steepness` from which a phase is worth a try
 UNDAMPED_STEPS = 30  # in one phase
 LONG = 5.0  # of the way from w0: no undamped step is longer
 SHORT = 1e-3  # of the way: an undamped step, or a kick, that must be cut shorter is none
 CONVERGES = 0.25  # of ||r|| left by an undamped step: Newton's method has caught on
-GRANT = 2  # Jacobians that a monotone step allows to phases
+STEEP = 0.3  # `gauss_newton.steepness` below which a point is next to a minimum
+GRANT = 2  # Jacobians that a monotone step allows to phases and kicks there
+STEEP_GRANT = 8  # the same where it is steep
 PROGRESS = 0.5  # of ||r|| where monotone steps first led nowhere: below, they are on the way again
 KICKED_STEPS = 30  # after one kick
+RETURNS = 0.5  # of the way of a kick: what comes so near to its beginning falls back
 SAME = 0.02  # of ||r||: a kick that ends so near fell back to the same minimum
 BACK = 1e-6  # of ||r||: so near it is the same one to rounding, and no other is looked for
-HARDEST = 4.0  # kick, as a multiple of the way from w0
+BETTER = 0.1  # of the ||r|| of a minimum: what gains less is in the same valley
+HARDEST = 8.0  # kick, as a multiple of the way from w0
 
 # Where monotone steps lead nowhere: phases of undamped steps, then kicks; kicks alone; an end, since another method
 # follows; no more than an end where no step reduces the loss.
@@ -58,10 +67,12 @@ class Watch(NamedTuple):
     mark: float  # ||r|| where it had last fallen by FALLS
     slow: int  # steps since
     failed: bool  # the last phase of undamped steps did not make it fall so far
-    spare: int  # Jacobians that phases may still cost
+    own: int  # monotone steps before they led nowhere
+    grant: int  # Jacobians that each of them allows to phases
     level: float  # ||r|| where monotone steps first led nowhere; 0: they lead on
     kicks: int  # made so far
     force: float  # of the next kick, as a multiple of the way from w0
+    way: float  # that the last kick has led
 
 
 class State(NamedTuple):
@@ -101,7 +112,7 @@ def state(at: gauss_newton.State, kept: gauss_newton.State, watch: Watch) -> Sta
 
 
 def retreated(s: State) -> State:
-    return monotone(again(s.kept, s.kept.status, s.at.nit), s.watch, True, s.watch.spare, s.watch.level, 1.0)
+    return monotone(again(s.kept, s.kept.status, s.at.nit), s.watch, True, s.watch.grant, s.watch.level, 1.0)
 
 
 def stopped(s: gauss_newton.State, status: int) -> gauss_newton.State:
@@ -123,12 +134,19 @@ def init(problem: Problem, beta: float, plan: int, root: bool, before: Any) -> S
 def begun(w: Array, r: Array, nit: int, beta: float, plan: int, root: bool) -> State:
     at = gauss_newton.start(w, r, nit, beta)
     size = norm(r)
-    return state(at, at, Watch(plan, root, MONOTONE, 0, size, 0, False, GRANT * nit, size if nit > 0 else 0.0, 0, 1.0))
+    level = size if nit > 0 else 0.0
+    return state(at, at, Watch(plan, root, MONOTONE, 0, size, 0, False, nit, STEEP_GRANT, level, 0, 1.0, 0.0))
 
 
-def monotone(at: gauss_newton.State, k: Watch, failed: bool, spare: int, level: float, force: float) -> State:
+def monotone(at: gauss_newton.State, k: Watch, failed: bool, grant: int, level: float, force: float) -> State:
     """Monotone steps from here."""
-    return state(at, at, Watch(k.plan, k.root, MONOTONE, 0, norm(at.r), 0, failed, spare, level, k.kicks, force))
+    size = norm(at.r)
+    return state(at, at, Watch(k.plan, k.root, MONOTONE, 0, size, 0, failed, k.own, grant, level, k.kicks, force, 0.0))
+
+
+def spare(k: Watch, nit: int) -> int:
+    """Jacobians that phases and kicks may still cost."""
+    return (1 + k.grant) * k.own - nit
 
 
 def step(problem: Problem, s: State) -> State:
@@ -147,26 +165,31 @@ def watched(problem: Problem, s: State) -> State:
     if size <= FALLS * mark:
         mark, slow, failed = size, 0, False
     level = k.level if size > PROGRESS * k.level else 0.0
-    spare = k.spare + (GRANT if level == 0.0 else -1)
+    own = k.own + (1 if level == 0.0 else 0)
+    grant = STEEP_GRANT if at.steep > STEEP else GRANT
+    grant = grant if level == 0.0 else min(grant, k.grant)  # a minimum remains one
     patience = HASTY if k.plan == HAND_OVER else TIRED if failed else PATIENT
     crawls = at.status == RUNNING and k.plan != ALONE and slow >= patience
     if crawls and k.plan != PHASES:
         at, crawls = stopped(at, STALLED), False
-    if at.status == RUNNING and spare <= 0:
+    watch = Watch(k.plan, k.root, MONOTONE, 0, mark, slow, failed, own, grant, level, k.kicks, k.force, 0.0)
+    left = spare(watch, at.nit)
+    if at.status == RUNNING and left <= 0:
         at = stopped(at, STALLED)
-    if at.status == STALLED:
-        level = max(level, size)
-    watch = Watch(k.plan, k.root, MONOTONE, 0, mark, slow, failed, spare, level, k.kicks, k.force)
+    if at.status == STALLED and size > level:
+        watch = Watch(k.plan, k.root, MONOTONE, 0, mark, slow, failed, own, grant, size, k.kicks, k.force, 0.0)
     over = at.status == STALLED or (at.status == STATIONARY and k.root)
-    if k.plan in (HAND_OVER, ALONE) or spare <= 0 or not (over or crawls):
+    if k.plan in (HAND_OVER, ALONE) or left <= 0 or not (over or crawls):
         return state(at, at, watch)
-    if crawls:
-        return state(stopped(at, RUNNING), at, in_phase(watch, UNDAMPED, UNDAMPED_STEPS, size, 0, spare))
-    return kick(problem, at, watch)
+    if over:
+        return kick(problem, at, watch)
+    if at.steep > SLOPING:
+        return state(stopped(at, RUNNING), at, in_phase(watch, UNDAMPED, UNDAMPED_STEPS, size, 0))
+    return state(at, at, watch)
 
 
-def in_phase(k: Watch, phase: int, left: int, mark: float, slow: int, spare: int) -> Watch:
-    return Watch(k.plan, k.root, phase, left, mark, slow, k.failed, spare, k.level, k.kicks, k.force)
+def in_phase(k: Watch, phase: int, left: int, mark: float, slow: int) -> Watch:
+    return Watch(k.plan, k.root, phase, left, mark, slow, k.failed, k.own, k.grant, k.level, k.kicks, k.force, k.way)
 
 
 # -- undamped steps ----------------------------------------------------------------------------------------------------
@@ -188,15 +211,15 @@ def undamped(problem: Problem, s: State) -> State:
     while not norm(r) <= top and t * model.length > SHORT * way and not problem.spent:
         t *= 0.5
         w, r = attempt(problem, at.w, toward(model, t))
-    size, left, spare = norm(r), k.left - 1, k.spare - 1
+    size, left = norm(r), min(k.left - 1, spare(k, at.nit + 1))
     new = moved(at, w, r, RUNNING, at.nit + 1, t * model.length, model.length, 0, -1.0)
     lands = False
     if size < norm(kept.r):
         kept, lands = new, t == 1.0 and size <= CONVERGES * model.size
-    if size <= top and not (model.stays or lands) and min(left, spare) > 0:
-        return state(new, kept, in_phase(k, UNDAMPED, left, k.mark, 0, spare))
+    if size <= top and not (model.stays or lands) and left > 0:
+        return state(new, kept, in_phase(k, UNDAMPED, k.left - 1, k.mark, 0))
     failed = norm(kept.r) > FALLS * k.mark
-    return resumed(problem, again(kept, kept.status, new.nit), k, failed, spare, k.force)
+    return resumed(problem, again(kept, kept.status, new.nit), k, failed, k.grant, k.force)
 
 
 def attempt(problem: Problem, w: Array, p: Array) -> tuple[Array, Array]:
@@ -204,10 +227,10 @@ def attempt(problem: Problem, w: Array, p: Array) -> tuple[Array, Array]:
     return w, problem.residual(w)
 
 
-def resumed(problem: Problem, kept: gauss_newton.State, k: Watch, failed: bool, spare: int, force: float) -> State:
+def resumed(problem: Problem, kept: gauss_newton.State, k: Watch, failed: bool, grant: int, force: float) -> State:
     """After a phase: on from the best point by monotone steps, or where they have ended by a kick."""
-    s = monotone(kept, k, failed, spare, k.level, force)
-    return s if kept.status == RUNNING or spare <= 0 else kick(problem, kept, s.watch)
+    s = monotone(kept, k, failed, grant, k.level, force)
+    return s if kept.status == RUNNING or spare(s.watch, kept.nit) <= 0 else kick(problem, kept, s.watch)
 
 
 # -- kicks -------------------------------------------------------------------------------------------------------------
@@ -216,33 +239,45 @@ def resumed(problem: Problem, kept: gauss_newton.State, k: Watch, failed: bool, 
 def kick(problem: Problem, kept: gauss_newton.State, k: Watch) -> State:
     """A start at random around the best point, nearer while ||r|| would be above its value at w0."""
     scale = problem.scale
-    unit = norm((kept.w - problem.w0) / scale if scale.size else kept.w - problem.w0)
+    unit = distance(problem, kept.w, problem.w0)
     unit = (unit if unit > 0.0 else 1.0) / math.sqrt(kept.w.size)
     z, t = scattered(kept.w, k.kicks), k.force
     p = scale * z if scale.size else z
     while t > SHORT and not problem.spent:
         w, r = attempt(problem, kept.w, (t * unit) * p)
         if norm(r) <= norm(problem.r0):
-            watch = Watch(
-                k.plan, k.root, KICKED, KICKED_STEPS, norm(r), 0, k.failed, k.spare, k.level, k.kicks + 1, k.force
-            )
-            return state(moved(kept, w, r, RUNNING, kept.nit, 0.0, 0.0, 0, -1.0), kept, watch)
+            return thrown(problem, moved(kept, w, r, RUNNING, kept.nit, 0.0, 0.0, 0, -1.0), kept, k)
         t *= 0.5
     return state(kept, kept, k)
+
+
+def thrown(problem: Problem, at: gauss_newton.State, kept: gauss_newton.State, k: Watch) -> State:
+    """Steps from where a kick has led."""
+    size, way = norm(at.r), distance(problem, at.w, kept.w)
+    watch = Watch(
+        k.plan, k.root, KICKED, KICKED_STEPS, size, 0, k.failed, k.own, k.grant, k.level, k.kicks + 1, k.force, way
+    )
+    return state(at, kept, watch)
+
+
+def distance(problem: Problem, v: Array, w: Array) -> float:
+    return norm((v - w) / problem.scale if problem.scale.size else v - w)
 
 
 def kicked(problem: Problem, s: State) -> State:
     """A monotone step on the way from a kick: on from there once it is the best point, back where it leads nowhere."""
     at, kept, k = gauss_newton.step(problem, s.at), s.kept, s.watch
-    size, least, left, spare = norm(at.r), norm(kept.r), k.left - 1, k.spare - 1
+    size, least, left = norm(at.r), norm(kept.r), min(k.left - 1, spare(k, at.nit))
     back = abs(size - least) <= BACK * least
-    if at.status > 0 or (at.status == RUNNING and size < least and not back):
-        return monotone(at, k, False, spare, k.level if size > PROGRESS * k.level else 0.0, 1.0)
+    falls = back or distance(problem, at.w, kept.w) < RETURNS * k.way
+    other = BETTER if kept.status == STALLED and k.grant <= GRANT else 0.0
+    if at.status > 0 or (at.status == RUNNING and size < (1.0 - other) * least and not falls):
+        return monotone(at, k, False, k.grant, k.level if size > PROGRESS * k.level else 0.0, 1.0)
     mark, slow = (size, 0) if size <= FALLS * k.mark else (k.mark, k.slow + 1)
-    if at.status == RUNNING and slow < PATIENT and min(left, spare) > 0 and not back:
-        return state(at, kept, in_phase(k, KICKED, left, mark, slow, spare))
-    same = abs(size - least) <= SAME * least
-    if back or (same and at.status == STATIONARY):  # again: it is no accident
-        spare = 0
+    if at.status == RUNNING and slow < PATIENT and left > 0 and not falls:
+        return state(at, kept, in_phase(k, KICKED, k.left - 1, mark, slow))
+    same = falls or abs(size - least) <= SAME * least
+    alone = back or (same and (at.status == STATIONARY or (k.grant <= GRANT and k.force == HARDEST)))
     kept = again(at if size < least and not back else kept, kept.status, at.nit)
-    return resumed(problem, kept, k, True, spare, min(2.0 * k.force, HARDEST) if same else 1.0)
+    force = min(2.0 * k.force, HARDEST) if same else 1.0
+    return resumed(problem, kept, k, True, 0 if alone else k.grant, force)
