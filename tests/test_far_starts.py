@@ -5,6 +5,7 @@ import problems
 import pytest
 from scipy.sparse import csr_array
 
+from benchmarks.checks.far_starts import BEFORE
 from benchmarks.far_families import FAMILIES, NONE
 from plsolve import Status, least_squares, root, solve
 
@@ -66,6 +67,35 @@ def test_without_a_solution_a_run_ends_with_its_verdict(name):
         assert sol.status in {Status.STALLED, Status.STATIONARY, Status.MAX_ITER}, sol.message
         assert np.linalg.norm(sol.fun) <= case.least * (1 + 1e-5)
         assert case.calls == [sol.nfev, sol.njev]
+
+
+@pytest.mark.parametrize("name", sorted(NONE))
+def test_without_a_solution_a_run_ends_soon(name):
+    """Next to a minimum that is not zero: after three times the Jacobians of a monotone run (rounding tips some)."""
+    with np.errstate(over="ignore"):  # of exp, at trial points
+        njev = [solve(*NONE[name](seed), max_iter=400, compiled=False).njev for seed in range(20)]
+    assert np.median(njev) <= 3.2 * BEFORE[name]
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.parametrize(
+    ("name", "seeds"), [("sine 10x100 c20", [100, 104, 107, 108]), ("sine 3x6 c8", [109]), ("sine 10x20 c8", [100])]
+)
+def test_where_the_gradient_is_steep_a_run_goes_on(name, seeds, scaled):
+    """Stuck in a fold, with a way on: what that is does not depend on the units of w."""
+    for seed in seeds:
+        case = Counted(FAMILIES[name](seed))
+        d = 2.0 ** np.random.default_rng(seed).integers(-8, 9, case.w0.size) if scaled else np.ones(case.w0.size)
+
+        def F(v, F=case.F, d=d):
+            return F(d * v)
+
+        def jac(v, jac=case.jac, d=d):
+            return jac(d * v) * d
+
+        sol = solve(F, jac, case.w0 / d, max_iter=400, x_scale=1 / d, compiled=False)
+        assert sol.success
+        assert case.least <= 1e-9 * np.linalg.norm(case.F(case.w0))
 
 
 def test_what_converges_is_left_alone():

@@ -44,11 +44,12 @@ GRANT = 2  # Jacobians that a monotone step allows to phases and kicks there
 STEEP_GRANT = 8  # the same where it is steep
 PROGRESS = 0.5  # of ||r|| where monotone steps first led nowhere: below, they are on the way again
 KICKED_STEPS = 30  # after one kick
-RETURNS = 0.5  # of the way of a kick: what comes so near to its beginning falls back
+RETURNS = 0.5  # of the way of a kick: what comes so near to its beginning, and to
+NEARLY = 2.0  # times its ||r||, falls back
 SAME = 0.02  # of ||r||: a kick that ends so near fell back to the same minimum
 BACK = 1e-6  # of ||r||: so near it is the same one to rounding, and no other is looked for
 BETTER = 0.1  # of the ||r|| of a minimum: what gains less is in the same valley
-HARDEST = 8.0  # kick, as a multiple of the way from w0
+HARDEST = 4.0  # kick, as a multiple of the way from w0
 
 # Where monotone steps lead nowhere: phases of undamped steps, then kicks; kicks alone; an end, since another method
 # follows; no more than an end where no step reduces the loss.
@@ -269,7 +270,7 @@ def kicked(problem: Problem, s: State) -> State:
     at, kept, k = gauss_newton.step(problem, s.at), s.kept, s.watch
     size, least, left = norm(at.r), norm(kept.r), min(k.left - 1, spare(k, at.nit))
     back = abs(size - least) <= BACK * least
-    falls = back or distance(problem, at.w, kept.w) < RETURNS * k.way
+    falls = back or (size < NEARLY * least and distance(problem, at.w, kept.w) < RETURNS * k.way)
     other = BETTER if kept.status == STALLED and k.grant <= GRANT else 0.0
     if at.status > 0 or (at.status == RUNNING and size < (1.0 - other) * least and not falls):
         return monotone(at, k, False, k.grant, k.level if size > PROGRESS * k.level else 0.0, 1.0)
@@ -277,7 +278,7 @@ def kicked(problem: Problem, s: State) -> State:
     if at.status == RUNNING and slow < PATIENT and left > 0 and not falls:
         return state(at, kept, in_phase(k, KICKED, k.left - 1, mark, slow))
     same = falls or abs(size - least) <= SAME * least
-    alone = back or (same and (at.status == STATIONARY or (k.grant <= GRANT and k.force == HARDEST)))
+    alone = back or (same and (STATIONARY in (at.status, kept.status) or k.force == HARDEST))
     kept = again(at if size < least and not back else kept, kept.status, at.nit)
     force = min(2.0 * k.force, HARDEST) if same else 1.0
     return resumed(problem, kept, k, True, 0 if alone else k.grant, force)
