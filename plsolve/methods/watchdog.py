@@ -278,7 +278,7 @@ def kicked(problem: Problem, s: State) -> State:
     if at.status == RUNNING and slow < PATIENT and left > 0 and not falls:
         return state(at, kept, in_phase(k, KICKED, k.left - 1, mark, slow))
     same = falls or abs(size - least) <= SAME * least
-    alone = back or (same and (STATIONARY in (at.status, kept.status) or k.force == HARDEST))
+    alone = back or (same and (STATIONARY in (at.status, kept.status) or (k.grant <= GRANT and k.force == HARDEST)))
     kept = again(at if size < least and not back else kept, kept.status, at.nit)
     force = min(2.0 * k.force, HARDEST) if same else 1.0
     return resumed(problem, kept, k, True, 0 if alone else k.grant, force)
