@@ -194,7 +194,7 @@ def step(problem: Problem, s: State) -> State:
     slope = model.H.slope(s.r)
     most = max(s.bend, bend(problem, T, s.w, s.r, w - s.w, r, s.beta)) if s.beta > 0.0 else 0.0
     pl, crawl = slope * slope / r2, s.crawl + 1 if slow else 0
-    steep = steepness(problem, model, s.w, s.r, slope)
+    steep = steepness(problem, plain, s.w, s.r, slope)
     return State(w, r, status, s.nit + 1, length, True, radius, orthogonal, precise, s.beta, pl, most, steep, crawl)
 
 

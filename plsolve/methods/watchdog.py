@@ -34,7 +34,7 @@ FALLS = 0.7  # of the mark: what ||r|| must fall to
 PATIENT = 8  # within so many steps
 HASTY = 2  # the same where another method follows
 TIRED = 15  # the same after a phase that failed
-SLOPING = 0.5  # `gauss_newton.steepness` from which a phase is worth a try
+SLOPING = 0.1  # `gauss_newton.steepness` from which a phase is worth a try
 UNDAMPED_STEPS = 30  # in one phase
 LONG = 5.0  # of the way from w0: no undamped step is longer
 SHORT = 1e-3  # of the way: an undamped step, or a kick, that must be cut shorter is none
@@ -278,7 +278,7 @@ def kicked(problem: Problem, s: State) -> State:
     if at.status == RUNNING and slow < PATIENT and left > 0 and not falls:
         return state(at, kept, in_phase(k, KICKED, k.left - 1, mark, slow))
     same = falls or abs(size - least) <= SAME * least
-    alone = back or (same and (STATIONARY in (at.status, kept.status) or (k.grant <= GRANT and k.force == HARDEST)))
+    alone = back or (same and (at.status == STATIONARY or (k.grant <= GRANT and k.force == HARDEST)))
     kept = again(at if size < least and not back else kept, kept.status, at.nit)
     force = min(2.0 * k.force, HARDEST) if same else 1.0
     return resumed(problem, kept, k, True, 0 if alone else k.grant, force)
