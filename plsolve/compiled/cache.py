@@ -72,6 +72,7 @@ def address(name: str) -> int:
 
 
 KEPT: list[Any] = []  # they own the code
+WITHOUT: list[str] = []  # why there is no cache, once that is known
 
 
 def needed(function: Any) -> None:
@@ -103,13 +104,15 @@ def tried(compile_it: Callable[..., Any], function: Any) -> Any:
     if not function.__qualname__.endswith(f"_{stamp():x}"):
         function.__qualname__ += f"_{stamp():x}"
     with told():
-        for _ in range(2):
+        for _ in range(0 if WITHOUT else 2):
             try:
                 return compile_it(cache=True, **OPTIONS)
             except Exception as error:  # noqa: BLE001  # a mistake in the function itself comes once more below
                 reason = str(error)
             empty_cache(function)
-        no_cache(reason)
+        if not WITHOUT:
+            LOG.warning(NO_CACHE, reason)
+            WITHOUT.append(reason)
         return compile_it(**OPTIONS)
 
 
@@ -153,8 +156,3 @@ def told() -> Iterator[None]:
         if collecting:
             gc.enable()
         _telling = False
-
-
-@cache
-def no_cache(reason: str) -> None:
-    LOG.warning(NO_CACHE, reason)
