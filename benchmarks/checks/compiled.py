@@ -496,6 +496,31 @@ def case_large():
         print(f"n = {n}, m = {m}: compiled {times[True] / 1e3:.1f} ms, interpreted {times[False] / 1e3:.1f} ms")
 
 
+@njit
+def decay(p, x, y):
+    return p[0] * np.exp(-p[1] * x) + p[2] - y
+
+
+@njit
+def decay_jac(p, x, y):
+    J, e = np.empty((x.size, 3)), np.exp(-p[1] * x)
+    J[:, 0], J[:, 1], J[:, 2] = e, -p[0] * x * e, 1.0
+    return J
+
+
+def case_fits(k=10_000, noise=0.02):
+    """Exponentials through 50 points, one decay per pixel, against scipy's compiled lm one by one."""
+    rng, x = np.random.default_rng(0), np.linspace(0, 4, 50)
+    p = np.column_stack([rng.uniform(0.5, 3, k), rng.uniform(0.3, 3, k), rng.uniform(-1, 1, k)])
+    Y = p[:, :1] * np.exp(-p[:, 1:2] * x) + p[:, 2:] + noise * rng.standard_normal((k, 50))
+    start = np.array([1.0, 1.0, 0.0])
+    one = per_call(lambda: solve(decay, decay_jac, start, args=(x, Y[0]), certify=False), 200)
+    lm = per_call(lambda: least_squares(decay, start, decay_jac, args=(x, Y[0]), method="lm"), 200)
+    many = per_call(lambda: solve_batch(decay, decay_jac, start, args=(x,), each=(Y,), threads=1), 1) / k
+    print(f"fits 50 x 3: from Python {one:.0f} us, lm {lm:.0f} -> {lm / one:.1f}x; "
+          f"batch {many:.1f} -> {lm / many:.1f}x")  # fmt: skip
+
+
 CASES = {
     "planar": case_planar,
     "arm": case_arm,
@@ -503,6 +528,7 @@ CASES = {
     "sgd": case_sgd,
     "network": case_network,
     "large": case_large,
+    "fits": case_fits,
 }
 
 if __name__ == "__main__":

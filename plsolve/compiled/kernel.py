@@ -633,8 +633,10 @@ def step(S: int) -> None:
         radius = 0.5 * length if gain < 0.25 else reached
     slow = C[STAYS] == 0 and inside(S, length) and size > (1.0 - gn.CRAWL) * X[SIZE]
     C[CRAWL] = C[CRAWL] + 1 if slow else 0
-    adjoint(S, R, G)
-    X[PL] = (norm(S, G) / X[SIZE]) ** 2
+    if C[WATCHED] > 0:
+        adjoint(S, R, G)
+        slope = norm(S, G) / X[SIZE]
+        X[PL] = slope * slope
     tired = full and size > 0.9 * X[SIZE]
     if straight and (J.shape[0] >= gn.CHORD_ROWS or C[DIFFERENCED] != 0):
         X[RADIUS] = radius
@@ -1015,6 +1017,7 @@ def advance(S: int, log: int, size: int, enough: float, max_iter: int, until: fl
     """
     C, X, _, _ = system(S)
     rows, row = carray(pointer(log), (size, ROW), np.float64), 0
+    C[WATCHED] = size
     if C[PHASE] == FRESH:
         begin(S)
     while True:
