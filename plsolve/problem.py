@@ -300,7 +300,7 @@ class Problem:
 
         F(w0) may be so large that a residual small beside it proves nothing; |J| (|w| + |w - w0|) is what cancels in F
         near w. Where with the last J at hand, of the point before, it leaves a doubt, J at w decides, and `tol` is
-        relative to the terms.
+        relative to the terms of w and of the last step.
         """
         size = norm(r)
         if size <= self.sure:
@@ -308,24 +308,26 @@ class Problem:
         if size > self.enough:
             return False
         bound = self._tol * self.size0
-        if bound > max(SMALL, self._tol) * max(self.size_y, self._terms(w)):
+        if bound > max(SMALL, self._tol) * max(self.size_y, self._terms(w, w - self.w0)):
+            before = w
             if self._last is not None and self._sample is None:
+                before = self._last[0]
                 self.linearise(w, r, False)
-            bound = self._tol * min(self.size0, max(self.size_y, self._terms(w)))
+            bound = self._tol * min(self.size0, max(self.size_y, self._terms(w, w - before)))
         if self._coarse and self._last is not None:
             bound = max(bound, self.rounding_level(w, r, self._last[2]))
         self.target = bound
         return size <= bound
 
-    def _terms(self, w: Array) -> float:
-        """|| |J| (|w| + |w - w0|) || with the last J at hand, or what a sample of its rows tells of it."""
+    def _terms(self, w: Array, p: Array) -> float:
+        """|| |J| (|w| + |p|) || with the last J at hand, or what a sample of its rows tells of it."""
         if self._sample is not None:
             rows, T = self._sample
-            return math.sqrt(self.n / rows.size) * (T.magnitude(w) + T.magnitude(w - self.w0))
+            return math.sqrt(self.n / rows.size) * (T.magnitude(w) + T.magnitude(p))
         if self._last is None:
             return 0.0
         T = self._last[2]
-        return T.magnitude(w) + T.magnitude(w - self.w0)
+        return T.magnitude(w) + T.magnitude(p)
 
     @property
     def spent(self) -> bool:

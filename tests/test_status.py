@@ -319,6 +319,14 @@ def test_powers_and_exponentials_from_afar(n, m, power):
     assert solved > 0
 
 
+@pytest.mark.parametrize("start", [1e5, 1e10, 1e20, -1e15])
+def test_a_way_from_afar_is_no_measure_of_the_end(start):
+    """Newton's steps take a third off w each for long: w - w0 is all that r is small beside."""
+    sol = solve(lambda w: w + 0.1 * w**3 - 1.0, lambda w: [[1.0 + 0.3 * w[0] ** 2]], [start])
+    assert sol.success
+    assert sol.x[0] == pytest.approx(0.921698991, rel=1e-7)
+
+
 def test_solved_at_the_origin_and_at_the_start():
     sol = solve(lambda w: np.sinh(w[:2] + w[2:]), None, [3.0, 1.0, 1.0, -0.5])
     assert sol.success

@@ -134,3 +134,21 @@ def test_root_with_a_jacobian_that_is_not_finite_in_the_end():
 
     sol = root(lambda w: w**2 + 1.0, [3.0, 2.0], jac=jac)
     assert not sol.success
+
+
+def test_kicks_end_where_no_step_follows():
+    """Powell's badly scaled function from far away: a Jacobian of 1e-48 ends every try before its first step."""
+    calls = [0]
+
+    def F(w):
+        calls[0] += 1
+        return np.array([1e4 * w[0] * w[1] - 1.0, np.exp(np.minimum(-w, 300.0)).sum() - 1.0001])
+
+    def jac(w):
+        return np.array([[1e4 * w[1], 1e4 * w[0]], -np.exp(np.minimum(-w, 300.0))])
+
+    for start in (10.0, 100.0, 1000.0):
+        calls[0] = 0
+        sol = solve(F, jac, [0.0, start], max_iter=100)
+        assert sol.nit <= 100
+        assert calls[0] < 50_000

@@ -146,8 +146,8 @@ def monotone(at: gauss_newton.State, k: Watch, failed: bool, grant: int, level: 
 
 
 def spare(k: Watch, nit: int) -> int:
-    """Jacobians that phases and kicks may still cost."""
-    return (1 + k.grant) * k.own - nit
+    """Jacobians that phases and kicks may still cost; a kick costs one even if no step follows."""
+    return (1 + k.grant) * k.own - nit - k.kicks
 
 
 def step(problem: Problem, s: State) -> State:

@@ -26,6 +26,7 @@ from plsolve.stopping import RUNNING, Ended, Status
 from plsolve.tangent import Tangent, tangent
 
 STALLED = -1
+SETTLED = 100  # and scipy's 2, 3 or 4: the loop takes such a number for none of `plsolve.Status`
 MESSAGES = {
     -2: "Stopped because `callback` function raised `StopIteration` or returned `True`",
     STALLED: "Not solved: no step reduces the cost noticeably any further, and none of the tolerances is met.",
@@ -52,7 +53,7 @@ class Tolerances(NamedTuple):
     gtol: float
 
     def settled(self, before: loop.State, after: loop.State) -> int:
-        """scipy's status 2, 3 or 4 if the step was small enough, else RUNNING."""
+        """SETTLED and scipy's status 2, 3 or 4 if the step was small enough, else RUNNING."""
         if after.nit == before.nit or np.array_equal(after.w, before.w):  # no step: a phase begins where another ended
             return RUNNING
         left = 1.0  # of the step: how far it is still to go
@@ -69,7 +70,7 @@ class Tolerances(NamedTuple):
             still = bool((left * np.abs(change) <= limit).all())
         if not (flat or still):
             return RUNNING
-        return 4 if flat and still else 2 if flat else 3
+        return SETTLED + (4 if flat and still else 2 if flat else 3)
 
     def status(self, ended: int, optimality: float) -> int:
         """scipy's status number for the way a run ended, where the gradient has this size."""
@@ -81,8 +82,8 @@ class Tolerances(NamedTuple):
             return 1
         if ended == Status.STALLED:
             return STALLED
-        if ended in (2, 3, 4):
-            return ended
+        if ended > SETTLED:
+            return ended - SETTLED
         return 2 if self.ftol > 0.0 else 1 if self.gtol > 0.0 else 3
 
     def met(self, problem: Problem, s: loop.State, T: Tangent) -> int:
