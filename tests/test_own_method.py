@@ -66,5 +66,5 @@ def test_with_numba_functions_it_runs_as_with_plain_ones(methods, method, jacobi
 
 
 def test_that_it_is_not_compiled_is_said(methods):
-    with pytest.raises(TypeError, match="`compiled=True` is not possible: the method"):
+    with pytest.raises(TypeError, match="`compiled=True` is not possible: this method"):
         solve(*COMPILED, np.zeros(9), Y, method="polyak", compiled=True)
