@@ -250,6 +250,12 @@ def long(S: int, p: int) -> float:
 
 
 @unit
+def distance(S: int, v: int, w: int) -> float:
+    combine(S, 1.0, v, -1.0, w, E)
+    return long(S, E)
+
+
+@unit
 def newton(S: int) -> None:
     """gn = -J^+ r with J gn, its length and what it promises; in a box the step of bounded least squares."""
     C, X, V, J = system(S)
@@ -637,14 +643,15 @@ def step(S: int) -> None:
         adjoint(S, R, G)
         slope = norm(S, G) / X[SIZE]
         X[PL] = slope * slope
+    X[STEEP] = steepness(S)
     tired = full and size > 0.9 * X[SIZE]
     if straight and (J.shape[0] >= gn.CHORD_ROWS or C[DIFFERENCED] != 0):
         X[RADIUS] = radius
         size = chords(S, w, r, other, size, length / X[LENGTH])
         radius = X[RADIUS]
-    combine(S, 1.0, w, -1.0, W, P)
-    X[STEP], X[RADIUS] = long(S, P), radius
+    X[STEP], X[RADIUS] = distance(S, w, W), radius
     if X[BETA] > 0.0:
+        combine(S, 1.0, w, -1.0, W, P)
         bend(S, r)
     if C[REFLECTED] != 0 and J.shape[0] <= J.shape[1]:
         C[ORTHOGONAL] = 1
@@ -654,6 +661,15 @@ def step(S: int) -> None:
     C[NIT] += 1
     if tired and at_rounding_level(S):
         C[STATUS] = RESIDUAL
+
+
+@unit
+def steepness(S: int) -> float:
+    """||J^T r|| ||w|| / ||r||^2, in the metric of the step: `gauss_newton.steepness`."""
+    _, X, _, _ = system(S)
+    raised(S, R, G)
+    way = max(long(S, W), distance(S, W, W0))
+    return (long(S, G) / X[SIZE]) * (way / X[SIZE]) if X[SIZE] > 0.0 else 0.0
 
 
 @unit
@@ -706,7 +722,7 @@ def end(S: int, flat: bool) -> None:
     if C[DIFFERENCED] != 0 and C[PRECISE] == 0:
         C[PRECISE], X[RADIUS], C[CRAWL] = 1, 0.0, 0
         return
-    C[STATUS] = STALLED
+    C[STATUS], X[STEEP] = STALLED, steepness(S)
     if at_rounding_level(S):
         C[STATUS] = RESIDUAL
     elif flat or stationary(S):
@@ -823,14 +839,31 @@ def watched(S: int) -> None:
     if C[FAILED] == NOT_FINITE and phase != MONOTONE:
         C[FAILED] = 0
         back(S)
-        monotone(S, 1, X[LEVEL])
+        monotone(S, 1, X[LEVEL], 1.0)
 
 
 @unit
-def monotone(S: int, tired: int, level: float) -> None:
+def monotone(S: int, tired: int, level: float, force: float) -> None:
     """Monotone steps from here."""
     C, X, _, _ = system(S)
-    C[PHASE], C[SLOW], C[TIRED], X[MARK], X[LEVEL] = MONOTONE, 0, tired, X[SIZE], level
+    C[PHASE], C[SLOW], C[TIRED], X[MARK], X[LEVEL], X[FORCE] = MONOTONE, 0, tired, X[SIZE], level, force
+
+
+@unit
+def resumed(S: int, tired: int, force: float) -> None:
+    """After a phase: on from the best point by monotone steps, or where they have ended by a kick."""
+    C, X, _, _ = system(S)
+    back(S)
+    monotone(S, tired, X[LEVEL], force)
+    if C[STATUS] != RUNNING and spare(S) > 0:
+        kick(S)
+
+
+@unit
+def spare(S: int) -> int:
+    """Jacobians that phases and kicks may still cost."""
+    C, _, _, _ = system(S)
+    return (1 + C[GRANT]) * C[OWN] - C[NIT]
 
 
 @unit
@@ -863,20 +896,22 @@ def guarded(S: int) -> None:
     if size <= watchdog.FALLS * X[MARK]:
         X[MARK], C[SLOW], C[TIRED] = size, 0, 0
     X[LEVEL] = X[LEVEL] if size > watchdog.PROGRESS * X[LEVEL] else 0.0
-    C[SPARE] += watchdog.GRANT if X[LEVEL] == 0.0 else -1
+    grant = watchdog.STEEP_GRANT if X[STEEP] > watchdog.STEEP else watchdog.GRANT
+    C[GRANT] = grant if X[LEVEL] == 0.0 else min(grant, C[GRANT])
+    C[OWN] += X[LEVEL] == 0.0
     patience = watchdog.HASTY if plan == HAND_OVER else watchdog.TIRED if C[TIRED] != 0 else watchdog.PATIENT
     crawls = C[STATUS] == RUNNING and plan != ALONE and C[SLOW] >= patience
-    if C[STATUS] == RUNNING and ((crawls and plan != PHASES) or C[SPARE] <= 0):
-        C[STATUS], crawls = STALLED, crawls and plan == PHASES
+    if C[STATUS] == RUNNING and ((crawls and plan != PHASES) or spare(S) <= 0):
+        C[STATUS] = STALLED
     if C[STATUS] == STALLED:
         X[LEVEL] = max(X[LEVEL], size)
     over = C[STATUS] == STALLED or (C[STATUS] == STATIONARY and C[ROOT] != 0)
-    if plan not in (HAND_OVER, ALONE) and C[SPARE] > 0 and (over or crawls):
+    if plan not in (HAND_OVER, ALONE) and spare(S) > 0 and (over or (crawls and X[STEEP] > watchdog.SLOPING)):
         keep(S)
-        if crawls:
-            in_phase(S, UNDAMPED, watchdog.UNDAMPED_STEPS)
-        else:
+        if over:
             kick(S)
+        else:
+            in_phase(S, UNDAMPED, watchdog.UNDAMPED_STEPS)
 
 
 @unit
@@ -886,41 +921,34 @@ def undamped(S: int) -> None:
     if not linearise(S):
         return
     newton(S)
-    combine(S, 1.0, W_KEPT, -1.0, W0, E)
-    way, before, length = long(S, E), X[SIZE], X[LENGTH]
+    way, length, size = distance(S, W_KEPT, W0), X[LENGTH], math.inf
+    if not math.isfinite(length):
+        fail(S, W, NOT_FINITE)
+        return
     way = way if way > 0.0 else length
-    on, t, size = math.isfinite(length), min(1.0, watchdog.LONG * way / max(length, 1e-300)), math.inf
-    if on:
-        while True:
-            move(S, W, t, GN, TRIAL)
-            size = residual(S, TRIAL, TRIAL_R)
-            if size <= X[TOP] or not t * length > watchdog.SHORT * way:
-                break
-            t *= 0.5
+    t = min(1.0, watchdog.LONG * way / max(length, 1e-300))
+    while True:
+        move(S, W, t, GN, TRIAL)
+        size = residual(S, TRIAL, TRIAL_R)
         if C[FAILED] != 0:
             return
-        arrive(S, TRIAL, TRIAL_R, size)
-        C[LEFT] -= 1
-        C[SPARE] -= 1
-        C[NIT] += 1
-        X[STEP], X[RADIUS], X[PL], C[CRAWL] = t * length, length, -1.0, 0
-        if size < X[KEPT_SIZE]:
-            keep(S)
-            on = not (t == 1.0 and size <= watchdog.CONVERGES * before)
-    if not (on and size <= X[TOP] and C[STAYS] == 0 and min(C[LEFT], C[SPARE]) > 0):
-        failed = X[KEPT_SIZE] > watchdog.FALLS * X[MARK]
-        back(S)
-        monotone(S, failed, X[LEVEL])
-        if C[STATUS] != RUNNING and C[SPARE] > 0:
-            kick(S)
+        if size <= X[TOP] or not t * length > watchdog.SHORT * way:
+            break
+        t *= 0.5
+    lands = size < X[KEPT_SIZE] and t == 1.0 and size <= watchdog.CONVERGES * X[SIZE]
+    arrive(S, TRIAL, TRIAL_R, size)
+    C[LEFT], C[NIT], C[CRAWL], X[STEP], X[RADIUS], X[PL] = C[LEFT] - 1, C[NIT] + 1, 0, t * length, length, -1.0
+    if size < X[KEPT_SIZE]:
+        keep(S)
+    if lands or C[STAYS] != 0 or not size <= X[TOP] or min(C[LEFT], spare(S)) <= 0:
+        resumed(S, X[KEPT_SIZE] > watchdog.FALLS * X[MARK], X[FORCE])
 
 
 @unit
 def kick(S: int) -> None:
     """A start at random around the best point, nearer while ||r|| would be above its value at w0."""
     C, X, V, J = system(S)
-    combine(S, 1.0, W_KEPT, -1.0, W0, E)
-    unit = long(S, E)
+    unit = distance(S, W_KEPT, W0)
     unit = (unit if unit > 0.0 else 1.0) / math.sqrt(J.shape[1])
     for j in range(J.shape[1]):  # `linalg.scattered`
         x = math.sin(12.9898 * (j + 1.0) + 78.233 * (C[KICKS] + 1.0)) * 43758.5453
@@ -932,7 +960,8 @@ def kick(S: int) -> None:
         if size <= X[TOP]:
             arrive(S, TRIAL, TRIAL_R, size)
             in_phase(S, KICKED, watchdog.KICKED_STEPS)
-            C[KICKS], C[CRAWL], X[RADIUS], X[PL] = C[KICKS] + 1, 0, 0.0, -1.0
+            C[KICKS], C[CRAWL], X[RADIUS], X[STEP], X[PL] = C[KICKS] + 1, 0, 0.0, 0.0, -1.0
+            X[WAY] = distance(S, W, W_KEPT)
             return
         t *= 0.5
 
@@ -941,28 +970,26 @@ def kick(S: int) -> None:
 def kicked(S: int) -> None:
     """After a step on the way from a kick: on once it is the best point, back where it leads nowhere."""
     C, X, _, _ = system(S)
-    size, least, status = X[SIZE], X[KEPT_SIZE], C[STATUS]
+    size, least, status, minimum = X[SIZE], X[KEPT_SIZE], C[STATUS], C[GRANT] <= watchdog.GRANT
     C[LEFT] -= 1
-    C[SPARE] -= 1
+    again = abs(size - least) <= watchdog.BACK * least
+    near = size < watchdog.NEARLY * least and distance(S, W, W_KEPT) < watchdog.RETURNS * X[WAY]
+    falls, other = again or near, watchdog.BETTER if C[KEPT_STATUS] == STALLED and minimum else 0.0
+    if status > 0 or (status == RUNNING and size < (1.0 - other) * least and not falls):
+        monotone(S, 0, X[LEVEL] if size > watchdog.PROGRESS * X[LEVEL] else 0.0, 1.0)
+        return
     C[SLOW] += 1
     if size <= watchdog.FALLS * X[MARK]:
         X[MARK], C[SLOW] = size, 0
-    again, same = abs(size - least) <= watchdog.BACK * least, abs(size - least) <= watchdog.SAME * least
-    on = status == RUNNING and C[SLOW] < watchdog.PATIENT and not again and min(C[LEFT], C[SPARE]) > 0
-    if status > 0 or (status == RUNNING and size < least and not again):
-        X[FORCE] = 1.0
-        monotone(S, 0, X[LEVEL] if size > watchdog.PROGRESS * X[LEVEL] else 0.0)
-    elif not on:
-        if again or (same and status == STATIONARY):
-            C[SPARE] = 0
-        X[FORCE] = min(2.0 * X[FORCE], watchdog.HARDEST) if same else 1.0
-        if size < least and not again:
-            C[STATUS] = C[KEPT_STATUS]
-            keep(S)
-        back(S)
-        monotone(S, 1, X[LEVEL])
-        if C[STATUS] != RUNNING and C[SPARE] > 0:
-            kick(S)
+    if status == RUNNING and C[SLOW] < watchdog.PATIENT and min(C[LEFT], spare(S)) > 0 and not falls:
+        return
+    same = falls or abs(size - least) <= watchdog.SAME * least
+    if again or (same and (status == STATIONARY or (minimum and X[FORCE] == watchdog.HARDEST))):
+        C[GRANT] = 0
+    if size < least and not again:
+        C[STATUS] = C[KEPT_STATUS]
+        keep(S)
+    resumed(S, 1, min(2.0 * X[FORCE], watchdog.HARDEST) if same else 1.0)
 
 
 # -- the run -----------------------------------------------------------------------------------------------------------
@@ -1001,7 +1028,7 @@ def begin(S: int) -> None:
     """Monotone steps from w, where F was evaluated."""
     C, X, _, _ = system(S)
     C[STATUS], C[PHASE], C[SLOW], C[TIRED], C[KICKS], C[FAILED] = RUNNING, MONOTONE, 0, 0, 0, 0
-    C[SPARE], C[CRAWL], C[ORTHOGONAL], C[PRECISE] = watchdog.GRANT * C[NIT], 0, 0, 0
+    C[OWN], C[GRANT], C[CRAWL], C[ORTHOGONAL], C[PRECISE] = C[NIT], watchdog.STEEP_GRANT, 0, 0, 0
     X[MARK], X[FORCE], X[RADIUS], X[STEP], X[PL] = X[SIZE], 1.0, 0.0, 0.0, -1.0
     X[LEVEL], X[BEND], X[LEAST], X[JUDGED] = X[SIZE] if C[NIT] > 0 else 0.0, 0.0, X[SIZE], math.inf
     copy(S, W, W_BEST)
