@@ -155,6 +155,38 @@ def test_far_starts_end_alike(n, m, settings):
     assert np.median(np.abs(distances)) < 1e-6
 
 
+@njit
+def raised_squares(w, A, least):
+    return (A @ w) ** 2 + least
+
+
+@njit
+def raised_squares_jac(w, A, least):
+    return 2.0 * (A @ w).reshape(-1, 1) * A
+
+
+@pytest.mark.parametrize(("n", "m"), [(1, 2), (1, 5), (3, 3), (5, 10), (10, 10), (10, 40)])
+@pytest.mark.parametrize(
+    "settings", [{}, {"bounds": (-4.0, 6.0)}, {"x_scale": "jac"}, {"max_iter": 20}], ids=["", "bounds", "scaled", "few"]
+)
+def test_systems_without_a_solution_cost_as_much(n, m, settings):
+    """Phases and kicks are granted the same number of Jacobians, and end for the same reasons."""
+    alike = 0
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        A, least, w0 = rng.standard_normal((n, m)) / np.sqrt(m), rng.uniform(0.5, 2.0, n), 3.0 * rng.standard_normal(m)
+        one, two = (
+            solve(raised_squares, raised_squares_jac, np.clip(w0, -4.0, 6.0), args=(A, least), certify=False,
+                  compiled=compiled, **settings)
+            for compiled in (True, False)
+        )  # fmt: skip
+        assert one.compiled
+        assert not one.success
+        assert one.status == two.status
+        alike += (one.njev, one.nit) == (two.njev, two.nit)
+    assert alike >= 7  # of 8: rounding
+
+
 @pytest.mark.parametrize("name", PROBLEMS)
 @pytest.mark.parametrize("jac", [True, False], ids=["jac", "differences"])
 @pytest.mark.parametrize(

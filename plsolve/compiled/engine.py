@@ -154,9 +154,9 @@ class Engine:
         V[k.W, : p.m], V[k.R, : p.n] = s.w, s.r
         C[k.NFEV], C[k.NJEV], C[k.NFEV_JAC] = p.nfev, p.njev, p.nfev_jac
         J = p.known(s.w)
-        C[k.KNOWN] = J is not None
+        V[k.W_J, 0] = math.nan
         if J is not None:
-            self._system.J[:] = J
+            self._system.J[:], V[k.W_J, : p.m] = J, s.w
         if s.nit > 0:
             self._scale()
         C[k.PHASE] = k.FRESH

@@ -34,7 +34,7 @@ from plsolve.compiled.places import *
 from plsolve.compiled.words import call, data, enter, pointer, seconds, system
 from plsolve.differences import TINY
 from plsolve.linalg import HUGE
-from plsolve.loop import CHUNK, FAILURE, ROW
+from plsolve.loop import CHUNK, FAILURE, ROW, TIE
 from plsolve.methods import box, ending, watchdog
 from plsolve.methods import gauss_newton as gn
 from plsolve.problem import DIFFERENT, SMALL
@@ -94,10 +94,13 @@ def residual(S: int, w: int, r: int) -> float:
 @unit
 def linearise(S: int) -> bool:
     """J at w, and the scale that comes from it; whether it is finite."""
-    C, _, _, J = system(S)
-    if C[KNOWN] != 0 and not (C[DIFFERENCED] != 0 and C[PRECISE] != 0):
-        C[KNOWN] = 0
+    C, _, V, J = system(S)
+    known = not (C[DIFFERENCED] != 0 and C[PRECISE] != 0)
+    for j in range(J.shape[1]):
+        known = known and V[W_J, j] == V[W, j]
+    if known:
         return True
+    V[W_J, 0] = math.nan
     C[NJEV] += 1
     if C[DIFFERENCED] != 0:
         enter(C[DIFFERENCES], S, 1.0 if C[CENTRAL] != 0 or (C[REFINED] != 0 and C[PRECISE] != 0) else 0.0, 0.0)
@@ -109,6 +112,8 @@ def linearise(S: int) -> bool:
                 fail(S, W, NOT_FINITE)
     if C[SCALING] != 0 and C[FAILED] == 0:
         enter(C[RESCALE], S, 0.0, 0.0)
+    if C[FAILED] == 0:
+        copy(S, W, W_J)
     return C[FAILED] == 0
 
 
@@ -1005,10 +1010,8 @@ def solved(S: int, enough: float) -> bool:
         return False
     X[JUDGED], least = X[LEAST], X[TOL] * X[SIZE0]
     if least > max(SMALL, X[TOL]) * scale_of_terms(S):  # J is of the point before
-        if C[NJEV] > 0:
-            if not linearise(S):
-                return False
-            C[KNOWN] = 1
+        if C[NJEV] > 0 and not linearise(S):
+            return False
         least = X[TOL] * min(X[SIZE0], scale_of_terms(S))
     if C[COARSE] != 0 and C[NJEV] > 0:
         least = max(least, rounding_level(S))
@@ -1052,7 +1055,7 @@ def advance(S: int, log: int, size: int, enough: float, max_iter: int, until: fl
         if solved(S, enough):
             return RUNNING
         if C[STATUS] != RUNNING:  # a verdict on w says nothing of a better point
-            return C[STATUS] if X[SIZE] <= X[LEAST] or C[STATUS] == RESIDUAL else STALLED
+            return C[STATUS] if (1.0 - TIE) * X[SIZE] <= X[LEAST] or C[STATUS] == RESIDUAL else STALLED
         if C[NIT] >= max_iter:
             return MAX_ITER
         if size > 0:
@@ -1078,7 +1081,7 @@ def whole(S: int, tol: float, eps: float, max_iter: int) -> int:
     copy(S, W, W0)
     for i in range(J.shape[0]):
         V[R, i] = math.nan
-    C[FAILED], C[NFEV], C[NJEV], C[NFEV_JAC], C[NIT], C[KNOWN], C[ROOT] = 0, 0, 0, 0, 0, 0, 1
+    C[FAILED], C[NFEV], C[NJEV], C[NFEV_JAC], C[NIT], C[ROOT], V[W_J, 0] = 0, 0, 0, 0, 0, 1, math.nan
     C[PLAN] = PHASES if J.shape[0] <= J.shape[1] else ALONE
     X[SIZE_Y], X[LEAST], X[DEADLINE], X[BETA] = norm(S, Y), math.inf, math.inf, 0.0
     X[SIZE] = residual(S, W, R)
