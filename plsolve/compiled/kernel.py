@@ -644,11 +644,7 @@ def step(S: int) -> None:
         radius = 0.5 * length if gain < 0.25 else reached
     slow = C[STAYS] == 0 and inside(S, length) and size > (1.0 - gn.CRAWL) * X[SIZE]
     C[CRAWL] = C[CRAWL] + 1 if slow else 0
-    if C[WATCHED] > 0:
-        adjoint(S, R, G)
-        slope = norm(S, G) / X[SIZE]
-        X[PL] = slope * slope
-    X[STEEP] = steepness(S)
+    gradient(S)
     tired = full and size > 0.9 * X[SIZE]
     if straight and (J.shape[0] >= gn.CHORD_ROWS or C[DIFFERENCED] != 0):
         X[RADIUS] = radius
@@ -669,12 +665,14 @@ def step(S: int) -> None:
 
 
 @unit
-def steepness(S: int) -> float:
-    """||J^T r|| ||w|| / ||r||^2, in the metric of the step: `gauss_newton.steepness`."""
+def gradient(S: int) -> None:
+    """The PL ratio of w, and `gauss_newton.steepness`."""
     _, X, _, _ = system(S)
-    raised(S, R, G)
-    way = max(long(S, W), distance(S, W, W0))
-    return (long(S, G) / X[SIZE]) * (way / X[SIZE]) if X[SIZE] > 0.0 else 0.0
+    adjoint(S, R, G)
+    slope = norm(S, G) / X[SIZE]
+    times(S, G, FREE, G)
+    X[PL] = slope * slope
+    X[STEEP] = (norm(S, G) / X[SIZE]) * (max(long(S, W), distance(S, W, W0)) / X[SIZE])
 
 
 @unit
@@ -723,11 +721,12 @@ def chords(S: int, w: int, r: int, other: int, size: float, share: float) -> flo
 def end(S: int, flat: bool) -> None:
     """No step reduces the loss: why, after better differences (if there are any) have been tried."""
     C, X, _, _ = system(S)
+    gradient(S)
     X[STEP], X[PL] = 0.0, -1.0
     if C[DIFFERENCED] != 0 and C[PRECISE] == 0:
         C[PRECISE], X[RADIUS], C[CRAWL] = 1, 0.0, 0
         return
-    C[STATUS], X[STEEP] = STALLED, steepness(S)
+    C[STATUS] = STALLED
     if at_rounding_level(S):
         C[STATUS] = RESIDUAL
     elif flat or stationary(S):
@@ -1047,7 +1046,6 @@ def advance(S: int, log: int, size: int, enough: float, max_iter: int, until: fl
     """
     C, X, _, _ = system(S)
     rows, row = carray(pointer(log), (size, ROW), np.float64), 0
-    C[WATCHED] = size
     if C[PHASE] == FRESH:
         begin(S)
     while True:
