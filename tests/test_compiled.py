@@ -187,6 +187,43 @@ def test_systems_without_a_solution_cost_as_much(n, m, settings):
     assert alike >= 7  # of 8: rounding
 
 
+@njit
+def steep(w):
+    return w + 0.1 * w**3 - 1.0
+
+
+@njit
+def steep_jac(w):
+    return np.array([[1.0 + 0.3 * w[0] ** 2]])
+
+
+@pytest.mark.parametrize("start", [1.0, 1e5, -1e10, 1e20])
+@pytest.mark.parametrize("jac", [steep_jac, None], ids=["jac", "differences"])
+def test_from_afar_the_end_is_as_near(start, jac):
+    for compiled in (True, False):
+        sol = solve(steep, jac, np.array([start]), compiled=compiled)
+        assert sol.success
+        assert sol.x[0] == pytest.approx(0.921698991, rel=1e-7)
+
+
+@njit
+def powell(w):
+    return np.array([1e4 * w[0] * w[1] - 1.0, np.exp(np.minimum(-w, 300.0)).sum() - 1.0001])
+
+
+@njit
+def powell_jac(w):
+    e = np.exp(np.minimum(-w, 300.0))
+    return np.array([[1e4 * w[1], 1e4 * w[0]], [-e[0], -e[1]]])
+
+
+@pytest.mark.parametrize("start", [10.0, 100.0, 1000.0])
+def test_kicks_end_where_no_step_follows(start):
+    sol = solve(powell, powell_jac, np.array([0.0, start]), max_iter=100, compiled=True)
+    assert sol.nit <= 100
+    assert sol.nfev < 50_000
+
+
 @pytest.mark.parametrize("name", PROBLEMS)
 @pytest.mark.parametrize("jac", [True, False], ids=["jac", "differences"])
 @pytest.mark.parametrize(

@@ -741,13 +741,13 @@ def end(S: int, flat: bool) -> None:
 
 
 @unit
-def terms(S: int, way: float) -> float:
-    """|| |J| (|w| + way |w - w0|) ||: how large the terms are that cancel in F."""
+def terms(S: int, p: int) -> float:
+    """|| |J| |p| ||: how large the terms are that cancel in F."""
     _, _, V, J = system(S)
     for i in range(J.shape[0]):
         t = 0.0
         for j in range(J.shape[1]):
-            t += abs(J[i, j]) * (abs(V[W, j]) + way * abs(V[W, j] - V[W0, j]))
+            t += abs(J[i, j] * V[p, j])
         V[Z, i] = t
     return norm(S, Z)
 
@@ -757,7 +757,7 @@ def rounding_level(S: int) -> float:
     """The size of ||r|| that rounding in F alone can make."""
     _, X, _, _ = system(S)
     combine(S, 1.0, R, 1.0, Y, A)
-    return 2.0 * X[PRECISION] * (norm(S, A) + X[SIZE_Y] + terms(S, 0.0))
+    return 2.0 * X[PRECISION] * (norm(S, A) + X[SIZE_Y] + terms(S, W))
 
 
 @unit
@@ -867,7 +867,7 @@ def resumed(S: int, tired: int, force: float) -> None:
 def spare(S: int) -> int:
     """Jacobians that phases and kicks may still cost."""
     C, _, _, _ = system(S)
-    return (1 + C[GRANT]) * C[OWN] - C[NIT]
+    return (1 + C[GRANT]) * C[OWN] - C[NIT] - C[KICKS]
 
 
 @unit
@@ -1002,27 +1002,29 @@ def kicked(S: int) -> None:
 @unit
 def solved(S: int, enough: float) -> bool:
     """Whether r is small enough: `Problem.accepts`."""
-    C, X, _, _ = system(S)
+    C, X, V, _ = system(S)
     if X[LEAST] <= enough and X[LEAST] <= X[SURE]:
         return True
     if not (X[LEAST] <= enough and X[SIZE] <= X[LEAST] < X[JUDGED]):
         return False
-    X[JUDGED], least = X[LEAST], X[TOL] * X[SIZE0]
-    if least > max(SMALL, X[TOL]) * scale_of_terms(S):  # J is of the point before
-        if C[NJEV] > 0 and not linearise(S):
+    X[JUDGED], least, at_hand = X[LEAST], X[TOL] * X[SIZE0], V[W_J, 0] == V[W_J, 0]
+    combine(S, 1.0, W, -1.0, W0, P)
+    if least > max(SMALL, X[TOL]) * scale_of_terms(S, at_hand):  # J is of the point before
+        combine(S, 1.0, W, -1.0, W_J, P)
+        if at_hand and not linearise(S):
             return False
-        least = X[TOL] * min(X[SIZE0], scale_of_terms(S))
-    if C[COARSE] != 0 and C[NJEV] > 0:
+        least = X[TOL] * min(X[SIZE0], scale_of_terms(S, at_hand))
+    if C[COARSE] != 0 and at_hand:
         least = max(least, rounding_level(S))
     X[TARGET] = least
     return X[SIZE] <= least
 
 
 @unit
-def scale_of_terms(S: int) -> float:
-    """max(||y||, || |J| (|w| + |w - w0|) ||) with the last J at hand."""
-    C, X, _, _ = system(S)
-    return max(X[SIZE_Y], terms(S, 1.0) if C[NJEV] > 0 else 0.0)
+def scale_of_terms(S: int, at_hand: bool) -> float:
+    """max(||y||, || |J| |w| || + || |J| |P| ||) with the last J, where it is at hand."""
+    _, X, _, _ = system(S)
+    return max(X[SIZE_Y], terms(S, W) + terms(S, P) if at_hand else 0.0)
 
 
 @unit
