@@ -127,9 +127,9 @@ def solve(
     *gauss-newton* takes minimum-norm steps -J^T K^{-1} r from the n x n tangent kernel K = J J^T (theory 7.1) in a
     trust region; every step reduces the loss L. Where that crawls or stalls short of a solution, a watchdog lets it
     make a phase of undamped steps, or start again near the best point: the loss may rise meanwhile, though never above
-    that of w0, x is the best point of all, and at most two more Jacobians are spent for each one before. Square systems
-    of at most 1024 unknowns go on by the method for n > m, which knows the curvature of the residual. `root` and
-    `least_squares` take the same route.
+    that of w0, x is the best point of all, and at most two more Jacobians are spent for each one before (eight where
+    the gradient is steep, and no minimum near). Square systems of at most 1024 unknowns go on by the method for n > m,
+    which knows the curvature of the residual. `root` and `least_squares` take the same route.
 
     *gd* steps by -eta J^T r, eta = 1/(lipschitz^2 + beta ||r||): with both given L+ <= (1 - eta mu) L in every step,
     mu the PL* constant (Liu, Zhu, Belkin, Appl. Comput. Harmon. Anal. 59, 2022, theorem 6; theory 1.1); otherwise L
