@@ -193,7 +193,7 @@ class Engine:
         if what in (k.FAILED_F, k.FAILED_DIFFERENCES):
             p.residual(w)
         else:
-            p.njev -= 1
+            p.njev -= p.njev == 1  # the first one, which is refused by name
             p.linearise(w, p.r0, False)
         if what == k.NOT_FINITE:
             raise Ended(Status.STALLED, JACOBIAN_NOT_FINITE)
