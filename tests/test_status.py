@@ -223,8 +223,8 @@ def test_warm_start_solves(method, inside):
     check(sol, Status.RESIDUAL)
     if inside:
         assert "round" in sol.message.lower()
-    if sol.nit == 0:
-        np.testing.assert_array_equal(sol.x, first.x)
+    if sol.nit == 0:  # the best point of the trials may be another, to rounding
+        np.testing.assert_allclose(sol.x, first.x, rtol=1e-12)
     else:  # rounding had left a step that makes the residual less
         assert sol.nit == 1
         assert np.linalg.norm(sol.fun) < np.linalg.norm(first.fun)
