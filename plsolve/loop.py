@@ -176,8 +176,9 @@ def run_stages(
             break
     if status == DISTANCE or not problem.least < (1.0 - TIE) * norm(best.r):
         return best, status
-    verdict = status if status != STATIONARY else STALLED  # it says nothing of a better point
-    return best._replace(w=problem.best, r=problem.best_residual), verdict
+    if status == STATIONARY:  # a verdict on that point says nothing of a better one
+        status = STALLED
+    return best._replace(w=problem.best, r=problem.best_residual), status
 
 
 def kept(step: Callable[[Problem, Any], Any]) -> Callable[[Problem, Any], Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from jitted import hand, hand_jac, valley, valley_jac
 from numba import njit
 
 import plsolve
@@ -21,22 +22,6 @@ PACKAGE = Path(plsolve.__file__).parent
 
 A = np.random.default_rng(0).standard_normal((6, 25)) / 5
 B = np.random.default_rng(1).standard_normal((12, 4))
-
-
-@njit
-def hand(w):
-    t = np.cumsum(w)
-    return np.array([np.cos(t).sum() - 2, np.sin(t).sum() - 3])
-
-
-@njit
-def hand_jac(w):
-    t = np.cumsum(w)
-    J = np.zeros((2, w.size))
-    for j in range(w.size):
-        J[0, j] = -np.sin(t[j:]).sum()
-        J[1, j] = np.cos(t[j:]).sum()
-    return J
 
 
 @njit
@@ -61,16 +46,6 @@ def wavy_rows(w, A, strength, rows):
 def wavy_rows_jac(w, A, strength, rows):
     z = A[rows] @ w
     return (1 + strength * np.cos(z)).reshape(-1, 1) * A[rows]
-
-
-@njit
-def valley(w):
-    return np.array([10 * (w[1] - w[0] ** 2), 1 - w[0]])
-
-
-@njit
-def valley_jac(w):
-    return np.array([[-20 * w[0], 10.0], [-1.0, 0.0]])
 
 
 PROBLEMS = {

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from jitted import hand, hand_jac, valley, valley_jac
 from numba import njit
 
 import plsolve
@@ -17,32 +18,6 @@ from plsolve import Status, solve
 A = np.random.default_rng(0).standard_normal((6, 25)) / 5
 B = np.random.default_rng(1).standard_normal((12, 4))
 HALF = np.full(6, 0.5)
-
-
-@njit
-def hand(w):
-    t = np.cumsum(w)
-    return np.array([np.cos(t).sum() - 2, np.sin(t).sum() - 3])
-
-
-@njit
-def hand_jac(w):
-    t = np.cumsum(w)
-    J = np.zeros((2, w.size))
-    for j in range(w.size):
-        J[0, j] = -np.sin(t[j:]).sum()
-        J[1, j] = np.cos(t[j:]).sum()
-    return J
-
-
-@njit
-def valley(w):
-    return np.array([10 * (w[1] - w[0] ** 2), 1 - w[0]])
-
-
-@njit
-def valley_jac(w):
-    return np.array([[-20 * w[0], 10.0], [-1.0, 0.0]])
 
 
 @njit
@@ -408,7 +383,8 @@ INTERRUPTED = """
 @pytest.mark.skipif(os.name == "nt", reason="SIGINT cannot be sent there")
 def test_ctrl_c_keeps_the_best_point(tmp_path):
     (tmp_path / "tests_of.py").write_text(Path(__file__).read_text())
-    environment = {**os.environ, "PYTHONPATH": f"{Path(plsolve.__file__).parents[1]}{os.pathsep}{tmp_path}"}
+    folders = Path(plsolve.__file__).parents[1], Path(__file__).parent, tmp_path
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, folders))}
     code = textwrap.dedent(INTERRUPTED)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=300)
     assert done.stdout.split() == ["interrupted", "True"] * 3, done.stderr
