@@ -5,32 +5,32 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from plsolve import choice, jit, loop, networks, testing  # noqa: F401
-    from plsolve.batch import BatchResult, solve_batch
-    from plsolve.certificate import certify
-    from plsolve.kernel import TangentKernel, tangent_kernel
-    from plsolve.result import Result
-    from plsolve.scipy_api import curve_fit, least_squares, root
-    from plsolve.solver import solve
-    from plsolve.stopping import Status
-    from plsolve.theory.certificates import Certificate
+    from plsolve._batch import BatchResult, solve_batch
+    from plsolve._kernel import TangentKernel, tangent_kernel
+    from plsolve._proofs.certificate import Certificate
+    from plsolve._proofs.certify import certify
+    from plsolve._result import Result
+    from plsolve._scipy_api import curve_fit, least_squares, root
+    from plsolve._solver import solve
+    from plsolve._stopping import Status
 
 # Modules that users reach into; jit loads numba.
 _MODULES = ("choice", "jit", "loop", "networks", "testing")
 
 # Where each name lives: it is imported when first asked for, so that nobody waits for what he does not use.
 _ROOMS = {
-    "BatchResult": "plsolve.batch",
-    "Certificate": "plsolve.theory.certificates",
-    "Result": "plsolve.result",
-    "Status": "plsolve.stopping",
-    "TangentKernel": "plsolve.kernel",
-    "certify": "plsolve.certificate",
-    "curve_fit": "plsolve.scipy_api",
-    "least_squares": "plsolve.scipy_api",
-    "root": "plsolve.scipy_api",
-    "solve": "plsolve.solver",
-    "solve_batch": "plsolve.batch",
-    "tangent_kernel": "plsolve.kernel",
+    "BatchResult": "plsolve._batch",
+    "Certificate": "plsolve._proofs.certificate",
+    "Result": "plsolve._result",
+    "Status": "plsolve._stopping",
+    "TangentKernel": "plsolve._kernel",
+    "certify": "plsolve._proofs.certify",
+    "curve_fit": "plsolve._scipy_api",
+    "least_squares": "plsolve._scipy_api",
+    "root": "plsolve._scipy_api",
+    "solve": "plsolve._solver",
+    "solve_batch": "plsolve._batch",
+    "tangent_kernel": "plsolve._kernel",
 }
 
 __all__ = [

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 from scipy.linalg import eigvalsh
 
-from plsolve.linalg import HUGE, Array, finite, gram, lanczos, norm
+from plsolve._linalg import HUGE, Array, finite, gram, lanczos, norm
+from plsolve._problem import Problem
+from plsolve._record import History
+from plsolve._stopping import JACOBIAN_NOT_FINITE, Ended, Status
+from plsolve._tangent import Tangent, is_sparse
 from plsolve.methods import gradient_descent, momentum, sgd, tall, watchdog
 from plsolve.methods.ending import largest_eigenvalue
 from plsolve.methods.gradient_descent import Constants
-from plsolve.problem import Problem
-from plsolve.record import History
-from plsolve.stopping import JACOBIAN_NOT_FINITE, Ended, Status
-from plsolve.tangent import Tangent, is_sparse
 from plsolve.theory import forecasts, steps
 
 LEAST = 1e-280  # of ||J||^2: what is smaller has no digits left

@@ -7,9 +7,9 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
-from plsolve.linalg import HUGE, Array, norm
-from plsolve.problem import Problem
-from plsolve.stopping import OUT_OF_RANGE, RUNNING, Ended, Status
+from plsolve._linalg import HUGE, Array, norm
+from plsolve._problem import Problem
+from plsolve._stopping import OUT_OF_RANGE, RUNNING, Ended, Status
 
 #: What a run in compiled code returns when the chunk is over, but not the run; any run when a step failed.
 CHUNK, FAILURE = -101, -102

@@ -24,7 +24,7 @@ import numpy.typing as npt
 from scipy.sparse.linalg import LinearOperator
 from scipy.special import ndtr
 
-from plsolve.checks import as_count, as_flag, as_float, as_number, as_real, check_finite, generator
+from plsolve._checks import as_count, as_flag, as_float, as_number, as_real, check_finite, generator
 
 Array = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]

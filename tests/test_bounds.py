@@ -13,8 +13,8 @@ from scipy.optimize import Bounds, least_squares, lsq_linear
 import plsolve
 from benchmarks.checks import bounded_fits
 from plsolve import Status, solve
+from plsolve._tangent import tangent
 from plsolve.methods.box import boxed
-from plsolve.tangent import tangent
 
 METHODS = ["gauss-newton", "gd", "sgd"]
 MODES = [None, "2-point", "3-point", "cs"]

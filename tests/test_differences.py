@@ -7,7 +7,7 @@ import pytest
 from scipy.sparse import csr_array, diags_array
 
 from plsolve import solve
-from plsolve.differences import RELATIVE, Sparsity, parabola, sparse_jacobian
+from plsolve._differences import RELATIVE, Sparsity, parabola, sparse_jacobian
 
 UNITS = np.array([1e-7, 1e7, 1e-3, 3.0])
 ACCURACY = {None: 1e-6, "2-point": 1e-6, "3-point": 1e-9, "cs": 1e-13}

@@ -11,7 +11,7 @@ import pytest
 from scipy.sparse.linalg import LinearOperator
 
 from plsolve import TangentKernel, solve, tangent_kernel, testing
-from plsolve.landscape import landscape
+from plsolve._pictures.landscape import landscape
 
 mpl.use("Agg")
 

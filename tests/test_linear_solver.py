@@ -5,9 +5,10 @@ import pytest
 import scipy.sparse as sps
 from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
-from plsolve import Status, solve, tangent
-from plsolve.krylov import Memory, conjugate_gradients, nystrom
-from plsolve.tangent import LinearSolver, dense, operator, sparse
+from plsolve import Status, solve
+from plsolve import _tangent as tangent
+from plsolve._krylov import Memory, conjugate_gradients, nystrom
+from plsolve._tangent import LinearSolver, dense, operator, sparse
 
 KINDS = ["auto", "cholesky", "qr", "cg"]
 rng = np.random.default_rng(0)
@@ -193,7 +194,7 @@ def test_memory_builds_when_it_pays_and_only_then():
 
 
 def test_memory_grows_while_steps_cost_more_than_a_better_preconditioner(monkeypatch):
-    from plsolve import krylov
+    from plsolve import _krylov as krylov
 
     n = 400
     K, _ = spectrum(n, np.concatenate([np.logspace(5, 1, 70), np.linspace(1.0, 2.0, 330)]))

@@ -175,7 +175,7 @@ def test_every_method_solves_a_network(method):
 
 def test_gauss_newton_never_forms_j(monkeypatch):
     net = WideNetwork(X, (100, 100))
-    from plsolve.tangent.operator import OperatorTangent
+    from plsolve._tangent.operator import OperatorTangent
 
     def refuse(self):
         raise AssertionError("J was formed")
@@ -203,7 +203,7 @@ def test_the_same_solution_as_from_the_dense_jacobian(monkeypatch):
 @pytest.mark.parametrize("width", [40, 1500])  # J small enough to be formed, and not
 @pytest.mark.parametrize("labels", ["equal", "different"])
 def test_duplicate_inputs_end_with_a_clear_status(monkeypatch, linear_solver, width, labels):
-    from plsolve.tangent import operator
+    from plsolve._tangent import operator
 
     monkeypatch.setattr(operator, "_DENSE_ENTRIES", 10_000)
     rng = np.random.default_rng(4)

@@ -10,18 +10,18 @@ import pytest
 import plsolve
 
 ROOT = Path(plsolve.__file__).parent
-WINGS = {"networks", "testing", "experiments", "scipy_api", "__main__"}
+WINGS = {"networks", "testing", "experiments", "_scipy_api", "__main__"}
 # room -> rooms of the package that it must not know
-MAY_IMPORT_NOTHING = {"stopping", "theory"}
-UPPER = {"solver", "result", "loop", "methods"}
+MAY_IMPORT_NOTHING = {"_stopping", "theory"}
+UPPER = {"_solver", "_result", "loop", "methods"}
 NOT_FROM = {
-    "linalg": {"tangent", "problem"} | UPPER,
-    "tangent": {"problem"} | UPPER,
-    "differences": {"problem"} | UPPER,
-    "problem": UPPER,
+    "_linalg": {"_tangent", "_problem"} | UPPER,
+    "_tangent": {"_problem"} | UPPER,
+    "_differences": {"_problem"} | UPPER,
+    "_problem": UPPER,
     "methods": UPPER - {"methods"},
     "loop": UPPER - {"loop"},
-    "result": {"solver", "loop", "methods"},
+    "_result": {"_solver", "loop", "methods"},
 }
 
 
@@ -68,7 +68,7 @@ def room(parts):
 
 
 def test_files_were_found():
-    assert {"__init__", "solver", "loop", "problem", "stopping", "result"} <= {room(name) for name in GRAPH}
+    assert {"__init__", "_solver", "loop", "_problem", "_stopping", "_result"} <= {room(name) for name in GRAPH}
 
 
 def test_imports_form_no_circle():
@@ -101,7 +101,7 @@ def test_rooms_form_no_circle():
         order += free
         for r in free:
             del rooms[r]
-    assert order.index("stopping") < order.index("loop") < order.index("solver")
+    assert order.index("_stopping") < order.index("loop") < order.index("_solver")
 
 
 def test_every_public_name_is_found_where_it_lives():
@@ -121,7 +121,7 @@ def test_only_arrows_of_the_plan(path):
     if here not in WINGS | {"__init__"}:
         assert not inside & (WINGS | {"__init__"}), "the core knows none of its wings, nor the front door"
     outside = {parts[0] for parts in imports(path)}
-    assert here == "compiled" or "numba" not in outside
+    assert here == "_compiled" or "numba" not in outside
 
 
 def test_import_is_light():

@@ -10,7 +10,7 @@ import pytest
 from numba import njit
 
 from plsolve import Status, solve, solve_batch, testing
-from plsolve.progress import clock
+from plsolve._pictures.progress import clock
 
 METHODS = ["gauss-newton", "gd", "sgd"]
 P = testing.prescribed_spectrum(5, 12, 30.0, e=0.2)
@@ -68,8 +68,8 @@ def test_a_run_that_is_stopped_is_not_shown_as_done(capsys):
 
 def test_the_time_to_go_comes_from_the_spectrum(capsys, monkeypatch):
     """A badly conditioned gd run: the pace of the loss says little, the small eigenvalues say how long."""
-    monkeypatch.setattr("plsolve.progress._SETTLED", 0.0)
-    monkeypatch.setattr("plsolve.progress._REFRESH", 0.0)
+    monkeypatch.setattr("plsolve._pictures.progress._SETTLED", 0.0)
+    monkeypatch.setattr("plsolve._pictures.progress._REFRESH", 0.0)
     p = testing.prescribed_spectrum(5, 12, 1e5)
     sol = solve(p.F, p.jac, p.w0, p.y, method="gd", max_iter=2000, progress=True)
     lines = shown(capsys)

@@ -5,9 +5,9 @@ import pytest
 from scipy.sparse.linalg import aslinearoperator
 
 from plsolve import least_squares, root, solve
+from plsolve._problem import Problem
 from plsolve.methods.ending import at_rounding_level
 from plsolve.methods.quadratic import Spectrum, in_ball
-from plsolve.problem import Problem
 
 
 def system(seed, n, m, weak=0.1):

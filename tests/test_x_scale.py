@@ -9,7 +9,7 @@ import pytest
 import scipy.sparse as sps
 
 from plsolve import Status, least_squares, root, solve
-from plsolve.linalg import column_lengths
+from plsolve._linalg import column_lengths
 
 A, Y, W0 = problems.matrix(4, 9), problems.vector(4), problems.vector(9)
 SCALE = np.geomspace(0.5, 2, 9)

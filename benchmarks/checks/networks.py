@@ -25,7 +25,8 @@ from scipy.sparse.linalg import LinearOperator
 
 import plsolve
 from benchmarks.limits import Check
-from plsolve import krylov, testing
+from plsolve import _krylov as krylov
+from plsolve import testing
 from plsolve.networks import NetworkJacobian, WideNetwork
 
 PATIENCE = {"deep": 60.0, "teacher": 600.0}  # seconds after which torch is given up

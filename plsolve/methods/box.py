@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from plsolve.linalg import Array, Mask, norm
-from plsolve.tangent import Inverse, Tangent, only
+from plsolve._linalg import Array, Mask, norm
+from plsolve._tangent import Inverse, Tangent, only
 
 TURNS = 50  # factorisations for one step at most
 SOLVED = 1e-9  # of ||r|| left: J p = -r

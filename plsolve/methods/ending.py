@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
-from plsolve.linalg import Array, alternating, norm
+from plsolve._linalg import Array, alternating, norm
+from plsolve._problem import Problem
+from plsolve._stopping import Status
+from plsolve._tangent import Tangent, only
 from plsolve.methods.box import held
-from plsolve.problem import Problem
-from plsolve.stopping import Status
-from plsolve.tangent import Tangent, only
 
 FLAT = 1e-15  # of ||r||^2 that a step down the gradient promises: the gradient is zero to rounding
 INSENSITIVE = 1e-7  # relative change of the loss per relative change of w: its extremum, where J may vanish itself

@@ -28,12 +28,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from plsolve.linalg import ALL_FREE, HUGE, Array, Mask, norm
+from plsolve._linalg import ALL_FREE, HUGE, Array, Mask, norm
+from plsolve._problem import Problem
+from plsolve._stopping import RUNNING, Status
+from plsolve._tangent import Inverse, Tangent, only
 from plsolve.methods.box import boxed, held, reduction
 from plsolve.methods.ending import FLAT, at_rounding_level, bend, verdict
-from plsolve.problem import Problem
-from plsolve.stopping import RUNNING, Status
-from plsolve.tangent import Inverse, Tangent, only
 
 PROBE = 0.5  # of ||gn||: where F is first asked how far gn leads
 SEEN = 1e-8  # of gn: a shorter probe is lost in the rounding of F

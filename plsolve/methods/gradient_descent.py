@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from plsolve.linalg import HUGE, Array, norm
+from plsolve._linalg import HUGE, Array, norm
+from plsolve._problem import Problem
+from plsolve._stopping import RUNNING, Status
+from plsolve._tangent import Tangent
 from plsolve.methods.ending import FLAT, bend, largest_eigenvalue, verdict
-from plsolve.problem import Problem
-from plsolve.stopping import RUNNING, Status
-from plsolve.tangent import Tangent
 from plsolve.theory import steps
 
 THEOREM, POLYAK, CAUCHY, FIXED = range(4)

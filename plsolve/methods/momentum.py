@@ -14,12 +14,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from plsolve.linalg import HUGE, Array, norm
+from plsolve._linalg import HUGE, Array, norm
+from plsolve._problem import Problem
+from plsolve._stopping import RUNNING
 from plsolve.methods import gradient_descent
 from plsolve.methods.ending import bend
 from plsolve.methods.gradient_descent import THEOREM, Constants
-from plsolve.problem import Problem
-from plsolve.stopping import RUNNING
 from plsolve.theory import steps
 
 HEAVY_BALL, NESTEROV, CHEBYSHEV = range(3)

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from plsolve.linalg import ALL_FREE, NO_VECTOR, UNIT, Array, alternating, norm
-from plsolve.problem import Problem
-from plsolve.stopping import RUNNING, Status
-from plsolve.tangent import Inverse, Tangent, tangent
+from plsolve._linalg import ALL_FREE, NO_VECTOR, UNIT, Array, alternating, norm
+from plsolve._problem import Problem
+from plsolve._stopping import RUNNING, Status
+from plsolve._tangent import Inverse, Tangent, tangent
 
 KKT = 1e-9  # of ||w - w0||: d is as good as zero
 CORRECTIONS = 15  # Gauss-Newton steps back to the solution set

@@ -15,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.linalg import blas, lapack
 
-from plsolve.linalg import Array, Mask, diagonal_range, norm, trtrs
-from plsolve.tangent import Tangent
+from plsolve._linalg import Array, Mask, diagonal_range, norm, trtrs
+from plsolve._tangent import Tangent
 
 RANK = 1e-15  # of the largest singular value: smaller ones are zero
 REGULAR = 1e-11  # reciprocal condition number beyond which R need not be taken apart

@@ -14,11 +14,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from plsolve.linalg import ALL_FREE, HUGE, Array, norm
+from plsolve._linalg import ALL_FREE, HUGE, Array, norm
+from plsolve._problem import Indices, Problem
+from plsolve._stopping import RUNNING, Status
+from plsolve._tangent import Tangent
 from plsolve.methods.ending import at_rounding_level, verdict
-from plsolve.problem import Indices, Problem
-from plsolve.stopping import RUNNING, Status
-from plsolve.tangent import Tangent
 from plsolve.theory import steps
 
 INTERPOLATION, THEOREM, POLYAK, KACZMARZ, FIXED = range(5)

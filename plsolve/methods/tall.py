@@ -20,12 +20,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.linalg import blas, lapack
 
-from plsolve.linalg import HUGE, Array, column_lengths, norm, trcon, trtrs
+from plsolve._linalg import HUGE, Array, column_lengths, norm, trcon, trtrs
+from plsolve._problem import Problem
+from plsolve._stopping import RUNNING, Status
+from plsolve._tangent import Tangent
 from plsolve.methods.ending import FLAT, at_rounding_level, bend, verdict
 from plsolve.methods.quadratic import ALL, NOWHERE, REGULAR, Least, Quadratic, upper
-from plsolve.problem import Problem
-from plsolve.stopping import RUNNING, Status
-from plsolve.tangent import Tangent
 
 UNKNOWNS = 1024  # at most: the eigenvalues of an m x m matrix, which many steps want, take a second or two there
 ENTRIES = 1 << 20  # of a sparse or operator J at most: it is handled as a dense one

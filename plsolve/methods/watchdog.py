@@ -24,11 +24,11 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from plsolve.linalg import Array, norm, scattered
+from plsolve._linalg import Array, norm, scattered
+from plsolve._problem import Problem
+from plsolve._stopping import RUNNING, Status
 from plsolve.methods import gauss_newton
 from plsolve.methods.gauss_newton import free_unknowns, in_box, moved, newton, toward
-from plsolve.problem import Problem
-from plsolve.stopping import RUNNING, Status
 
 FALLS = 0.7  # of the mark: what ||r|| must fall to
 PATIENT = 8  # within so many steps

@@ -1,0 +1,294 @@
+"""Gauss-Newton of small dense systems in compiled code: for `plsolve.solve` and `plsolve.solve_batch`."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from functools import cache, lru_cache, partial
+from typing import Any
+
+import numpy as np
+from numba import types
+
+from plsolve import loop
+from plsolve._compiled import kernel as k
+from plsolve._compiled.cache import address as compiled_unit
+from plsolve._compiled.cache import entry
+from plsolve._compiled.functions import NotCompilableError, arguments, arguments_of_each, as_matrix, functions
+from plsolve._compiled.kernel import advance, whole
+from plsolve._compiled.words import CLOCK_ADDRESS, REALS, WHOLES, address, data, system, take
+from plsolve._linalg import Array, norm
+from plsolve._problem import Problem
+from plsolve._record import Record
+from plsolve._stopping import JACOBIAN_NOT_FINITE, RUNNING, Ended, Status
+from plsolve.loop import Native
+from plsolve.methods import tall, watchdog
+
+CHUNK = 128  # states that are looked at together
+PAUSE = 0.1  # seconds at most between looks at the callback, Ctrl-C and the clock
+ROWS, ENTRIES = 80, 1 << 14  # min(n, m) and n m at most: beyond, BLAS is faster (measured: 60 x 120 and 100 x 200)
+UNCURVED = 50  # iterations for n > m, before the method that knows the curvature of the residual takes over
+NO_ROWS = np.zeros(0, np.int64)
+
+
+class System:
+    """The memory of a system, as the kernel reads it: see `plsolve._compiled.kernel`."""
+
+    def __init__(self, memory: Array, n: int, m: int) -> None:
+        width, height = max(n, m), k.ROWS_OF_V + 3 * min(n, m)
+        end = memory.size - n * m
+        self.memory, self.address = memory, address(memory)
+        self.C, self.X = memory[:WHOLES].view(np.int64), memory[WHOLES : WHOLES + REALS]
+        self.V, self.J = memory[WHOLES + REALS : end].reshape(height, width), memory[end:].reshape(n, m)
+        self.C[:4] = n, m, width, height
+
+    def vector(self, row: int) -> Array:
+        """A copy of a vector of n numbers, or of m."""
+        n, m = self.J.shape
+        return self.V[row, : n if row < k.W or row >= k.TRIAL_R else m].copy()
+
+
+def size(n: int, m: int) -> int:
+    """How many words a system takes."""
+    return WHOLES + REALS + max(n, m) * (k.ROWS_OF_V + 3 * min(n, m)) + n * m
+
+
+class Engine:
+    """A problem in compiled code.
+
+    Raises NotCompilableError where the problem, F, jac or args are not fit for it.
+    """
+
+    def __init__(self, problem: Problem, step: Any) -> None:
+        F, jac, args, _, full = problem.functions()
+        n, m = problem.n, problem.m
+        if step not in (watchdog.step, tall.step):
+            raise NotCompilableError("this method is for interpreted runs")
+        if (kind := problem.linear_solver.kind) in ("qr", "cg"):
+            raise NotCompilableError(f"the linear solver {kind!r} is for interpreted runs")
+        if jac is True or jac == "cs":
+            raise NotCompilableError(f"`jac={jac!r}` is for interpreted functions")
+        if min(n, m) > ROWS or n * m > ENTRIES:
+            raise NotCompilableError(f"{n} equations in {m} unknowns are solved faster by the interpreted run")
+        self._problem, self._args = problem, arguments(args)
+        self._functions = functions(F, jac if callable(jac) else None, self._args.kinds, full, as_matrix)
+        self._rows = np.arange(n) if full[0] or full[1] else NO_ROWS
+        differences = None if callable(jac) else str(jac or "refined")
+        memory = template(self._functions.addresses, n, m, problem.bounded, differences)
+        self._system = System(memory.copy(), n, m)
+        self._fill()
+
+    def _fill(self) -> None:
+        """What the kernel is to know of the problem."""
+        p, C, X, V = self._problem, self._system.C, self._system.X, self._system.V
+        C[k.ARGS] = self._args.address
+        if self._rows.size:
+            C[k.ROWS], C[k.COUNT] = address(self._rows), self._rows.size
+        X[k.TOL], C[k.COARSE] = p.tolerance
+        X[k.SIZE_Y], X[k.SIZE0], X[k.TOP] = p.size_y, p.size0, norm(p.r0)
+        X[k.PRECISION], X[k.SURE] = p.precision, p.sure
+        V[k.Y, : p.n], V[k.W0, : p.m] = p.y, p.w0
+        if p.bounded:
+            V[k.LOWER, : p.m], V[k.UPPER, : p.m] = p.lower, p.upper
+        self._scale()
+
+    def _scale(self) -> None:
+        """The scale of the problem: an interpreted stage may have learnt more of it."""
+        C, V = self._system.C, self._system.V
+        scale, largest = self._problem.column_norms()
+        if scale.size:
+            V[k.SCALE, : scale.size] = scale
+        if largest.size:
+            V[k.LARGEST, : largest.size] = largest
+            C[k.SCALING], C[k.RESCALE] = 2 if self._problem.unasked else 1, unit(k.rescale)
+
+    def run(self, step: Any, record: Record) -> Native | None:
+        """The compiled run of a method: it makes many steps at a time, but no longer than for PAUSE seconds.
+
+        None: the method is to be interpreted.
+        """
+        if step is watchdog.step:
+            return partial(self._run, record)
+        return partial(self._tall, record) if step is tall.step and self._problem.n > self._problem.m else None
+
+    def _run(self, record: Record, s: Any, best: Any, stop: int, enough: float, max_iter: int) -> tuple[Any, int]:
+        self._begin(s)
+        C, X, memory = self._system.C, self._system.X, self._system.address
+        log, run, status = np.empty((1 if record.every else CHUNK, loop.ROW)), runner(), loop.CHUNK
+        place, end = address(log), None
+        try:
+            while status == loop.CHUNK:
+                if stop != RUNNING:
+                    solved = run(memory, place, len(log), enough, 0, math.inf) == RUNNING
+                    status = RUNNING if solved else stop
+                    break
+                status = run(memory, place, len(log), enough, max_iter, time.monotonic() + PAUSE)
+                self._counted()
+                end = self._state(k.W, k.R) if C[k.LOGGED] > 0 else None
+                if end is not None:
+                    stop = int(record.extend(end, log[: C[k.LOGGED]]))
+        finally:
+            if end is None or (X[k.SIZE] > X[k.LEAST] and status != Status.DISTANCE):
+                end = self._state(k.W_BEST, k.R_BEST)
+            self._leave(end)
+        return end, self._failed() if status == loop.FAILURE else status
+
+    def _tall(self, record: Record, s: Any, best: Any, stop: int, enough: float, max_iter: int) -> tuple[Any, int]:
+        """n > m: first without the curvature of the residual, then from where that has led with it."""
+        at, status = self._run(record, s, best, stop, enough, min(max_iter, UNCURVED))
+        if not (status == Status.STALLED or (status == Status.MAX_ITER and at.nit < max_iter)):
+            return at, status
+        p = self._problem
+        state = tall.init(p, float(self._system.X[k.BETA]), at)._replace(nit=at.nit)
+        steps = loop.kept(tall.step)
+        return loop.advance(p, steps, record, loop.residual_norm, state, state, RUNNING, enough, max_iter)
+
+    def _begin(self, s: Any) -> None:
+        """The kernel's memory of the state that a run starts from."""
+        p, C, X, V = self._problem, self._system.C, self._system.X, self._system.V
+        watch = getattr(s, "watch", None)
+        C[k.PLAN], C[k.ROOT] = (watch.plan, watch.root) if watch is not None else (watchdog.ALONE, True)
+        C[k.NIT], X[k.SIZE], X[k.DEADLINE], X[k.TARGET] = s.nit, norm(s.r), p.deadline, p.target
+        X[k.BETA] = getattr(getattr(s, "at", s), "beta", 0.0)
+        V[k.W, : p.m], V[k.R, : p.n] = s.w, s.r
+        C[k.NFEV], C[k.NJEV], C[k.NFEV_JAC] = p.nfev, p.njev, p.nfev_jac
+        J = p.known(s.w)
+        V[k.W_J, 0] = math.nan
+        if J is not None:
+            self._system.J[:], V[k.W_J, : p.m] = J, s.w
+        if s.nit > 0:
+            self._scale()
+        C[k.PHASE] = k.FRESH
+
+    def _state(self, w: int, r: int) -> loop.Start:
+        C, X = self._system.C, self._system.X
+        vector = self._system.vector
+        step, pl, bend = X[[k.STEP, k.PL, k.BEND]].tolist()
+        return loop.Start(vector(w), vector(r), RUNNING, C.item(k.NIT), step, True, pl, bend)
+
+    def _counted(self) -> None:
+        p = self._problem
+        p.nfev, p.njev, p.nfev_jac = self._system.C[k.NFEV : k.NFEV + 3].tolist()
+
+    def _leave(self, end: loop.Start) -> None:
+        """Let the problem know what the run has found."""
+        p, C, V = self._problem, self._system.C, self._system.V
+        if self._system.X[k.LEAST] <= p.least:
+            p.best, p.best_residual, p.least = end.w, end.r, self._system.X.item(k.LEAST)
+        if C[k.SCALING]:
+            p.take_norms(V[k.LARGEST, : p.m].copy(), bool((V[k.SCALE, : p.m] != 1.0).any()))
+
+    def _failed(self) -> int:
+        """What a failure makes of the run: a status, or FAILURE where the function is to be called again."""
+        what = self._system.C.item(k.FAILED)
+        if what == k.LATE:
+            return int(Status.MAX_TIME)
+        self._problem.repeat = partial(self._repeat, what)  # type: ignore[method-assign]
+        return loop.FAILURE
+
+    def _repeat(self, what: int) -> None:
+        """Call the function that failed from Python, for its exception."""
+        p, w = self._problem, self._system.vector(k.W_FAILED)
+        if what in (k.FAILED_F, k.FAILED_DIFFERENCES):
+            p.residual(w)
+        else:
+            p.njev -= p.njev == 1  # the first one, which is refused by name
+            p.linearise(w, p.r0, False)
+        if what == k.NOT_FINITE:
+            raise Ended(Status.STALLED, JACOBIAN_NOT_FINITE)
+        raise RuntimeError("F or jac failed in compiled code, but not when it was called again at the same point.")
+
+    def unfinished(self, status: Any) -> Any:
+        """Which of the systems of a batch are for the interpreted method that knows the curvature of the residual."""
+        stopped = (status == Status.STALLED) | (status == Status.MAX_ITER)
+        return stopped & (self._problem.n > self._problem.m)
+
+    def batch(
+        self, Y: Array, args: tuple[Any, ...], each: tuple[Any, ...], limits: tuple[Any, ...]
+    ) -> Callable[..., None]:
+        """What solves some of many systems that differ from this one in start, target and the arguments `each`.
+
+        It is called with the starts (k, m), the numbers of the systems, a counter that tells all threads whose turn
+        it is, and x, fun, status and nit of all k systems, which it fills in.
+        """
+        n, m = self._problem.n, self._problem.m
+        tol, eps, max_iter = limits
+        limits = tol, eps, max_iter if n <= m else min(max_iter, UNCURVED)
+        tables, kept = arguments_of_each(args, each, len(Y))
+        numbers, many = np.array(limits, np.float64), batcher()
+        alive = self, kept  # the system and the tables point to them
+
+        def work(starts: Array, which: Any, turn: Any, *results: Any) -> None:
+            assert alive
+            own = System(self._system.memory.copy(), n, m)
+            many(own.address, starts, Y, tables, numbers, which, turn, *results)
+
+        return work
+
+
+@lru_cache(maxsize=64)
+def template(addresses: tuple[int, int], n: int, m: int, bounded: bool, differences: str | None) -> Array:
+    """The memory of systems with these functions, of this size and kind."""
+    s = System(np.zeros(size(n, m)), n, m)
+    C, V = s.C, s.V
+    C[k.F], C[k.JAC] = addresses
+    C[k.CLOCK], C[k.BOUNDED] = CLOCK_ADDRESS, bounded
+    C[k.DIFFERENCED], C[k.CENTRAL], C[k.REFINED] = (
+        differences is not None,
+        differences == "3-point",
+        differences == "refined",
+    )
+    if bounded:
+        C[k.CUT], C[k.WITHIN_BOUNDS] = unit(k.cut), unit(k.within_bounds)
+    if differences:
+        C[k.DIFFERENCES] = unit(k.differences)
+    V[k.SCALE], V[k.LOWER], V[k.UPPER] = 1.0, -math.inf, math.inf
+    return s.memory
+
+
+def unit(function: Any) -> int:
+    """The address of a unit that not every run needs."""
+    return compiled_unit(function.symbol)  # type: ignore[no-any-return]
+
+
+@cache
+def runner() -> Any:
+    def run(S: int, log: int, size: int, enough: float, max_iter: int, until: float) -> int:
+        return advance(S, log, size, enough, max_iter, until)
+
+    return entry(run, (types.int64, types.int64, types.int64, types.float64, types.int64, types.float64))
+
+
+@cache
+def batcher() -> Any:
+    numbers, words = types.float64[:, ::1], types.int64[::1]
+    tables = types.Array(types.int64, 2, "C")
+    return entry(
+        many,
+        (types.int64, numbers, numbers, tables, types.float64[::1], words, words, numbers, numbers, words, words),
+    )
+
+
+def many(
+    S: int, starts: Any, Y: Any, tables: Any, limits: Any, which: Any, turn: Any, x: Any, fun: Any, status: Any,
+    nit: Any,
+) -> None:  # fmt: skip
+    """The systems whose turn it is, one after the other; limits: tol, eps and max_iter."""
+    C, _, V, J = system(S)
+    t = take(turn)
+    while t < which.size:
+        i = which[t]
+        V[k.LARGEST, 0] = 0.0
+        for j in range(J.shape[1]):
+            V[k.W, j] = starts[i, j]
+        for j in range(J.shape[0]):
+            V[k.Y, j] = Y[i, j]
+        C[k.ARGS] = data(tables) + 8 * i * tables.shape[1]
+        status[i] = whole(S, limits[0], limits[1], int(limits[2]))
+        nit[i] = C[k.NIT]
+        for j in range(J.shape[1]):
+            x[i, j] = V[k.W_BEST, j]
+        for j in range(J.shape[0]):
+            fun[i, j] = V[k.R_BEST, j]
+        t = take(turn)

@@ -1,0 +1,132 @@
+"""Gauss-Newton inside the user's own numba functions."""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit, types
+from numba.extending import intrinsic, overload
+
+from plsolve._compiled import kernel as k
+from plsolve._compiled.cache import address as compiled_unit
+from plsolve._compiled.functions import as_matrix, as_vector, trampoline
+from plsolve._compiled.kernel import whole
+from plsolve._compiled.words import REALS, WHOLES, WORD, data, system
+from plsolve._linalg import UNIT, Array
+
+
+class Solution(NamedTuple):
+    """What `gauss_newton` returns.
+
+    Attributes
+    ----------
+    x : ndarray (m,)
+        The best point seen.
+    fun : ndarray (n,)
+        F(x) - y.
+    status : int
+        A `plsolve.Status`; -5 where F or jac raised an exception.
+    nit, nfev, njev : int
+        Iterations; calls of F; Jacobians.
+    success : bool
+        Whether the status is positive.
+    """
+
+    x: Array
+    fun: Array
+    status: int
+    nit: int
+    nfev: int
+    njev: int
+    success: bool
+
+
+def gauss_newton(F: Any, jac: Any, w0: Array, y: Array, tol: float = 1e-10, max_iter: int = 200) -> Solution:
+    """`plsolve.solve` by Gauss-Newton, to be called inside numba functions.
+
+    Parameters
+    ----------
+    F, jac : numba functions
+        ``F(w) -> (n,)`` and ``jac(w) -> (n, m)``; jac may be None.
+    w0, y : ndarray (m,), (n,)
+        Start and target, contiguous float64 arrays.
+    tol, max_iter : float, int
+        As for `plsolve.solve`.
+
+    Returns
+    -------
+    Solution
+        A named tuple. Nothing is raised: where F or jac raise, the status is -5.
+
+    Notes
+    -----
+    A function that calls it cannot be cached on disk, since F and jac are compiled anew in every process.
+    """
+    return _outside()(F, jac, w0, y, tol, max_iter)  # type: ignore[no-any-return]
+
+
+@cache
+def _outside() -> Any:
+    """The same for calls from Python, for trying out."""
+    return njit(lambda F, jac, w0, y, tol, max_iter: gauss_newton(F, jac, w0, y, tol, max_iter))
+
+
+_KEPT: list[Any] = []  # trampolines whose addresses are in the user's compiled code
+
+
+def _address(matrix: bool) -> Any:
+    @intrinsic
+    def address(typingctx: Any, function: Any) -> Any:
+        """Where the trampoline of the user's function is; for None, the differences in its place.
+
+        Code that contains it cannot be cached, and numba knows.
+        """
+        if isinstance(function, (types.NoneType, types.Omitted)):
+            place = compiled_unit(k.differences.symbol)
+        else:
+            _KEPT.append(trampoline(function.dispatcher, (), result=as_matrix if matrix else as_vector, rows=False))
+            place = _KEPT[-1].address
+
+        def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            return builder.ptrtoint(context.add_dynamic_addr(builder, place, info="plsolve"), WORD)
+
+        return types.int64(function), codegen
+
+    return address
+
+
+_F_address, _jac_address = _address(False), _address(True)
+
+
+@overload(gauss_newton, strict=False)
+def _gauss_newton(F: Any, jac: Any, w0: Any, y: Any, tol: Any = 1e-10, max_iter: Any = 200) -> Any:
+    compiled_unit(whole.symbol)
+    exact = not isinstance(jac, (types.NoneType, types.Omitted))
+
+    def gauss_newton(F: Any, jac: Any, w0: Any, y: Any, tol: Any = 1e-10, max_iter: Any = 200) -> Any:
+        n, m = y.size, w0.size
+        width, height = max(n, m), k.ROWS_OF_V + 3 * min(n, m)
+        memory = np.zeros(WHOLES + REALS + width * height + n * m)
+        S = data(memory)
+        sizes = memory[:4].view(np.int64)
+        sizes[0], sizes[1], sizes[2], sizes[3] = n, m, width, height
+        C, X, V, _ = system(S)
+        C[k.F] = _F_address(F)
+        C[k.JAC if exact else k.DIFFERENCES] = _jac_address(jac)
+        C[k.DIFFERENCED], C[k.REFINED], X[k.PRECISION] = not exact, not exact, 2 * UNIT
+        for j in range(width):
+            V[k.SCALE, j], V[k.LOWER, j], V[k.UPPER, j] = 1.0, -math.inf, math.inf
+        for j in range(m):
+            V[k.W, j] = w0[j]
+        for i in range(n):
+            V[k.Y, i] = y[i]
+        status = whole(S, tol, 0.0, max_iter)
+        x, fun = V[k.W_BEST, :m].copy(), V[k.R_BEST, :n].copy()
+        nit, nfev, njev = C[k.NIT], C[k.NFEV], C[k.NJEV]
+        memory[0] = 0.0  # in use until here
+        return Solution(x, fun, status, nit, nfev, njev, status > 0)
+
+    return gauss_newton

@@ -1,0 +1,1101 @@
+"""Gauss-Newton of small dense systems in plain loops: `plsolve.methods.gauss_newton`, `box` and `watchdog` once more.
+
+What the steps are, and why, is told there; their constants are used here. A system is four arrays: C, whole numbers; X,
+numbers; V, whose rows are vectors of n or of m numbers; J (n, m). Their places have the names below. Behind the vectors
+of V come L, Q and K (see `algebra`), k = min(n, m) rows each.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import carray
+
+from plsolve._compiled.algebra import (
+    adjoint,
+    apply,
+    backward,
+    cholesky,
+    combine,
+    copy,
+    dot,
+    forward,
+    norm,
+    orthogonal,
+    products,
+    scaled_dot,
+    sums,
+    times,
+)
+from plsolve._compiled.cache import unit
+from plsolve._compiled.functions import OK
+from plsolve._compiled.places import *
+from plsolve._compiled.words import call, data, enter, pointer, seconds, system
+from plsolve._differences import TINY
+from plsolve._linalg import HUGE
+from plsolve._problem import DIFFERENT, SMALL
+from plsolve._stopping import FAILED as FAILED_STATUS
+from plsolve._stopping import RUNNING, Status
+from plsolve.loop import CHUNK, FAILURE, ROW, TIE
+from plsolve.methods import box, ending, watchdog
+from plsolve.methods import gauss_newton as gn
+
+FAILED_F, FAILED_JAC, FAILED_DIFFERENCES, LATE, NOT_FINITE = range(1, 6)
+MAX_ITER, MAX_TIME, STALLED, STATIONARY = (
+    int(s) for s in (Status.MAX_ITER, Status.MAX_TIME, Status.STALLED, Status.STATIONARY)
+)
+RESIDUAL, EPSILON = int(Status.RESIDUAL), int(Status.EPSILON)
+FRESH = -1  # the phase before the first step
+MONOTONE, UNDAMPED, KICKED = watchdog.MONOTONE, watchdog.UNDAMPED, watchdog.KICKED
+PHASES, HAND_OVER, ALONE = watchdog.PHASES, watchdog.HAND_OVER, watchdog.ALONE
+outwards = unit(gn.outwards)
+
+# -- F and jac ---------------------------------------------------------------------------------------------------------
+
+
+@unit
+def evaluated(S: int, function: int, w: int, out: int, what: int) -> bool:
+    """F or J at w, of a copy of w; after a failure, which is noted with its place, nothing is called any more."""
+    C, _, V, J = system(S)
+    if C[FAILED] == 0:
+        copy(S, w, GIVEN)
+        place = data(V) + 8 * GIVEN * V.shape[1]
+        if call(function, place, J.shape[1], C[ARGS], C[ROWS], C[COUNT], out, J.shape[0]) == OK:
+            return True
+        fail(S, w, what)
+    return False
+
+
+@unit
+def fail(S: int, w: int, what: int) -> None:
+    C, _, _, _ = system(S)
+    if C[FAILED] == 0:
+        C[FAILED] = what
+        copy(S, w, W_FAILED)
+
+
+@unit
+def residual(S: int, w: int, r: int) -> float:
+    """r = F(w) - y and ||r||, inf where that is no number."""
+    C, X, V, _ = system(S)
+    C[NFEV] += C[FAILED] == 0
+    if not evaluated(S, C[F], w, data(V) + 8 * r * V.shape[1], FAILED_F):
+        return math.inf
+    combine(S, 1.0, r, -1.0, Y, r)
+    size = norm(S, r)
+    if size < X[LEAST]:
+        X[LEAST] = size
+        copy(S, w, W_BEST)
+        copy(S, r, R_BEST)
+    return size if size < math.inf else math.inf
+
+
+@unit
+def linearise(S: int) -> bool:
+    """J at w, and the scale that comes from it; whether it is finite."""
+    C, _, V, J = system(S)
+    known = not (C[DIFFERENCED] != 0 and C[PRECISE] != 0)
+    for j in range(J.shape[1]):
+        known = known and V[W_J, j] == V[W, j]
+    if known:
+        return True
+    V[W_J, 0] = math.nan
+    C[NJEV] += 1
+    if C[DIFFERENCED] != 0:
+        enter(C[DIFFERENCES], S, 1.0 if C[CENTRAL] != 0 or (C[REFINED] != 0 and C[PRECISE] != 0) else 0.0, 0.0)
+    else:
+        evaluated(S, C[JAC], W, data(J), FAILED_JAC)
+    for i in range(J.shape[0]):
+        for j in range(J.shape[1]):
+            if not abs(J[i, j]) < HUGE:
+                fail(S, W, NOT_FINITE)
+    if C[SCALING] != 0 and C[FAILED] == 0:
+        enter(C[RESCALE], S, 0.0, 0.0)
+    if C[FAILED] == 0:
+        copy(S, W, W_J)
+    return C[FAILED] == 0
+
+
+@unit
+def rescale(S: int, _x: float, _y: float) -> None:
+    """x_scale='jac': see `Problem._update_scale`."""
+    C, _, V, J = system(S)
+    least, most, low, high = math.inf, 0.0, math.inf, 0.0
+    first = V[LARGEST, 0] == 0.0
+    for j in range(J.shape[1]):
+        for i in range(J.shape[0]):
+            V[Z, i] = J[i, j]
+        size = norm(S, Z)
+        size = 1.0 if first and size == 0.0 else max(V[LARGEST, j], size)
+        V[LARGEST, j] = size
+        least, most = min(least, size), max(most, size)
+        low, high = min(low, abs(V[W0, j])), max(high, abs(V[W0, j]))
+    unasked = C[SCALING] == 2
+    scaled = not unasked or (most > DIFFERENT * least and not (J.shape[0] == J.shape[1] and low > high / DIFFERENT))
+    for j in range(J.shape[1]):
+        V[SCALE, j] = (least if unasked else 1.0) / V[LARGEST, j] if scaled else 1.0
+
+
+@unit
+def differences(S: int, precise: float, _: float) -> None:
+    """J at w: `plsolve._differences.jacobian` where F is finite on both sides."""
+    C, X, V, J = system(S)
+    central = precise > 0.0
+    eps = X[PRECISION]
+    relative = eps ** (1 / 3) if central else eps ** (1 / 2)
+    for j in range(J.shape[1]):
+        size = abs(V[W, j])
+        below, above = V[W, j] - V[LOWER, j], V[UPPER, j] - V[W, j]
+        h, large, turn = relative * (size if size > TINY else 1.0), relative * max(1.0, size), 0
+        while turn < 3 and max(below, above) > 0.0:
+            side = 1.0 if h <= above or above >= below else -1.0
+            room = above if side > 0.0 else below
+            both = central and h <= min(above, below)
+            a = probe(S, j, side * min(h, room if both or not central else 0.5 * room), A)
+            b = probe(S, j, -a if both else 2.0 * a, B) if central else a
+            seen, sound, alone = False, True, not central or a == b or b == 0.0
+            for i in range(J.shape[0]):
+                seen = seen or not abs(V[A, i]) <= 1e-3 * relative * (abs(V[R, i]) + abs(V[Y, i]))
+                t = V[A, i] / a if alone else (V[A, i] / a - V[B, i] / b * (a / b)) / (1.0 - a / b)
+                sound = sound and abs(t) < math.inf
+                J[i, j] = t
+            turn += 1
+            if C[FAILED] != 0:
+                return
+            if not sound and min(above, below) > 0.0 and turn < 2:
+                above, below, h = (0.0, below, h) if side > 0.0 else (above, 0.0, h)
+            elif not seen and large > h:
+                h = large
+            else:
+                break
+        if max(below, above) <= 0.0 and turn == 0:
+            for i in range(J.shape[0]):
+                J[i, j] = 0.0
+
+
+@unit
+def probe(S: int, j: int, h: float, f: int) -> float:
+    """f = F(w + h e_j) - F(w), in the box, and the step that was really made."""
+    C, X, V, _ = system(S)
+    if X[DEADLINE] < math.inf and seconds(C[CLOCK]) >= X[DEADLINE]:
+        fail(S, W, LATE)
+    copy(S, W, E)
+    V[E, j] = min(max(V[W, j] + h, V[LOWER, j]), V[UPPER, j])
+    C[NFEV_JAC] += C[FAILED] == 0
+    evaluated(S, C[F], E, data(V) + 8 * f * V.shape[1], FAILED_DIFFERENCES)
+    combine(S, 1.0, f, -1.0, Y, f)
+    combine(S, 1.0, f, -1.0, R, f)
+    return V[E, j] - V[W, j]
+
+
+# -- the linear model --------------------------------------------------------------------------------------------------
+
+
+@unit
+def factor(S: int, by_reflections: bool) -> None:
+    """The pseudo-inverse of J on the unknowns that are free: by the kernel while that has digits."""
+    C, _, V, J = system(S)
+    free, k = 0, min(J.shape)
+    for j in range(J.shape[1]):
+        free += V[D, j] > 0.0
+    C[CHOLESKY] = not by_reflections and J.shape[0] <= free and cholesky(S, D, ROWS_OF_V)
+    if C[CHOLESKY] == 0:
+        orthogonal(S, D, ROWS_OF_V, ROWS_OF_V + k, ROWS_OF_V + 2 * k)
+
+
+@unit
+def coordinates(S: int, x: int, u: int) -> None:
+    """J^+ x in coordinates u (k,), of which the inner product is that of the metric of the step."""
+    C, _, _, J = system(S)
+    k = min(J.shape)
+    if C[CHOLESKY] != 0:
+        forward(S, ROWS_OF_V, k, x, u)
+    elif J.shape[0] <= J.shape[1]:
+        products(S, ROWS_OF_V + 2 * k, k, x, u)
+    else:
+        products(S, ROWS_OF_V + k, k, x, T)
+        sums(S, ROWS_OF_V + 2 * k, k, T, u)
+
+
+@unit
+def lift(S: int, u: int, p: int) -> None:
+    """p = J^+ x from its coordinates u."""
+    C, _, _, J = system(S)
+    k = min(J.shape)
+    if C[CHOLESKY] != 0:
+        backward(S, ROWS_OF_V, k, u, T)
+        adjoint(S, T, p)
+        times(S, p, D, p)
+    elif J.shape[0] <= J.shape[1]:
+        sums(S, ROWS_OF_V + k, k, u, p)
+    else:
+        copy(S, u, p)
+    times(S, p, D, p)
+
+
+@unit
+def raised(S: int, x: int, p: int) -> None:
+    """p = D^2 J^T x, of the unknowns that are free at w."""
+    adjoint(S, x, p)
+    times(S, p, FREE, p)
+    times(S, p, FREE, p)
+
+
+@unit
+def long(S: int, p: int) -> float:
+    """||p / scale||."""
+    _, _, V, _ = system(S)
+    square = scaled_dot(S, p, p, SCALE)
+    if 1e-280 < square < 1e280:
+        return math.sqrt(square)
+    for j in range(V.shape[1]):
+        V[T, j] = V[p, j] / V[SCALE, j]
+    return norm(S, T)
+
+
+@unit
+def distance(S: int, v: int, w: int) -> float:
+    combine(S, 1.0, v, -1.0, w, E)
+    return long(S, E)
+
+
+@unit
+def newton(S: int) -> None:
+    """gn = -J^+ r with J gn, its length and what it promises; in a box the step of bounded least squares."""
+    C, X, V, J = system(S)
+    C[BOXED] = 0
+    copy(S, SCALE, D)
+    if C[BOUNDED] != 0:
+        adjoint(S, R, G)
+        room(S, 1.0)
+        for j in range(J.shape[1]):
+            if (V[LOW, j] >= 0.0 and V[G, j] >= 0.0) or (V[HIGH, j] <= 0.0 and V[G, j] <= 0.0):
+                V[D, j] = 0.0
+    by_reflections = C[ORTHOGONAL] != 0
+    while True:
+        factor(S, by_reflections)
+        left = refine(S)
+        if C[CHOLESKY] == 0 or left <= gn.LOST * X[SIZE]:
+            break
+        by_reflections = True
+    measure(S)
+    copy(S, D, FREE)
+    C[REFLECTED] = C[CHOLESKY] == 0
+    if C[BOUNDED] != 0:
+        copy(S, GN, PLAIN)
+        enter(C[CUT], S, 1.0, 0.0)
+
+
+@unit
+def refine(S: int) -> float:
+    """gn, its coordinates U and REST = r + J gn, with iterative refinement while that halves ||REST||."""
+    _, X, _, J = system(S)
+    copy(S, R, REST)
+    combine(S, 0.0, R, 0.0, R, U)
+    last = math.inf
+    for _ in range(4):
+        coordinates(S, REST, A)
+        combine(S, 1.0, U, -1.0, A, U)
+        lift(S, U, GN)
+        apply(S, GN, REST)
+        combine(S, 1.0, REST, 1.0, R, REST)
+        left = norm(S, REST)
+        if not left <= 0.5 * last or J.shape[0] > J.shape[1] or not left > 1e-11 * X[SIZE]:
+            break
+        last = left
+    return left
+
+
+@unit
+def measure(S: int) -> None:
+    """The length of gn, what it promises, and whether r stays, from gn and REST = r + J gn."""
+    C, X, _, _ = system(S)
+    combine(S, 1.0, REST, -1.0, R, JGN)
+    X[LENGTH] = long(S, GN)
+    X[POTENTIAL] = reduction(S, JGN)
+    C[STAYS] = norm(S, REST) > gn.STAYS * X[SIZE]
+
+
+@unit
+def reduction(S: int, Jp: int) -> float:
+    """||r||^2 - ||r + J p||^2."""
+    return -(2.0 * dot(S, R, Jp) + dot(S, Jp, Jp))
+
+
+@unit
+def room(S: int, share: float) -> None:
+    combine(S, share, LOWER, -share, W, LOW)
+    combine(S, share, UPPER, -share, W, HIGH)
+
+
+@unit
+def cut(S: int, share: float, _: float) -> None:
+    """gn within so much of the box: `box.boxed`, from the plain gn."""
+    C, X, V, J = system(S)
+    room(S, share)
+    copy(S, PLAIN, GOAL)
+    copy(S, FREE, D)
+    most, turns, out = 0.0, 0, False
+    for j in range(J.shape[1]):
+        out = out or V[D, j] == 0.0 or not V[LOW, j] <= V[GOAL, j] <= V[HIGH, j]
+    if not (out and math.isfinite(X[POTENTIAL])):
+        return
+    combine(S, 0.0, PLAIN, 0.0, PLAIN, GN)
+    copy(S, R, REST)
+    while turns < box.TURNS:
+        turns += 1
+        got, better = ahead(S), False
+        if got > most * (1.0 + box.BETTER):
+            most, better = got, True
+            copy(S, E, GN)
+            combine(S, 1.0, R, 1.0, JP, REST)
+            if norm(S, REST) <= box.SOLVED * X[SIZE]:
+                break
+            adjoint(S, REST, G)
+        for turn in range(2):  # those that the gradient presses against bounds; else those that just met one
+            changed, some = False, False
+            for j in range(J.shape[1]):
+                p, goal, low, high = V[GN, j], V[GOAL, j], V[LOW, j], V[HIGH, j]
+                if turn == 0:
+                    held = (p <= low and V[G, j] >= 0.0) or (p >= high and V[G, j] <= 0.0)
+                else:
+                    held = V[D, j] == 0.0 or (p == low and goal < low) or (p == high and goal > high)
+                V[NOW, j] = 0.0 if held else V[SCALE, j]
+                changed, some = changed or V[NOW, j] != V[D, j], some or not held
+            if changed and (turn == 1 or better):
+                break
+        if not (changed and some):
+            break
+        copy(S, NOW, D)
+        factor(S, C[REFLECTED])
+        for j in range(J.shape[1]):
+            V[E, j] = V[GN, j] if V[D, j] == 0.0 else 0.0
+        apply(S, E, Z)
+        combine(S, 1.0, Z, 1.0, R, Z)
+        coordinates(S, Z, A)
+        lift(S, A, GOAL)
+        combine(S, 1.0, E, -1.0, GOAL, GOAL)
+    combine(S, 1.0, GN, -1.0, PLAIN, E)
+    C[BOXED] = norm(S, E) > 0.0
+    measure(S)
+
+
+@unit
+def ahead(S: int) -> float:
+    """E becomes the better of GOAL cut to the box and the first bound on the way there, JP J times it; its gain."""
+    _, _, V, J = system(S)
+    t = 1.0
+    for j in range(J.shape[1]):
+        V[E, j] = min(max(V[GOAL, j], V[LOW, j]), V[HIGH, j])
+        V[T, j] = (V[E, j] - V[GN, j]) / (V[GOAL, j] - V[GN, j]) if V[E, j] != V[GOAL, j] else math.inf
+        t = min(t, V[T, j])
+    apply(S, E, JP)
+    got = reduction(S, JP)
+    for j in range(J.shape[1]):
+        on = min(max(V[GN, j] + t * (V[GOAL, j] - V[GN, j]), V[LOW, j]), V[HIGH, j])
+        V[T, j] = V[E, j] if V[T, j] <= t else on
+    apply(S, T, Z)
+    if t < 1.0 and reduction(S, Z) > got:
+        got = reduction(S, Z)
+        copy(S, T, E)
+        copy(S, Z, JP)
+    for j in range(J.shape[1], V.shape[1]):
+        V[T, j] = 0.0
+    return got
+
+
+# -- the step ----------------------------------------------------------------------------------------------------------
+
+
+@unit
+def move(S: int, w: int, t: float, p: int, z: int) -> None:
+    """z = w + t p in the box, exactly on a bound where p was made to lead there."""
+    C, _, V, _ = system(S)
+    combine(S, 1.0, w, t, p, z)
+    if C[BOUNDED] != 0:
+        for j in range(V.shape[1]):
+            low, high, step = V[LOWER, j], V[UPPER, j], t * V[p, j]
+            inside = min(max(V[z, j], low), high)
+            V[z, j] = low if step == low - V[w, j] else high if step == high - V[w, j] else inside
+
+
+@unit
+def inside(S: int, length: float) -> bool:
+    """Whether a step so long does not lead along gn."""
+    C, X, _, _ = system(S)
+    return C[STAYS] != 0 or length < gn.RAY * X[LENGTH]
+
+
+@unit
+def natural(S: int, new: int, t: float, Jp: int, length: float) -> float:
+    """How long a step is allowed by J^+ (new - r - t Jp), A in coordinates, where it was so long."""
+    combine(S, 1.0, new, -1.0, R, Z)
+    combine(S, 1.0, Z, -t, Jp, Z)
+    coordinates(S, Z, A)
+    return length * length / (2.0 * max(norm(S, A), 1e-300))
+
+
+@unit
+def first_radius(S: int) -> float:
+    """All of gn where that is within its natural radius, else the length of a cautious step."""
+    _, X, _, J = system(S)
+    size = long(S, W)
+    size = (gn.LEAP if J.shape[0] < J.shape[1] else gn.SQUARE_LEAP) * (size if size > 0.0 else 1.0)
+    share = min(gn.PROBE, max(size / max(X[LENGTH], 1e-300), gn.SEEN))
+    move(S, W, share, GN, TRIAL)
+    reach = 0.0
+    if residual(S, TRIAL, TRIAL_R) < HUGE:
+        reach = natural(S, TRIAL_R, share, JGN, share * X[LENGTH])
+    return X[LENGTH] if reach >= X[LENGTH] else min(gn.FIRST_RADIUS * X[LENGTH], max(size, reach))
+
+
+@unit
+def path(S: int, radius: float) -> float:
+    """The step P and J P: gn if that is shorter than the radius, gn cut, or the dogleg; its length."""
+    C, X, _, _ = system(S)
+    t = 1.0 if X[LENGTH] <= radius else radius / X[LENGTH]
+    combine(S, t, GN, 0.0, GN, P)
+    combine(S, t, JGN, 0.0, JGN, JP)
+    length = t * X[LENGTH]
+    if t < 1.0 and inside(S, radius):
+        dogleg(S, radius)
+        length = radius
+        if C[BOUNDED] != 0:
+            enter(C[WITHIN_BOUNDS], S, t, radius)
+            length = long(S, P)
+    return length
+
+
+@unit
+def dogleg(S: int, radius: float) -> None:
+    """P of length radius: along a few conjugate gradients to the least loss in the model, then to gn."""
+    _, X, _, _ = system(S)
+    for x in (P, JP, E, JS):
+        combine(S, 0.0, R, 0.0, R, x)
+    last, first = 1.0, 0.0
+    for _ in range(gn.TURNS):
+        combine(S, -1.0, R, -1.0, JP, Z)
+        raised(S, Z, G)
+        apply(S, G, A)
+        size = long(S, G)
+        first = max(first, size)
+        if not size > gn.LEAST * first:
+            break
+        combine(S, size / last, JS, 1.0 / size, A, JS)
+        combine(S, size / last, E, 1.0 / size, G, E)
+        t, last = size / max(dot(S, JS, JS), 1e-300), size
+        pp, pe, ee = scaled_dot(S, P, P, SCALE), scaled_dot(S, P, E, SCALE), scaled_dot(S, E, E, SCALE)
+        done = pp + t * (2.0 * pe + t * ee) >= radius * radius
+        t = outwards(ee, pe, radius * radius - pp) if done else t
+        combine(S, 1.0, P, t, E, P)
+        combine(S, 1.0, JP, t, JS, JP)
+        if done:
+            return
+    pp, pg = scaled_dot(S, P, P, SCALE), scaled_dot(S, P, GN, SCALE)
+    u = outwards(X[LENGTH] * X[LENGTH] - 2.0 * pg + pp, pg - pp, radius * radius - pp)
+    combine(S, 1.0 - u, P, u, GN, P)
+    combine(S, 1.0 - u, JP, u, JGN, JP)
+
+
+@unit
+def within_bounds(S: int, share: float, radius: float) -> None:
+    """P cut to the box, gn cut to the radius, or a step down the projected gradient: `gauss_newton.within_bounds`."""
+    _, _, V, J = system(S)
+    combine(S, 1.0, W, 1.0, P, T)
+    move(S, W, 1.0, P, E)
+    out = False
+    for j in range(J.shape[1]):
+        out = out or V[E, j] != V[T, j]
+    if not out:
+        return
+    combine(S, 1.0, E, -1.0, W, P)
+    apply(S, P, JP)
+    combine(S, share, JGN, 0.0, JGN, Z)
+    best, along = reduction(S, JP), reduction(S, Z)
+    if along > best:
+        best = along
+        copy(S, Z, JP)
+        combine(S, share, GN, 0.0, GN, P)
+    raised(S, R, G)
+    t = radius / max(long(S, G), 1e-300)
+    for _ in range(30):
+        move(S, W, -t, G, E)
+        combine(S, 1.0, E, -1.0, W, E)
+        apply(S, E, Z)
+        enough = reduction(S, Z)
+        if enough >= -0.2 * dot(S, R, Z):
+            if enough > 2.0 * best:
+                copy(S, E, P)
+                copy(S, Z, JP)
+            return
+        t *= 0.3
+
+
+@unit
+def attempt(S: int, slot: int, length: float, predicted: float) -> float:
+    """||r(w + P)|| of a trial, with GAIN, REACH, and the SHARE of P where the loss is least."""
+    C, X, V, J = system(S)
+    move(S, W, 1.0, P, TRIAL + slot)
+    size = residual(S, TRIAL + slot, TRIAL_R + slot)
+    X[GAIN], X[REACH], X[SHARE] = -math.inf, 0.0, 0.0
+    if not size < HUGE:
+        return size
+    fell = 0.0
+    for i in range(J.shape[0]):
+        fell += (V[R, i] - V[TRIAL_R + slot, i]) * (V[R, i] + V[TRIAL_R + slot, i])
+    gain, least = fell / predicted, math.inf
+    if gain < gn.OVERSHOT or C[STAYS] != 0:
+        slope = dot(S, R, JP)
+        curve = fell + 2.0 * slope
+        least = slope / curve if curve < 0.0 else math.inf
+    reach = natural(S, TRIAL_R + slot, 1.0, JP, length)
+    if inside(S, length) and not (C[BOXED] != 0 and abs(gain - 1.0) < gn.EXACT):
+        reach, least = length * min(least, 1.0), math.inf
+    X[GAIN], X[REACH], X[SHARE] = gain, reach, least
+    return size
+
+
+@unit
+def search(S: int, radius: float) -> float:
+    """||r|| of the best of a few trials, with its length REACHED, GAIN (0: none), REACH, radius ENOUGH, slot BEST."""
+    C, X, _, _ = system(S)
+    size, length, gain, reach, reached = X[SIZE], 0.0, 0.0, 0.0, radius
+    best, shortest, rejected, shortened = -1, 0.0, 0.0, False
+    while C[FAILED] == 0:
+        step = path(S, radius)
+        predicted = reduction(S, JP)
+        if not (step > shortest and predicted > 0.0):
+            break
+        slot = 1 if best == 0 else 0
+        s = attempt(S, slot, step, predicted)
+        if X[GAIN] < gn.OVERSHOT and X[REACH] > step:  # the second-order part sent back through J^+
+            far, least, g = X[REACH], X[SHARE], X[GAIN]
+            lift(S, A, E)
+            combine(S, 1.0, P, -1.0, E, P)
+            other = 1 if best == 2 else 2
+            better = attempt(S, other, step, predicted)
+            if better < s:
+                slot, s = other, better
+            else:
+                X[REACH], X[SHARE], X[GAIN] = far, least, g
+        if gain > 0.0 and not s < size:
+            break
+        if gain > 0.0 or X[GAIN] > gn.ENOUGH:
+            best, size, length, gain, reach, reached = slot, s, step, X[GAIN], X[REACH], radius
+        if gain <= 0.0:
+            scale = long(S, W)
+            shortest, rejected = 1e-16 * (scale if scale > 0.0 else X[LENGTH]), step
+            radius = min(max(X[REACH], 0.1 * step), 0.5 * step)
+            continue
+        first = rejected == 0.0 and step < X[LENGTH]
+        if size <= X[TARGET] or C[STAYS] != 0:
+            break
+        if first and X[REACH] >= 4.0 * step and X[GAIN] > 0.5:  # much too short
+            radius = min(X[REACH], 10.0 * step)
+        elif inside(S, rejected) and gn.CUT * step < rejected and X[GAIN] > gn.SAFE and s > gn.LITTLE * X[SIZE]:
+            radius = math.sqrt(step * rejected)  # cut too far
+        elif not shortened and X[GAIN] < gn.OVERSHOT and X[SHARE] < 0.8:
+            radius, shortened = step * min(max(X[SHARE], 0.1), 0.7), True
+        else:
+            break
+    C[BEST], X[REACHED], X[GAIN], X[REACH], X[ENOUGH] = best, length, gain, reach, reached
+    return size
+
+
+@unit
+def step(S: int) -> None:
+    """A monotone step: `gauss_newton.step`."""
+    C, X, _, J = system(S)
+    if not linearise(S):
+        return
+    newton(S)
+    r2 = X[SIZE] * X[SIZE]
+    sound = X[POTENTIAL] > ending.FLAT * r2
+    if not sound or C[CRAWL] == gn.PATIENCE:
+        end(S, not sound and math.isfinite(X[POTENTIAL]))
+        return
+    first = X[RADIUS] <= 0.0
+    radius = first_radius(S) if first else X[RADIUS]
+    far = C[BOXED] != 0 and C[STAYS] != 0 and X[POTENTIAL] > gn.FAR * r2
+    if far and (not first or radius < X[LENGTH]):
+        whole = X[LENGTH]
+        enter(C[CUT], S, gn.HALF, 0.0)
+        radius *= X[LENGTH] / whole if first else 1.0
+    size = search(S, radius)
+    length, gain, reach, reached = X[REACHED], X[GAIN], X[REACH], X[ENOUGH]
+    if C[FAILED] != 0:
+        return
+    if gain <= 0.0:
+        end(S, False)
+        return
+    w, r, other, full = TRIAL + C[BEST], TRIAL_R + C[BEST], 1 if C[BEST] == 0 else 0, length >= X[LENGTH]
+    straight = full and C[STAYS] == 0 and C[BOXED] == 0
+    if straight and 0.23 * X[SIZE] < size < 0.27 * X[SIZE] and 1.9 * length < reach < 2.1 * length:  # a double root
+        move(S, W, 2.0, GN, TRIAL + other)
+        new = residual(S, TRIAL + other, TRIAL_R + other)
+        if new < size:
+            size, length, w, r, other = new, 2.0 * length, TRIAL + other, TRIAL_R + other, C[BEST]
+    if not inside(S, length):
+        radius = max(min(reach, 10.0 * length), length)
+    elif gain > 0.75 and reached >= radius:
+        radius = max(reached, 2.0 * length)
+    else:
+        radius = 0.5 * length if gain < 0.25 else reached
+    slow = C[STAYS] == 0 and inside(S, length) and size > (1.0 - gn.CRAWL) * X[SIZE]
+    C[CRAWL] = C[CRAWL] + 1 if slow else 0
+    gradient(S)
+    tired = full and size > 0.9 * X[SIZE]
+    if straight and (J.shape[0] >= gn.CHORD_ROWS or C[DIFFERENCED] != 0):
+        X[RADIUS] = radius
+        size = chords(S, w, r, other, size, length / X[LENGTH])
+        radius = X[RADIUS]
+    X[STEP], X[RADIUS] = distance(S, w, W), radius
+    if X[BETA] > 0.0:
+        combine(S, 1.0, w, -1.0, W, P)
+        bend(S, r)
+    if C[REFLECTED] != 0 and J.shape[0] <= J.shape[1]:
+        C[ORTHOGONAL] = 1
+    if X[POTENTIAL] < 0.1 * r2:
+        C[PRECISE] = 1
+    arrive(S, w, r, size)
+    C[NIT] += 1
+    if tired and at_rounding_level(S):
+        C[STATUS] = RESIDUAL
+
+
+@unit
+def gradient(S: int) -> None:
+    """The PL ratio of w, and `gauss_newton.steepness`."""
+    _, X, _, _ = system(S)
+    adjoint(S, R, G)
+    slope = norm(S, G) / X[SIZE]
+    times(S, G, FREE, G)
+    X[PL] = slope * slope
+    X[STEEP] = (norm(S, G) / X[SIZE]) * (max(long(S, W), distance(S, W, W0)) / X[SIZE])
+
+
+@unit
+def arrive(S: int, w: int, r: int, size: float) -> None:
+    _, X, _, _ = system(S)
+    copy(S, w, W)
+    copy(S, r, R)
+    X[SIZE] = size
+
+
+@unit
+def chords(S: int, w: int, r: int, other: int, size: float, share: float) -> float:
+    """Steps on from w with J^+ corrected by good-Broyden updates, while they shrink: `gauss_newton.chords`."""
+    _, X, _, _ = system(S)
+    made = 0
+    combine(S, share, U, 0.0, U, CHORD)
+    square = dot(S, CHORD, CHORD)
+    while size > X[TARGET] and square > 0.0 and made < gn.CHORDS:
+        coordinates(S, r, A)
+        for s in range(CHORD, CHORD + made):
+            combine(S, 1.0, A, dot(S, s, A) / dot(S, s, s), s + 1, A)
+        zz, bent = dot(S, A, A), 1.0 + dot(S, CHORD + made, A) / square
+        if not (zz < gn.SHRINKS * gn.SHRINKS * square and bent >= 0.1 and zz <= 4.0 * bent * bent * square):
+            break
+        made, square = made + 1, zz / (bent * bent)
+        combine(S, -1.0 / bent, A, 0.0, A, CHORD + made)
+        lift(S, CHORD + made, P)
+        combine(S, 1.0, w, 1.0, P, E)
+        move(S, w, 1.0, P, TRIAL + other)
+        combine(S, 1.0, E, -1.0, TRIAL + other, E)
+        if norm(S, E) > 0.0:  # out of the box
+            break
+        new = residual(S, TRIAL + other, TRIAL_R + other)
+        if not new < 0.9 * size:
+            break
+        copy(S, TRIAL + other, w)
+        copy(S, TRIAL_R + other, r)
+        size, X[RADIUS] = new, max(X[RADIUS], 2.0 * math.sqrt(square))
+    return size
+
+
+# -- the end -----------------------------------------------------------------------------------------------------------
+
+
+@unit
+def end(S: int, flat: bool) -> None:
+    """No step reduces the loss: why, after better differences (if there are any) have been tried."""
+    C, X, _, _ = system(S)
+    gradient(S)
+    X[STEP], X[PL] = 0.0, -1.0
+    if C[DIFFERENCED] != 0 and C[PRECISE] == 0:
+        C[PRECISE], X[RADIUS], C[CRAWL] = 1, 0.0, 0
+        return
+    C[STATUS] = STALLED
+    if at_rounding_level(S):
+        C[STATUS] = RESIDUAL
+    elif flat or stationary(S):
+        C[STATUS] = STATIONARY
+    if flat and C[STATUS] != RESIDUAL:
+        move(S, W, 1.0, GN, TRIAL)
+        new = residual(S, TRIAL, TRIAL_R)
+        if new <= X[SIZE]:
+            X[STEP] = X[LENGTH]
+            arrive(S, TRIAL, TRIAL_R, new)
+            C[NIT] += 1
+
+
+@unit
+def terms(S: int, p: int) -> float:
+    """|| |J| |p| ||: how large the terms are that cancel in F."""
+    _, _, V, J = system(S)
+    for i in range(J.shape[0]):
+        t = 0.0
+        for j in range(J.shape[1]):
+            t += abs(J[i, j] * V[p, j])
+        V[Z, i] = t
+    return norm(S, Z)
+
+
+@unit
+def rounding_level(S: int) -> float:
+    """The size of ||r|| that rounding in F alone can make."""
+    _, X, _, _ = system(S)
+    combine(S, 1.0, R, 1.0, Y, A)
+    return 2.0 * X[PRECISION] * (norm(S, A) + X[SIZE_Y] + terms(S, W))
+
+
+@unit
+def at_rounding_level(S: int) -> bool:
+    """Whether rounding in F alone can make r; F is asked once whether J is as large as it says."""
+    _, X, V, J = system(S)
+    if not X[SIZE] <= rounding_level(S) < math.inf:
+        return False
+    for j in range(J.shape[1]):
+        V[G, j] = max(ending.PROBE, math.sqrt(X[PRECISION])) * V[W, j] * (-1.0 if j % 2 == 0 else 1.0)
+    move(S, W, 1.0, G, E)
+    combine(S, 1.0, E, -1.0, W, G)
+    apply(S, G, A)
+    told = norm(S, A)
+    if told == 0.0:
+        return True
+    residual(S, E, A)
+    combine(S, 1.0, A, -1.0, R, A)
+    return norm(S, A) >= 0.1 * told
+
+
+@unit
+def stationary(S: int) -> bool:
+    """Whether the gradient is zero to rounding: see `ending.verdict`."""
+    C, X, V, J = system(S)
+    copy(S, SCALE, FREE)
+    copy(S, R, Z)
+    top = 0.0
+    for _ in range(15):
+        length = norm(S, Z)
+        combine(S, 1.0 / max(length, 1e-300), Z, 0.0, Z, Z)
+        raised(S, Z, P)
+        apply(S, P, Z)
+        top = norm(S, Z)
+    adjoint(S, R, G)
+    combine(S, 1.0, W, -1.0, W0, E)
+    size = norm(S, W)
+    if C[BOUNDED] != 0:
+        size = max(size, norm(S, E))
+        for j in range(J.shape[1]):
+            low, high = V[W, j] <= V[LOWER, j], V[W, j] >= V[UPPER, j]
+            V[G, j] = 0.0 if (low and V[G, j] >= 0.0) or (high and V[G, j] <= 0.0) else V[G, j]
+    r2 = X[SIZE] * X[SIZE]
+    times(S, G, SCALE, P)
+    times(S, P, SCALE, P)
+    move(S, W, -1.0 / max(top, 1e-300), P, E)
+    combine(S, 1.0, W, -1.0, E, E)
+    slope = norm(S, G)
+    if slope == 0.0 or 0.0 < slope * size <= ending.INSENSITIVE * r2:
+        return True
+    return top > 0.0 and dot(S, G, E) <= 100.0 * ending.FLAT * r2
+
+
+@unit
+def bend(S: int, r: int) -> None:
+    """2 ||r(w + p) - r - J p|| / ||p||^2, less rounding, where that exceeds beta, of a step P."""
+    _, X, _, _ = system(S)
+    apply(S, P, Z)
+    combine(S, 1.0, r, -1.0, Z, Z)
+    combine(S, 1.0, Z, -1.0, R, Z)
+    rest, length = norm(S, Z), norm(S, P)
+    if 2.0 * rest > X[BETA] * length * length:
+        X[BEND] = max(X[BEND], 2.0 * max(rest - 4.0 * rounding_level(S), 0.0) / (length * length))
+
+
+# -- the watchdog ------------------------------------------------------------------------------------------------------
+
+
+@unit
+def watched(S: int) -> None:
+    """`watchdog.step`."""
+    C, X, _, _ = system(S)
+    phase = C[PHASE]
+    if phase == UNDAMPED:
+        undamped(S)
+    else:
+        step(S)
+        if C[FAILED] == 0:
+            if phase == KICKED:
+                kicked(S)
+            else:
+                guarded(S)
+    if C[FAILED] == NOT_FINITE and phase != MONOTONE:
+        C[FAILED] = 0
+        back(S)
+        monotone(S, 1, X[LEVEL], 1.0)
+
+
+@unit
+def monotone(S: int, tired: int, level: float, force: float) -> None:
+    """Monotone steps from here."""
+    C, X, _, _ = system(S)
+    C[PHASE], C[SLOW], C[TIRED], X[MARK], X[LEVEL], X[FORCE] = MONOTONE, 0, tired, X[SIZE], level, force
+
+
+@unit
+def resumed(S: int, tired: int, force: float) -> None:
+    """After a phase: on from the best point by monotone steps, or where they have ended by a kick."""
+    C, X, _, _ = system(S)
+    back(S)
+    monotone(S, tired, X[LEVEL], force)
+    if C[STATUS] != RUNNING and spare(S) > 0:
+        kick(S)
+
+
+@unit
+def spare(S: int) -> int:
+    """Jacobians that phases and kicks may still cost."""
+    C, _, _, _ = system(S)
+    return (1 + C[GRANT]) * C[OWN] - C[NIT] - C[KICKS]
+
+
+@unit
+def keep(S: int) -> None:
+    C, X, _, _ = system(S)
+    copy(S, W, W_KEPT)
+    copy(S, R, R_KEPT)
+    X[KEPT_SIZE], X[KEPT_RADIUS], C[KEPT_STATUS], C[KEPT_CRAWL] = X[SIZE], X[RADIUS], C[STATUS], C[CRAWL]
+
+
+@unit
+def back(S: int) -> None:
+    C, X, _, _ = system(S)
+    arrive(S, W_KEPT, R_KEPT, X[KEPT_SIZE])
+    X[RADIUS], C[STATUS], C[CRAWL], X[PL] = X[KEPT_RADIUS], C[KEPT_STATUS], C[KEPT_CRAWL], -1.0
+
+
+@unit
+def in_phase(S: int, phase: int, steps: int) -> None:
+    C, X, _, _ = system(S)
+    C[STATUS], C[PHASE], C[LEFT], C[SLOW], X[MARK] = RUNNING, phase, steps, 0, X[SIZE]
+
+
+@unit
+def guarded(S: int) -> None:
+    """After a monotone step: `watchdog.watched`."""
+    C, X, _, _ = system(S)
+    size, plan = X[SIZE], C[PLAN]
+    C[SLOW] += 1
+    if size <= watchdog.FALLS * X[MARK]:
+        X[MARK], C[SLOW], C[TIRED] = size, 0, 0
+    X[LEVEL] = X[LEVEL] if size > watchdog.PROGRESS * X[LEVEL] else 0.0
+    grant = watchdog.STEEP_GRANT if X[STEEP] > watchdog.STEEP else watchdog.GRANT
+    C[GRANT] = grant if X[LEVEL] == 0.0 else min(grant, C[GRANT])
+    C[OWN] += X[LEVEL] == 0.0
+    patience = watchdog.HASTY if plan == HAND_OVER else watchdog.TIRED if C[TIRED] != 0 else watchdog.PATIENT
+    crawls = C[STATUS] == RUNNING and plan != ALONE and C[SLOW] >= patience
+    if C[STATUS] == RUNNING and ((crawls and plan != PHASES) or spare(S) <= 0):
+        C[STATUS] = STALLED
+    if C[STATUS] == STALLED:
+        X[LEVEL] = max(X[LEVEL], size)
+    over = C[STATUS] == STALLED or (C[STATUS] == STATIONARY and C[ROOT] != 0)
+    if plan not in (HAND_OVER, ALONE) and spare(S) > 0 and (over or (crawls and X[STEEP] > watchdog.SLOPING)):
+        keep(S)
+        if over:
+            kick(S)
+        else:
+            in_phase(S, UNDAMPED, watchdog.UNDAMPED_STEPS)
+
+
+@unit
+def undamped(S: int) -> None:
+    """A full step, halved while ||r|| would be above its value at w0; after the last one back to the best point."""
+    C, X, _, _ = system(S)
+    if not linearise(S):
+        return
+    newton(S)
+    way, length, size = distance(S, W_KEPT, W0), X[LENGTH], math.inf
+    if not math.isfinite(length):
+        fail(S, W, NOT_FINITE)
+        return
+    way = way if way > 0.0 else length
+    t = min(1.0, watchdog.LONG * way / max(length, 1e-300))
+    while True:
+        move(S, W, t, GN, TRIAL)
+        size = residual(S, TRIAL, TRIAL_R)
+        if C[FAILED] != 0:
+            return
+        if size <= X[TOP] or not t * length > watchdog.SHORT * way:
+            break
+        t *= 0.5
+    lands = size < X[KEPT_SIZE] and t == 1.0 and size <= watchdog.CONVERGES * X[SIZE]
+    arrive(S, TRIAL, TRIAL_R, size)
+    C[LEFT], C[NIT], C[CRAWL], X[STEP], X[RADIUS], X[PL] = C[LEFT] - 1, C[NIT] + 1, 0, t * length, length, -1.0
+    if size < X[KEPT_SIZE]:
+        keep(S)
+    if lands or C[STAYS] != 0 or not size <= X[TOP] or min(C[LEFT], spare(S)) <= 0:
+        resumed(S, X[KEPT_SIZE] > watchdog.FALLS * X[MARK], X[FORCE])
+
+
+@unit
+def kick(S: int) -> None:
+    """A start at random around the best point, nearer while ||r|| would be above its value at w0."""
+    C, X, V, J = system(S)
+    unit = distance(S, W_KEPT, W0)
+    unit = (unit if unit > 0.0 else 1.0) / math.sqrt(J.shape[1])
+    for j in range(J.shape[1]):  # `linalg.scattered`
+        x = math.sin(12.9898 * (j + 1.0) + 78.233 * (C[KICKS] + 1.0)) * 43758.5453
+        V[P, j] = unit * V[SCALE, j] * math.sqrt(12.0) * (x - math.floor(x) - 0.5)
+    t = X[FORCE]
+    while t > watchdog.SHORT and C[FAILED] == 0:
+        move(S, W_KEPT, t, P, TRIAL)
+        size = residual(S, TRIAL, TRIAL_R)
+        if size <= X[TOP]:
+            arrive(S, TRIAL, TRIAL_R, size)
+            in_phase(S, KICKED, watchdog.KICKED_STEPS)
+            C[KICKS], C[CRAWL], X[RADIUS], X[STEP], X[PL] = C[KICKS] + 1, 0, 0.0, 0.0, -1.0
+            X[WAY] = distance(S, W, W_KEPT)
+            return
+        t *= 0.5
+
+
+@unit
+def kicked(S: int) -> None:
+    """After a step on the way from a kick: on once it is the best point, back where it leads nowhere."""
+    C, X, _, _ = system(S)
+    size, least, status, minimum = X[SIZE], X[KEPT_SIZE], C[STATUS], C[GRANT] <= watchdog.GRANT
+    C[LEFT] -= 1
+    again = abs(size - least) <= watchdog.BACK * least
+    near = size < watchdog.NEARLY * least and distance(S, W, W_KEPT) < watchdog.RETURNS * X[WAY]
+    falls, other = again or near, watchdog.BETTER if C[KEPT_STATUS] == STALLED and minimum else 0.0
+    if status > 0 or (status == RUNNING and size < (1.0 - other) * least and not falls):
+        monotone(S, 0, X[LEVEL] if size > watchdog.PROGRESS * X[LEVEL] else 0.0, 1.0)
+        return
+    C[SLOW] += 1
+    if size <= watchdog.FALLS * X[MARK]:
+        X[MARK], C[SLOW] = size, 0
+    if status == RUNNING and C[SLOW] < watchdog.PATIENT and min(C[LEFT], spare(S)) > 0 and not falls:
+        return
+    same = falls or abs(size - least) <= watchdog.SAME * least
+    if again or (same and (status == STATIONARY or (minimum and X[FORCE] == watchdog.HARDEST))):
+        C[GRANT] = 0
+    if size < least and not again:
+        C[STATUS] = C[KEPT_STATUS]
+        keep(S)
+    resumed(S, 1, min(2.0 * X[FORCE], watchdog.HARDEST) if same else 1.0)
+
+
+# -- the run -----------------------------------------------------------------------------------------------------------
+
+
+@unit
+def solved(S: int, enough: float) -> bool:
+    """Whether r is small enough: `Problem.accepts`."""
+    C, X, V, _ = system(S)
+    if X[LEAST] <= enough and X[LEAST] <= X[SURE]:
+        return True
+    if not (X[LEAST] <= enough and X[SIZE] <= X[LEAST] < X[JUDGED]):
+        return False
+    X[JUDGED], least, at_hand = X[LEAST], X[TOL] * X[SIZE0], V[W_J, 0] == V[W_J, 0]
+    combine(S, 1.0, W, -1.0, W0, P)
+    if least > max(SMALL, X[TOL]) * scale_of_terms(S, at_hand):  # J is of the point before
+        combine(S, 1.0, W, -1.0, W_J, P)
+        if at_hand and not linearise(S):
+            return False
+        least = X[TOL] * min(X[SIZE0], scale_of_terms(S, at_hand))
+    if C[COARSE] != 0 and at_hand:
+        least = max(least, rounding_level(S))
+    X[TARGET] = least
+    return X[SIZE] <= least
+
+
+@unit
+def scale_of_terms(S: int, at_hand: bool) -> float:
+    """max(||y||, || |J| |w| || + || |J| |P| ||) with the last J, where it is at hand."""
+    _, X, _, _ = system(S)
+    return max(X[SIZE_Y], terms(S, W) + terms(S, P) if at_hand else 0.0)
+
+
+@unit
+def begin(S: int) -> None:
+    """Monotone steps from w, where F was evaluated."""
+    C, X, _, _ = system(S)
+    C[STATUS], C[PHASE], C[SLOW], C[TIRED], C[KICKS], C[FAILED] = RUNNING, MONOTONE, 0, 0, 0, 0
+    C[OWN], C[GRANT], C[CRAWL], C[ORTHOGONAL], C[PRECISE] = C[NIT], watchdog.STEEP_GRANT, 0, 0, 0
+    X[MARK], X[FORCE], X[RADIUS], X[STEP], X[PL] = X[SIZE], 1.0, 0.0, 0.0, -1.0
+    X[LEVEL], X[BEND], X[LEAST], X[JUDGED] = X[SIZE] if C[NIT] > 0 else 0.0, 0.0, X[SIZE], math.inf
+    copy(S, W, W_BEST)
+    copy(S, R, R_BEST)
+    keep(S)
+
+
+@unit
+def advance(S: int, log: int, size: int, enough: float, max_iter: int, until: float) -> int:
+    """Steps until the run ends, the log is full, or the clock says until: the status.
+
+    log: the address of so many rows (see `loop.ROW`); 0: nobody looks at the run, nor at the clock.
+    """
+    C, X, _, _ = system(S)
+    rows, row = carray(pointer(log), (size, ROW), np.float64), 0
+    if C[PHASE] == FRESH:
+        begin(S)
+    while True:
+        C[LOGGED] = row
+        if solved(S, enough):
+            return RUNNING
+        if C[STATUS] != RUNNING:  # a verdict on w says nothing of a better point
+            return C[STATUS] if (1.0 - TIE) * X[SIZE] <= X[LEAST] or C[STATUS] == RESIDUAL else STALLED
+        if C[NIT] >= max_iter:
+            return MAX_ITER
+        if size > 0:
+            now = seconds(C[CLOCK])
+            if now >= X[DEADLINE]:
+                return MAX_TIME
+            if row == size or now >= until:
+                return CHUNK
+        nit = C[NIT]
+        watched(S)
+        if C[FAILED] != 0:
+            return FAILURE
+        if size > 0 and C[NIT] > nit:
+            rows[row, 0], rows[row, 1], rows[row, 2] = C[NIT], 0.5 * X[SIZE] * X[SIZE], X[STEP]
+            rows[row, 3], rows[row, 4] = X[PL], X[BEND]
+            row += 1
+
+
+@unit
+def whole(S: int, tol: float, eps: float, max_iter: int) -> int:
+    """One solve from w for the target y: the status; FAILED where F or jac fail, or are not finite at the start."""
+    C, X, V, J = system(S)
+    copy(S, W, W0)
+    for i in range(J.shape[0]):
+        V[R, i] = math.nan
+    C[FAILED], C[NFEV], C[NJEV], C[NFEV_JAC], C[NIT], C[ROOT], V[W_J, 0] = 0, 0, 0, 0, 0, 1, math.nan
+    C[PLAN] = PHASES if J.shape[0] <= J.shape[1] else ALONE
+    X[SIZE_Y], X[LEAST], X[DEADLINE], X[BETA] = norm(S, Y), math.inf, math.inf, 0.0
+    X[SIZE] = residual(S, W, R)
+    combine(S, 1.0, R, 1.0, Y, A)
+    X[TOP], X[TOL], X[SIZE0], X[SURE] = X[SIZE], tol, max(X[SIZE_Y], norm(S, A)), math.sqrt(2.0 * eps)
+    X[TARGET], X[SURE], enough = tol * X[SIZE0], max(X[SURE], tol * X[SIZE_Y]), max(tol * X[SIZE0], X[SURE])
+    if C[COARSE] != 0 and tol > 0.0:
+        enough = max(enough, 2.0 * X[PRECISION] * X[SIZE0])
+    failed, C[PHASE] = C[FAILED], FRESH
+    if failed != 0 or not X[SIZE] < math.inf:
+        copy(S, W, W_BEST)
+        copy(S, R, R_BEST)
+        return FAILED_STATUS
+    status = advance(S, 0, 0, enough, max_iter, math.inf)
+    if status == RUNNING:
+        return RESIDUAL if X[LEAST] <= X[TARGET] else EPSILON
+    return FAILED_STATUS if status == FAILURE else status

@@ -1,0 +1,140 @@
+"""Addresses in compiled code: what numba has no words for."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+WORD = ir.IntType(64)
+
+
+@intrinsic
+def pointer(typingctx: Any, place: Any) -> Any:
+    """An address as a pointer, for `numba.carray`."""
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return builder.inttoptr(values[0], cgutils.voidptr_t)
+
+    return types.voidptr(types.int64), codegen
+
+
+@intrinsic
+def data(typingctx: Any, array: Any) -> Any:
+    """Where the numbers of a contiguous array are."""
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return builder.ptrtoint(context.make_array(signature.args[0])(context, builder, values[0]).data, WORD)
+
+    return types.int64(array), codegen
+
+
+@intrinsic
+def call(typingctx: Any, place: Any, w: Any, m: Any, args: Any, rows: Any, s: Any, out: Any, n: Any) -> Any:
+    """The trampoline (see `plsolve._compiled.functions`) at this address."""
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        kind = ir.FunctionType(WORD, [WORD] * 7).as_pointer()
+        return builder.call(builder.inttoptr(values[0], kind), values[1:])
+
+    return types.int64(*[types.int64] * 8), codegen
+
+
+def lent(context: Any, builder: Any, kind: Any, data: Any, shape: list[Any]) -> Any:
+    """The array of the numbers that are there, which it does not own."""
+    made = context.make_array(kind)(context, builder)
+    size = context.get_abi_sizeof(context.get_data_type(kind.dtype))
+    strides = [WORD(size)]
+    for length in shape[:0:-1] if kind.layout == "C" else shape[:-1]:
+        strides.append(builder.mul(strides[-1], length))
+    strides = strides[: len(shape)]
+    made.nitems = WORD(1)
+    for length in shape:
+        made.nitems = builder.mul(made.nitems, length)
+    made.itemsize = WORD(size)
+    made.data = builder.inttoptr(data, made.data.type)
+    made.shape = cgutils.pack_array(builder, shape, ty=WORD)
+    made.strides = cgutils.pack_array(builder, strides[::-1] if kind.layout == "C" else strides, ty=WORD)
+    return made._getvalue()
+
+
+WHOLES, REALS = 48, 32  # how many numbers of each kind a system has
+ARRAYS = (
+    types.Array(types.int64, 1, "C"),
+    types.Array(types.float64, 1, "C"),
+    types.Array(types.float64, 2, "C"),
+    types.Array(types.float64, 2, "C"),
+)
+
+
+@intrinsic
+def system(typingctx: Any, S: Any) -> Any:
+    """C, X, V and J of the system at this address (see `plsolve._compiled.kernel`): lent arrays, which cost nothing."""
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        start = builder.inttoptr(values[0], WORD.as_pointer())
+        n, m, width, height = (builder.load(builder.gep(start, [WORD(i)])) for i in range(4))
+        shapes, place, found = ([WORD(WHOLES)], [WORD(REALS)], [height, width], [n, m]), values[0], []
+        for kind, shape in zip(ARRAYS, shapes, strict=True):
+            found.append(lent(context, builder, kind, place, shape))
+            size = shape[0] if len(shape) == 1 else builder.mul(*shape)
+            place = builder.add(place, builder.mul(size, WORD(8)))
+        return context.make_tuple(builder, signature.return_type, found)
+
+    return types.Tuple(ARRAYS)(types.int64), codegen
+
+
+@intrinsic
+def enter(typingctx: Any, place: Any, S: Any, x: Any, y: Any) -> Any:
+    """The unit (see `plsolve._compiled.cache`) of a system and two numbers at this address."""
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        kind = ir.FunctionType(ir.VoidType(), [WORD, ir.DoubleType(), ir.DoubleType()]).as_pointer()
+        builder.call(builder.inttoptr(values[0], kind), values[1:])
+        return context.get_dummy_value()
+
+    return types.none(types.int64, types.int64, types.float64, types.float64), codegen
+
+
+CLOCK = getattr(ctypes.pythonapi, "PyTime_MonotonicRaw", None) or ctypes.pythonapi._PyTime_GetMonotonicClock
+CLOCK_ADDRESS = ctypes.cast(CLOCK, ctypes.c_void_p).value or 0
+RETURNS = CLOCK is getattr(ctypes.pythonapi, "_PyTime_GetMonotonicClock", None)  # the time; else it writes it
+
+
+@intrinsic
+def seconds(typingctx: Any, place: Any) -> Any:
+    """The clock of time.monotonic, which needs no GIL, by its address."""
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        now = cgutils.alloca_once_value(builder, WORD(0))
+        kind = ir.FunctionType(WORD, []) if RETURNS else ir.FunctionType(ir.IntType(32), [WORD.as_pointer()])
+        there = builder.inttoptr(values[0], kind.as_pointer())
+        if RETURNS:
+            builder.store(builder.call(there, []), now)
+        else:
+            builder.call(there, [now])
+        return builder.fmul(builder.sitofp(builder.load(now), ir.DoubleType()), ir.Constant(ir.DoubleType(), 1e-9))
+
+    return types.float64(types.int64), codegen
+
+
+@intrinsic
+def take(typingctx: Any, turn: Any) -> Any:
+    """The number in an array, which is counted up: no two threads get the same."""
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, values[0])
+        return builder.atomic_rmw("add", array.data, WORD(1), "monotonic")
+
+    return types.int64(turn), codegen
+
+
+def address(array: Any) -> int:
+    """Where the numbers of an array are, from Python."""
+    if array.flags.carray and array.size:
+        return ctypes.addressof(ctypes.c_char.from_buffer(array))  # several times quicker
+    return int(array.__array_interface__["data"][0])

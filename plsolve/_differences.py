@@ -1,0 +1,267 @@
+"""Finite-difference Jacobians for small dense systems, with steps relative to |w|.
+
+scipy steps by eps^s max(1, |w|), which for an unknown near 1e-7 is a change of 15 %. Here the step is eps^s |w_j|, and
+only where that moves F by no more than rounding does it grow to eps^s max(1, |w_j|).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csc_array, csr_array
+
+from plsolve._linalg import Array, finite, norm
+
+_EPS = float(np.finfo(np.float64).eps)
+COMPLEX = 1e-30  # relative step: it has no rounding to balance
+CROOKED = 0.03  # of the change in F: curvature that leaves a central difference few digits
+TINY = 1e-290  # smaller numbers are no measure of a step
+
+
+def jacobian(problem: Any, w: Array, r: Array, magnitude: Array, central: bool, eps: float = _EPS) -> Array:
+    """DF(w) (n, m) by ``problem.difference_residual`` inside the box only.
+
+    r is the residual at w; magnitude (n,) is the size of the numbers that rounding in F goes by, eps its precision.
+    """
+    J = np.empty((w.size, r.size))
+    relative = eps ** (1 / 3) if central else eps ** (1 / 2)  # truncation and rounding in balance
+    rounding = 1e-3 * relative * magnitude
+    invisible = norm(rounding)
+    sizes = np.abs(w).tolist()
+    for j in range(w.size):
+        size = sizes[j]
+        small = relative * (size if size > TINY else 1.0)
+        large = relative * max(1.0, size)
+        step, change, differences = column(problem, w, j, small, r, central)
+        if central and not norm(change - step * differences) <= CROOKED * norm(change):  # F has an end or a pole near
+            shorter = eps ** (1 / 2) * min(small / relative, 1.0)
+            _, closer, better = column(problem, w, j, shorter, r, central)
+            if not finite(differences) or norm(closer) > 1e3 * eps * norm(magnitude):
+                differences = better
+        if large > small and norm(change) <= invisible and (np.abs(change) <= rounding).all():
+            _, _, better = column(problem, w, j, large, r, central)
+            if finite(better):
+                differences = better
+        J[j] = differences
+    return J.T
+
+
+def stepped_jacobian(problem: Any, w: Array, r: Array, steps: Array, central: bool) -> Array:
+    """DF(w) (n, m) with steps (m,) that are given."""
+    J = np.empty((w.size, r.size))
+    for j in range(w.size):
+        J[j] = column(problem, w, j, steps[j], r, central)[2]
+    return J.T
+
+
+def column(problem: Any, w: Array, j: int, h: float, r: Array, central: bool) -> tuple[float, Array, Array]:
+    """The step, the change that it makes in F (n,), and the column of differences."""
+    below = w.item(j) - problem.lower.item(j) if problem.bounded else math.inf
+    above = problem.upper.item(j) - w.item(j) if problem.bounded else math.inf
+    if max(below, above) <= 0.0:  # lower == upper: the unknown never moves
+        return 0.0, np.zeros(r.size), np.zeros(r.size)
+    side = above if h <= above or above >= below else -below
+    if central and h <= min(above, below):
+        a, fa = moved(problem, w, j, h, r)
+        b, fb = moved(problem, w, j, -h, r)
+        if math.isfinite(norm(fa)) and math.isfinite(norm(fb)):
+            return a, fa, parabola(a, fa, b, fb)
+        side = h if math.isfinite(norm(fa)) else -h  # F ends on the other side
+    for room in (side, -below if side > 0.0 else above):
+        step = math.copysign(min(h, abs(room) / (2.0 if central else 1.0)), room)
+        a, fa = moved(problem, w, j, step, r)
+        if not math.isfinite(norm(fa)) and a * side > 0.0 and min(above, below) > 0.0:
+            continue  # F may end on this side
+        if not central:
+            return a, fa, chord(a, fa)
+        b, fb = moved(problem, w, j, 2.0 * step, r)
+        if math.isfinite(norm(fb)):
+            return a, fa, parabola(a, fa, b, fb)
+    return a, fa, chord(a, fa)
+
+
+def parabola(a: float, fa: Array, b: float, fb: Array) -> Array:
+    """The slope at 0 of the parabola through 0, (a, fa) and (b, fb)."""
+    if a == b or b == 0.0:  # so little room that rounding makes one step of two
+        return chord(a, fa)
+    if a == 0.0:
+        return chord(b, fb)
+    c = 2.0**500 if abs(a) < 1e-150 else 1.0  # squares of such steps would be zero
+    a, b = c * a, c * b
+    return fa * (c * (b / (a * (b - a)))) - fb * (c * (a / (b * (b - a))))
+
+
+def chord(a: float, fa: Array) -> Array:
+    """fa / a; where no step could be made, NaN."""
+    return fa / a if a != 0.0 else np.full(fa.size, np.nan)
+
+
+def moved(problem: Any, w: Array, j: int, h: float, r: Array) -> tuple[float, Array]:
+    """The step that was really made from w_j to w_j + h, and the change in F."""
+    z, old = w.copy(), w.item(j)
+    new = old + h
+    if problem.bounded:
+        new = min(max(new, problem.lower.item(j)), problem.upper.item(j))
+    z[j] = new
+    f = problem.difference_residual(z)
+    return new - old, difference(f, r)
+
+
+def difference(f: Array, r: Array) -> Array:
+    """f - r: SGD differences some rows where others may be infinite."""
+    if math.isfinite(norm(f)):
+        return f - r
+    with np.errstate(invalid="ignore"):
+        return f - r
+
+
+def complex_jacobian(problem: Any, w: Array, n: int) -> Array:
+    """DF(w) (n, m) by complex steps."""
+    J = np.empty((w.size, n))
+    for j in range(w.size):
+        h = COMPLEX * (abs(w[j]) if abs(w[j]) > TINY / COMPLEX else 1.0)
+        z = w.astype(complex)
+        z[j] += 1j * h
+        J[j] = problem.complex_values(z).imag / h
+    return J.T
+
+
+class Ahead:
+    """A problem whose residuals were evaluated ahead, all at once, at the points that differences ask for first."""
+
+    def __init__(self, problem: Any, w: Array, r: Array) -> None:
+        self.problem, self.bounded, self.lower, self.upper = problem, problem.bounded, problem.lower, problem.upper
+        self.points: list[Array] = []
+        self.found: dict[bytes, Array] | None = None
+        self._w, self._r = w, r
+
+    def difference_residual(self, z: Array) -> Array:
+        if self.found is None:
+            self.points.append(z)
+            return self._r + 1e200 * float((z - self._w).sum())  # straight and large: no other step is asked for
+        value = self.found.get(z.tobytes())
+        return self.problem.difference_residual(z) if value is None else value
+
+    def complex_values(self, z: Any) -> Any:
+        if self.found is None:
+            self.points.append(z)
+            return self._r
+        return self.found[z.tobytes()]
+
+
+def ahead(problem: Any, build: Any, mapped: Any, w: Array, r: Array) -> Array:
+    """build(problem), a Jacobian by differences, with F evaluated by ``mapped`` at all points at once."""
+    source = Ahead(problem, w, r)
+    with np.errstate(all="ignore"):
+        build(source)
+    values = problem.values_ahead(mapped, source.points)
+    source.found = {z.tobytes(): f for z, f in zip(source.points, values, strict=True)}
+    return build(source)  # type: ignore[no-any-return]
+
+
+# -- sparse Jacobians -------------------------------------------------------------------------------------------------
+
+#: The step relative to |w| where truncation and rounding are in balance.
+RELATIVE = {"2-point": _EPS ** (1 / 2), "3-point": _EPS ** (1 / 3), "cs": COMPLEX}
+
+
+class Sparsity:
+    """Where DF may differ from zero; columns of one group have no row in common (Curtis, Powell, Reid 1974).
+
+    Attributes
+    ----------
+    shape : (n, m)
+    rows, columns : ndarray (nnz,)
+        The places.
+    group : ndarray (m,)
+        The number of each column's group.
+    """
+
+    def __init__(self, structure: Any) -> None:
+        pattern = csc_array(structure, dtype=bool, copy=True)
+        pattern.sum_duplicates()
+        pattern.eliminate_zeros()
+        self.shape: tuple[int, int] = pattern.shape
+        self.rows = pattern.indices.astype(np.int64)
+        self.columns = np.repeat(np.arange(self.shape[1]), np.diff(pattern.indptr))
+        self.group = first_free(self.shape[0], np.split(self.rows, pattern.indptr[1:-1]))
+
+    def groups(self) -> Iterator[tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]]:
+        """Of each group: which columns are in it, and the indices of their places."""
+        numbers = self.group[self.columns]
+        order = np.argsort(numbers, kind="stable")
+        ends = np.searchsorted(numbers[order], np.arange(1, self.group.max() + 1))
+        for k, places in enumerate(np.split(order, ends)):
+            yield self.group == k, places
+
+
+def first_free(n: int, columns: list[npt.NDArray[np.int64]]) -> npt.NDArray[np.int64]:
+    """A number for each column (its rows): the least that no earlier column with a row in common has."""
+    taken = [0] * n  # by the columns that have this row: a bit for each number
+    numbers = np.empty(len(columns), np.int64)
+    for j, column in enumerate(columns):
+        rows, seen = column.tolist(), 0
+        for i in rows:
+            seen |= taken[i]
+        free = ~seen & (seen + 1)
+        for i in rows:
+            taken[i] |= free
+        numbers[j] = free.bit_length() - 1
+    return numbers
+
+
+def sparse_jacobian(
+    values: Callable[[Iterable[Any]], Iterable[Any]],
+    w: Array,
+    f: Array,
+    kind: str,
+    relative: Any,
+    sparsity: Sparsity,
+    bounds: tuple[Any, Any],
+) -> Any:
+    """DF(w) (n, m) as a CSR matrix, all unknowns of a group moved at once; values(points) gives F at each of them.
+
+    f is F(w), relative the steps as multiples of |w|.
+    """
+    ends = [w + 1j * lengths(w, relative, COMPLEX)] if kind == "cs" else ends_inside(w, kind, relative, *bounds)
+    entries = np.empty(sparsity.rows.size)
+    found = iter(values(np.where(columns, end, w) for columns, _ in sparsity.groups() for end in ends))
+    for _, places in sparsity.groups():
+        i, j = sparsity.rows[places], sparsity.columns[places]
+        entries[places] = slope(f[i], [next(found)[i] for _ in ends], [(end - w)[j] for end in ends])
+    return csr_array((entries, (sparsity.rows, sparsity.columns)), shape=sparsity.shape)
+
+
+def lengths(w: Array, relative: Any, least: float) -> Array:
+    """The steps relative to |w|; where these are none, ``least`` relative to max(1, |w|)."""
+    steps = np.abs(relative * np.abs(w))
+    return np.where(steps > TINY, steps, least * np.maximum(1.0, np.abs(w)))
+
+
+def ends_inside(w: Array, kind: str, relative: Any, lower: Any, upper: Any) -> list[Array]:
+    """Where unknowns are moved to: one point, or two for '3-point', on both sides of w if there is room."""
+    h = lengths(w, relative, RELATIVE[kind])
+    h = np.where(w + h == w, lengths(w, 0.0, RELATIVE[kind]), h)
+    above, below = upper - w, w - lower
+    up = (h <= above) | (above >= below)
+    sign, room = np.where(up, 1.0, -1.0), np.where(up, above, below)
+    if kind == "2-point":
+        return [np.clip(w + sign * np.minimum(h, room), lower, upper)]
+    both = h <= np.minimum(above, below)
+    first = np.where(both, h, sign * np.minimum(h, 0.5 * room))
+    return [np.clip(w + step, lower, upper) for step in (first, np.where(both, -h, 2.0 * first))]
+
+
+def slope(f: Array, ends: list[Any], steps: list[Any]) -> Array:
+    """The derivative from the value and from those one step, or two, away: entry by entry."""
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        chords = [(end - f) / step for end, step in zip(ends, steps, strict=True)]
+        if len(steps) == 1:
+            return np.asarray(chords[0].real)
+        (first, second), (a, b) = chords, steps
+        bent = first + (first - second) * (a / (b - a))
+    return np.asarray(np.where(a == 0.0, second, np.where(np.isfinite(bent), bent, first)))

@@ -1,0 +1,90 @@
+r"""Robust losses as a change of residual.
+
+With z = (r / c)^2 and a loss rho, the residual t = sign(r) c sqrt(rho(z)) has 1/2 ||t||^2 = 1/2 c^2 Sum rho(z_i), the
+robust cost itself, and dt/dr = rho'(z) |r| / (c sqrt(rho(z))): nothing but F is changed, so every method runs on t.
+The five losses by name are scipy's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.sparse as sps
+from scipy.sparse.linalg import LinearOperator, aslinearoperator
+
+from plsolve._linalg import Array
+
+_TINY = 1e-20  # z below: rho(z) = rho'(0) z to rounding
+
+
+def huber(z: Array) -> Any:
+    """z inside, 2 sqrt(z) - 1 outside."""
+    inside, s = z <= 1.0, np.sqrt(np.maximum(z, 1.0))
+    return np.where(inside, z, 2.0 * s - 1.0), np.where(inside, 1.0, 1.0 / s), np.where(inside, 0.0, -0.5 / s**3)
+
+
+def soft_l1(z: Array) -> Any:
+    """2 (sqrt(1 + z) - 1), free of cancellation."""
+    s = np.sqrt(1.0 + z)
+    return 2.0 * z / (1.0 + s), 1.0 / s, -0.5 / s**3
+
+
+def cauchy(z: Array) -> Any:
+    """log(1 + z)."""
+    return np.log1p(z), 1.0 / (1.0 + z), -1.0 / (1.0 + z) ** 2
+
+
+def arctan(z: Array) -> Any:
+    """arctan(z)."""
+    return np.arctan(z), 1.0 / (1.0 + z * z), -2.0 * z / (1.0 + z * z) ** 2
+
+
+LOSSES: dict[str, Callable[[Array], Any]] = {"huber": huber, "soft_l1": soft_l1, "cauchy": cauchy, "arctan": arctan}
+
+
+class Loss(NamedTuple):
+    """A loss rho with the scale c that parts small residuals from large.
+
+    Attributes
+    ----------
+    rho : callable
+        z (n,) -> rho, rho', rho'' as rows of a (3, n) array or three arrays.
+    scale : float
+        c.
+    """
+
+    rho: Callable[[Array], Any]
+    scale: float
+
+    def transform(self, r: Array) -> Array:
+        """The residual t (n,)."""
+        with np.errstate(over="ignore"):  # a trial far off, to be rejected
+            rho = self.rho((r / self.scale) ** 2)[0]
+        return np.asarray(np.copysign(self.scale * np.sqrt(np.maximum(rho, 0.0)), r))
+
+    def derivative(self, r: Array) -> Array:
+        """dt/dr (n,)."""
+        z = (r / self.scale) ** 2
+        rho, slope = self.rho(np.maximum(z, _TINY))[:2]
+        return np.asarray(slope * np.sqrt(np.maximum(z, _TINY) / rho))
+
+    def slope(self, r: Array) -> Array:
+        """rho'(z): what weighs r in the gradient J^T (rho' r)."""
+        return np.asarray(self.rho((r / self.scale) ** 2)[1])
+
+    def triggs(self, r: Array) -> Array:
+        """sqrt(rho' + 2 z rho''), at least sqrt(eps): what scipy multiplies the rows of its ``jac`` with."""
+        z = (r / self.scale) ** 2
+        _, slope, bend = self.rho(z)
+        return np.asarray(np.sqrt(np.maximum(slope + 2.0 * z * bend, np.finfo(np.float64).eps)))
+
+
+def scaled_rows(J: Any, d: Array) -> Any:
+    """diag(d) J, for any kind of J."""
+    if isinstance(J, LinearOperator):
+        return aslinearoperator(sps.diags_array(d)) @ J
+    if isinstance(J, np.ndarray):
+        return d[:, None] * J
+    return sps.csr_array(sps.diags_array(d) @ J)

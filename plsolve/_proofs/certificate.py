@@ -1,0 +1,86 @@
+"""The record of what was certified, and how it is said."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context
+
+#: Reasons that the text already gives.
+ESTIMATED, UNPROVED = "beta is estimated", "nothing is proved"
+TOO_LARGE = "there are too many equations for a bound on K^-1"
+
+
+def rounded(radius: float, rounding: str) -> str:
+    """Two digits of a radius, rounded so that what is said of it stays true."""
+    return f"{float(Context(2, rounding).create_decimal_from_float(radius)):.2g}"
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What is known about solutions of F(w) = y near one point.
+
+    Attributes
+    ----------
+    exists : bool
+        A solution lies within ``radius`` (theory 3.1, or 3.2 with one beta per equation).
+    radius : float
+        That distance; where ``exists`` is False the radius of the largest ball proved free of solutions (3.5), 0 where
+        none is.
+    absent : bool
+        No solution lies within ``radius``.
+    rigorous : bool
+        A proof, rounding included: beta was given and nothing contradicts it, J is not a finite difference, the ball
+        lies in the box, and ``mu`` and the Newton step are bounded for the rounding model of `plsolve.certify`.
+    h : float
+        beta e0/s0 (3.1; omega e0 in 3.2), e0 = ||J^+ r||, s0 = sigma_min(J), both on the safe side of rounding.
+    margin : float
+        1/(2h): the factor by which beta may be larger and the conclusion still hold.
+    mu, lipschitz : float
+        lambda_min(K) and ||J|| at the point; in a `Result`, with a given beta, to 1e-4 of sigma_min(J) (3.9).
+    beta : float
+        The Lipschitz constant of J that was used; per equation: the root of the sum of their squares.
+    theorem : str
+        Number of the statement that decided.
+    estimated : bool
+        beta was estimated: 10 times the largest curvature of F seen.
+    gd_radius : float
+        Gradient descent converges to a solution within this distance (3.4); inf where that is not proved.
+    paper_radius : float
+        2 ||J|| ||r||/mu, the ball of the PL* theorem, for reference (1.1).
+    reason : str
+        Why the certificate is not rigorous.
+    """
+
+    exists: bool
+    radius: float
+    absent: bool
+    rigorous: bool
+    h: float
+    margin: float
+    mu: float
+    lipschitz: float
+    beta: float
+    theorem: str
+    estimated: bool = False
+    gd_radius: float = math.inf
+    paper_radius: float = math.inf
+    reason: str = ""
+
+    def __str__(self) -> str:
+        about = "beta estimated" if self.estimated else "beta given"
+        if self.reason and self.reason not in (ESTIMATED, UNPROVED):
+            about += f", not rigorous: {self.reason}"
+        if self.exists:
+            name = "Newton-Kantorovich" + (" per equation" if self.theorem == "3.2" else "")
+            radius = rounded(self.radius, ROUND_CEILING)
+            return (
+                f"A solution of F(w)=y lies within {radius} of x ({name}, h = {self.h:.2g}; {about}, "
+                f"safety margin {self.margin:.2g})."
+            )
+        if self.absent:
+            radius = rounded(self.radius, ROUND_FLOOR)
+            return f"No solution of F(w)=y lies within {radius} of x (theory {self.theorem}; {about})."
+        if self.reason == TOO_LARGE:
+            return f"No solution of F(w)=y is proved near x: {TOO_LARGE}."
+        return f"No solution of F(w)=y is proved near x (h = {self.h:.2g} is not below 1/2; {about})."

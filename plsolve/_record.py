@@ -1,0 +1,202 @@
+"""Watching a run: the history, and the user's callback."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import OptimizeResult
+
+from plsolve._linalg import Array, norm
+from plsolve._problem import Problem
+from plsolve._stopping import RUNNING, Status
+from plsolve.loop import State
+from plsolve.theory.forecasts import observed_iterations
+
+Point = tuple[Array, Array]  # w and F(w) - y
+
+_KEPT = 2  # points of the run that are remembered for the certificate, beside the start
+
+
+class History(NamedTuple):
+    """The run, one entry per checked iteration; entry 0 is w0.
+
+    Attributes
+    ----------
+    nit : ndarray (k,)
+        Iteration numbers.
+    loss : ndarray (k,)
+        L = 1/2 ||F(w) - y||^2.
+    step : ndarray (k,)
+        Length of the step that led here, in the metric of ``x_scale``.
+    pl : ndarray (k,)
+        The PL ratio 1/2 ||g||^2 / L = r^T K r / r^T r, between lambda_min(K) and lambda_max(K): the PL* constant along
+        the path. NaN where the method did not need the gradient: in SGD, and mostly at the last point.
+    bound : ndarray (k,)
+        What L was guaranteed not to exceed: for gd L_0 times the product of 1 - eta PL (its steps make L fall by
+        eta ||g||^2 / 2, theory 1.1), for its momenta (1 - eta mu)^t L_0 (6.3). NaN for the other methods and step
+        sizes, and with bounds or ``x_scale``.
+    """
+
+    nit: npt.NDArray[np.int64]
+    loss: Array
+    step: Array
+    pl: Array
+    bound: Array
+
+
+class Nearness(Protocol):
+    """The test of `xtol`."""
+
+    def __call__(self, w: Array, r: Array, path: Sequence[Point], bend: float) -> bool:
+        """Whether a solution is proved to lie near w."""
+
+
+def takes_whole(callback: Callable[..., Any]) -> bool:
+    """Whether it has the parameter ``intermediate_result``; builtin functions may not tell."""
+    try:
+        return "intermediate_result" in inspect.signature(callback).parameters
+    except (TypeError, ValueError):
+        return False
+
+
+class Record:
+    """Observes a run: keeps the history and calls the user's callback.
+
+    Attributes
+    ----------
+    every : bool
+        Whether it wants to see every state as it comes.
+    watchers : list of callables
+        Called with the state and this record whenever a state is seen: all of them, or the last of many at once.
+    guarantee : callable
+        From the history to its ``bound``.
+    last : int
+        The last iteration's number.
+    nit, loss : list of int, list of float
+        Iteration numbers and losses.
+    path : list of points
+        The first and the last of them, w and r each.
+    bend : float
+        The largest that a state told.
+    """
+
+    def __init__(
+        self,
+        callback: Callable[..., Any] | None,
+        problem: Problem,
+        near: Nearness | None = None,
+        enough: float = 0.0,
+    ) -> None:
+        if not (callback is None or callable(callback)):
+            raise TypeError(f"`callback` must be callable, got {type(callback).__name__}.")
+        self._callback, self._problem = callback, problem
+        self._whole = callback is not None and takes_whole(callback)
+        self._near, self._enough = near, 0.5 * enough * enough
+        self.every = callback is not None or near is not None
+        self.watchers: list[Callable[[State, Record], None]] = []
+        self.guarantee: Callable[[History], History] | None = None
+        self.last = -1
+        self._nit: list[int] = []
+        self._loss: list[float] = []
+        self._step: list[float] = []
+        self._pl: list[float] = []
+        self._logs: list[Array] = []  # of compiled code, to be read
+        self.path: list[Point] = []
+        self._bend = 0.0
+        self._noted = True  # the last state: where phases begin and end without an iteration it is not
+
+    def __call__(self, s: State) -> int:
+        """A status that ends the run, or RUNNING."""
+        if self._logs:
+            self._read()
+        if s.nit < self.last:  # a point from before, which the run goes back to
+            return RUNNING
+        size, news = norm(s.r), s.nit > self.last
+        self._note(s.nit, 0.5 * size * size, s.step, s.pl, s.bend)
+        if not news:
+            return RUNNING
+        self.last = s.nit
+        for watch in self.watchers:
+            watch(s, self)
+        if self._near is not None and self._near(s.w, s.r, self.path, self._bend):
+            return Status.DISTANCE
+        if len(self.path) > _KEPT:
+            del self.path[1]  # the start stays
+        self.path.append((s.w, s.r))
+        if self._callback is None or s.nit == 0:
+            return RUNNING
+        try:
+            if self._whole:
+                state = OptimizeResult()
+                fun = self._problem.plain_residual(s.w, s.r).copy()
+                left = observed_iterations(self._nit, self._loss, self._enough)
+                state.update(
+                    x=s.w.copy(), fun=fun, cost=self._loss[-1], nit=s.nit, nfev=self._problem.nfev, forecast=left
+                )
+                self._problem.theirs(self._callback, intermediate_result=state)
+            else:
+                self._problem.theirs(self._callback, s.w.copy())
+        except StopIteration:
+            return Status.CALLBACK
+        return RUNNING
+
+    def extend(self, s: State, log: Array) -> int:
+        """The same for many states at once, s the last of them, and maybe unchecked; log: see `loop.ROW`."""
+        if self.every:
+            return self(s) if s.checked else RUNNING
+        self._logs.append(log.copy())
+        self.last = int(log.item(-1, 0))
+        if s.checked:
+            if len(self.path) > _KEPT:
+                del self.path[1]
+            self.path.append((s.w, s.r))
+            for watch in self.watchers:
+                watch(s, self)
+        return RUNNING
+
+    def _read(self) -> None:
+        """Take up what compiled code has noted."""
+        for log in self._logs:
+            for nit, *numbers in log.tolist():
+                self._note(int(nit), *numbers)
+        self._logs.clear()
+
+    def _note(self, nit: int, loss: float, step: float, pl: float, bend: float) -> None:
+        """A state, and what it tells about the point before, or about this one if the run ends here."""
+        if self._pl and pl >= 0.0 and self._noted:
+            self._pl[-1] = pl
+        self._bend = max(self._bend, bend)
+        if self._nit and nit == self._nit[-1]:
+            self._noted = loss == self._loss[-1]
+            return
+        self._noted = True
+        self._nit.append(nit)
+        self._loss.append(loss)
+        self._step.append(step)
+        self._pl.append(math.nan)
+
+    @property
+    def nit(self) -> list[int]:
+        self._read()
+        return self._nit
+
+    @property
+    def loss(self) -> list[float]:
+        self._read()
+        return self._loss
+
+    @property
+    def bend(self) -> float:
+        self._read()
+        return self._bend
+
+    def history(self) -> History:
+        self._read()
+        nit, loss, step, pl = map(np.array, (self._nit, self._loss, self._step, self._pl))
+        history = History(nit, loss, step, pl, np.full(loss.size, math.nan))
+        return history if self.guarantee is None else self.guarantee(history)

@@ -1,0 +1,201 @@
+"""What `solve` returns: the point at once, everything that costs a Jacobian on first access."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from decimal import ROUND_FLOOR
+from typing import Any
+
+import numpy as np
+from scipy.optimize import OptimizeResult
+from scipy.sparse.linalg import LinearOperator
+
+from plsolve._kernel import TangentKernel
+from plsolve._linalg import Array
+from plsolve._pictures import plotting
+from plsolve._pictures.landscape import landscape
+from plsolve._problem import Problem
+from plsolve._proofs.certificate import Certificate, rounded
+from plsolve._proofs.certify import certificate_of_run
+from plsolve._record import History, Record
+from plsolve._stopping import Ended
+from plsolve._tangent import tangent
+
+
+class Result(OptimizeResult):
+    """A `scipy.optimize.OptimizeResult`; ``jac``, ``grad``, ``optimality``, ``kernel``, ``certificate`` when asked.
+
+    It holds no Jacobian but the one it shows, once that was read (``del sol.jac`` lets it go), or before where J at x
+    is at hand from the run, or needed for a certificate with a given beta. Copies go on computing what is asked for;
+    pickled, and unpickled, is what was computed before.
+
+    Attributes
+    ----------
+    x : ndarray (m,)
+        The best point seen.
+    success : bool
+        Whether ``status`` is positive: the system is solved.
+    status : Status
+        How the run ended.
+    message : str
+        The same in words.
+    fun : ndarray (n,)
+        F(x) - y.
+    cost : float
+        1/2 ||fun||^2.
+    jac : ndarray, sparse or LinearOperator (n, m)
+        The Jacobian at x.
+    grad : ndarray (m,)
+        J^T fun.
+    optimality : float
+        The largest entry of ``grad`` in absolute value; with bounds, of w - P(w - grad).
+    kernel : TangentKernel
+        K = J J^T at x with its spectrum.
+    certificate : Certificate or None
+        Whether a solution near x is proved, see `plsolve.certify`; beta, where it was not given, is estimated from the
+        points of the run. With beta it needs no Jacobian at x where the last one was near (theory 3.9). None with
+        ``certify=False``, or where F or jac raised (the message says so).
+    nit, nfev, njev, nfev_jac : int
+        Iterations; calls of F; Jacobians evaluated at a point; calls of F for differences: all of the run, which does
+        not count what is computed when it is asked for.
+    method, method_reason : str
+        The method that ran, and why it was chosen.
+    forecast : float
+        Iterations left as forecast by theory 4.3, where gd or sgd was stopped by ``max_iter`` or ``max_time``; 0 where
+        the system is solved, NaN where nothing can be said.
+    history : History
+        The run.
+    """
+
+    _lazy = ("history", "jac", "grad", "optimality", "kernel", "certificate")
+
+    def __init__(
+        self,
+        fields: dict[str, Any],
+        problem: Problem | None = None,
+        record: Record | None = None,
+        beta: Array | None = None,
+    ) -> None:
+        self.update(fields)
+        vars(self).update(_problem=problem, _record=record, _beta=beta)  # a setattr would make entries of them
+        if problem is not None:
+            shown = "jac" in fields or "certificate" in fields
+            if shown or (beta is None and not problem.is_linearised(fields["x"])):
+                problem.forget()
+
+    def __missing__(self, name: str) -> Any:
+        if name not in self._lazy:
+            raise KeyError(name)
+        if self._problem is None:
+            raise KeyError(f"{name}: not computed before this Result was pickled")
+        with self._problem.at_work():
+            self[name] = getattr(self, f"_{name}")(self._problem)
+        return self[name]
+
+    def _history(self, problem: Problem) -> History:
+        history: History = self._record.history()
+        return history
+
+    def _jac(self, problem: Problem) -> Any:
+        try:
+            return problem.linearise(problem.remembered(self.x), self.fun, True).J
+        except Ended as end:
+            raise ValueError(f"There is no Jacobian at x:{end}") from None
+        finally:
+            problem.forget()
+
+    def _kernel(self, problem: Problem) -> TangentKernel:
+        return TangentKernel(tangent(self["jac"], np.zeros(0)))
+
+    def _grad(self, problem: Problem) -> Array:
+        return tangent(self["jac"], np.zeros(0)).adjoint(self.fun)
+
+    def _optimality(self, problem: Problem) -> float:
+        moved = self.x - problem.project(self.x - self.grad) if problem.bounded else self.grad
+        return float(np.max(np.abs(moved)))
+
+    def _certificate(self, problem: Problem) -> Certificate | None:
+        """The certificate at x; None, with the reason in the message, where F or jac cannot be evaluated there."""
+        run: Record = self._record
+        try:
+            point = self.x, self.fun
+            return certificate_of_run(problem, lambda: self["jac"], point, self._beta, run.path, run.bend)
+        except Exception as error:  # noqa: BLE001 - the run's result must not be lost to it
+            self["message"] += f" No certificate: {type(error).__name__}: {error}"
+            return None
+        finally:
+            problem.forget()
+
+    def add_absence(self, problem: Problem) -> None:
+        """Say in the message that there is no solution near x, where that is proved."""
+        certificate = self["certificate"]
+        self.update(nfev=problem.nfev, njev=problem.njev, nfev_jac=problem.nfev_jac)
+        if certificate is not None and certificate.absent and certificate.rigorous:
+            self["message"] += f" No solution within {rounded(certificate.radius, ROUND_FLOOR)} of x (theory 3.5)."
+
+    def plot(self, what: str = "run", ax: Any = None) -> Any:
+        """Draw the run, the spectrum of the kernel, or the landscape; returns the matplotlib Axes.
+
+        Parameters
+        ----------
+        what : {'run', 'spectrum', 'landscape'}
+            'run': the loss against iterations with what was guaranteed of it, and below the step sizes and the PL
+            ratio, where the method knows them. 'spectrum': the eigenvalues of K at x. 'landscape': the loss in
+            the plane through w0, x and a tangent to the solution set, with the region where PL* holds; and the loss on
+            the straight line from w0 to x, with the smallest eigenvalue of its Hessian near x. That takes up to some
+            hundred evaluations of F and jac, and is not to be had of a Result that was unpickled.
+        ax : matplotlib Axes, optional
+            Where to draw; the step sizes, and the line from w0 to x, are drawn in new figures only.
+        """
+        if what == "run":
+            return plotting.run(self["history"], f"{self['method']}: {self['status'].name}", ax)
+        if what == "spectrum":
+            return self["kernel"].plot(ax)
+        if what != "landscape":
+            raise ValueError(f"`what` must be 'run', 'spectrum' or 'landscape', got {what!r}.")
+        if self._problem is None:
+            raise ValueError("The landscape needs F and jac, which an unpickled Result does not have.")
+        plotting.pyplot()  # before the work, if it is not there
+        try:
+            with self._problem.at_work():
+                land = landscape(self._problem, self["x"], self["kernel"].mu)
+        finally:
+            self._problem.forget()
+        return plotting.landscape(land, ax)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError as error:
+            raise AttributeError(*error.args) from None
+
+    def __contains__(self, name: object) -> bool:
+        return dict.__contains__(self, name) or (name in self._lazy and self._problem is not None)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The entry, computed if need be, or the default."""
+        try:
+            return self[name]
+        except KeyError:
+            return default
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *(name for name in self._lazy if name in self)})
+
+    def __copy__(self) -> Result:
+        return Result(dict(self), self._problem, self._record, self._beta)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Result:
+        return Result(copy.deepcopy(dict(self), memo), self._problem, self._record, self._beta)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if "history" in self:
+            self["history"]
+        fields = dict(self)
+        if isinstance(fields.get("jac"), LinearOperator):
+            try:
+                pickle.dumps(fields["jac"])
+            except Exception:  # noqa: BLE001 - closures raise what they like; the rest of the result is worth keeping
+                del fields["jac"]
+        return Result, (fields,)

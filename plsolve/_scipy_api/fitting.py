@@ -1,0 +1,421 @@
+"""`least_squares` with scipy's signature, run by this library's own methods."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.sparse import csr_array, issparse
+
+from plsolve import _differences as differences
+from plsolve import loop
+from plsolve._checks import as_real, warn
+from plsolve._linalg import Array, norm
+from plsolve._losses import LOSSES, Loss, scaled_rows
+from plsolve._problem import Problem
+from plsolve._record import Record
+from plsolve._result import Result
+from plsolve._scipy_api import arguments as check
+from plsolve._stopping import RUNNING, Ended, Status
+from plsolve._tangent import Tangent, tangent
+from plsolve.choice import METHODS, gauss_newton_stages
+from plsolve.methods import nearest
+from plsolve.methods.gauss_newton import free_unknowns, in_box, newton, toward
+
+STALLED = -1
+SETTLED = 100  # and scipy's 2, 3 or 4: the loop takes such a number for none of `plsolve.Status`
+MESSAGES = {
+    -2: "Stopped because `callback` function raised `StopIteration` or returned `True`",
+    STALLED: "Not solved: no step reduces the cost noticeably any further, and none of the tolerances is met.",
+    0: "The maximum number of function evaluations is exceeded.",
+    1: "`gtol` termination condition is satisfied.",
+    2: "`ftol` termination condition is satisfied.",
+    3: "`xtol` termination condition is satisfied.",
+    4: "Both `ftol` and `xtol` termination conditions are satisfied.",
+}
+
+NEAR = 0.01  # of xtol: the error that is left is but estimated
+
+
+class Tolerances(NamedTuple):
+    """scipy's three tolerances, read so that each bounds an error of x; 0 is off.
+
+    Where the loss is flat, a fall by ftol^2 of it moves x by about ftol of its standard error: that is what ftol asks
+    for. gtol bounds the cosine of the angle between the residual and the range of J in the same way, and xtol the
+    change of every single unknown by what it is.
+    """
+
+    ftol: float
+    xtol: float
+    gtol: float
+
+    def settled(self, before: loop.State, after: loop.State) -> int:
+        """SETTLED and scipy's status 2, 3 or 4 if the step was small enough, else RUNNING."""
+        if after.nit == before.nit or np.array_equal(after.w, before.w):  # no step: a phase begins where another ended
+            return RUNNING
+        left = 1.0  # of the step: how far it is still to go
+        if after.step < before.step and getattr(before, "full", False) and after.full and after.precise:  # type: ignore[attr-defined]
+            left = min(after.step / (before.step - after.step), 1.0)
+        change, size, last, loss = after.w - before.w, norm(after.w), norm(before.r), norm(after.r)
+        last, loss = last * last, loss * loss
+        flat = still = False
+        if self.ftol > 0.0 and left * left * abs(last - loss) <= 1e-12 * loss:  # a quick look first
+            fall = left * left * float((before.r - after.r).dot(before.r + after.r))
+            flat = abs(fall) <= NEAR * self.ftol**2 * loss
+        if self.xtol > 0.0 and left * norm(change) <= 2.0 * NEAR * self.xtol * size:
+            limit = NEAR * self.xtol * (np.abs(after.w) + self.xtol * size)
+            still = bool((left * np.abs(change) <= limit).all())
+        if not (flat or still):
+            return RUNNING
+        return SETTLED + (4 if flat and still else 2 if flat else 3)
+
+    def status(self, ended: int, optimality: float) -> int:
+        """scipy's status number for the way a run ended, where the gradient has this size."""
+        if ended == Status.CALLBACK:
+            return -2
+        if ended in (Status.MAX_ITER, Status.MAX_TIME):
+            return 0
+        if optimality < self.gtol:
+            return 1
+        if ended == Status.STALLED:
+            return STALLED
+        if ended > SETTLED:
+            return ended - SETTLED
+        return 2 if self.ftol > 0.0 else 1 if self.gtol > 0.0 else 3
+
+    def met(self, problem: Problem, s: loop.State, T: Tangent) -> int:
+        """scipy's status by the next step that the linear model asks for, where no step came down any more."""
+        model = newton(T, s.r, free_unknowns(problem, T, s.w, s.r), True)
+        if problem.bounded:
+            model = in_box(problem, model, s.w, s.r)
+        if model.potential <= self.ftol * model.size * model.size:
+            return 2
+        p = problem.move(s.w, toward(model, 1.0)) - s.w
+        return 3 if norm(p) <= self.xtol * (self.xtol + norm(s.w)) else STALLED
+
+
+def least_squares(
+    fun: Callable[..., Any],
+    x0: Any,
+    jac: Any = "2-point",
+    bounds: Any = (-np.inf, np.inf),
+    method: str = "trf",
+    ftol: float | None = 1e-8,
+    xtol: float | None = 1e-8,
+    gtol: float | None = 1e-8,
+    x_scale: Any = None,
+    loss: Any = "linear",
+    f_scale: float = 1.0,
+    diff_step: Any = None,
+    tr_solver: str | None = None,
+    tr_options: Mapping[str, Any] | None = None,
+    jac_sparsity: Any = None,
+    max_nfev: int | None = None,
+    verbose: int = 0,
+    args: tuple[Any, ...] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    callback: Callable[..., Any] | None = None,
+    workers: Any = None,
+) -> Result:
+    r"""Least F(x) = 1/2 Sum rho(f_i(x)^2) within bounds: `scipy.optimize.least_squares`, for any shape of system.
+
+    Parameters are scipy's; this is what differs.
+
+    Parameters
+    ----------
+    fun : callable
+        ``fun(x, *args, **kwargs) -> (m,)``; fewer residuals than unknowns are welcome with every method.
+    x0 : array_like (n,)
+        Start.
+    jac : callable or {'2-point', '3-point', 'cs'}
+        '2-point' (default) means one-sided differences far from the solution and central ones near it, with steps
+        relative to \\|x\\|. With `diff_step` or `jac_sparsity` the scheme is taken at its word.
+    bounds : (lower, upper) or scipy.optimize.Bounds
+        fun is never called outside; solutions on a bound lie exactly on it.
+    method : {'trf', 'dogbox', 'lm', 'gauss-newton', 'gd', 'sgd'}
+        The first four all mean Gauss-Newton; 'lm' keeps scipy's restrictions except that on the shape.
+    ftol, xtol, gtol : float or None
+        Read so that each bounds an error of x: the run ends when a step makes the loss fall by less than ftol^2 of it,
+        changes every unknown by less than xtol of it, or when the cosine of the angle between residual and range of J
+        is at most gtol.
+    x_scale : None, array_like or 'jac'
+        None, or one number: 'jac' where there are as many residuals as unknowns or more and the columns of the Jacobian
+        differ a thousandfold, else 1.
+    loss, f_scale
+        As in scipy: 'linear', 'soft_l1', 'huber', 'cauchy', 'arctan' or a callable.
+    diff_step, jac_sparsity, workers
+        As in scipy.
+    tr_solver, tr_options
+        Checked, and otherwise without effect: the linear solver follows from the kind of J.
+    max_nfev : int, optional
+        Limit of the calls of fun, those for differences not counted; 100 n by default.
+    verbose, args, kwargs, callback
+        As in scipy.
+
+    Returns
+    -------
+    Result
+        With scipy's fields (x, cost, fun, jac, grad, optimality, active_mask, nfev, njev, status, message, success)
+        and ``nit``, ``history``, ``kernel`` and the others of `plsolve.Result`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As scipy does.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from plsolve import least_squares
+    >>> least_squares(lambda x: [10 * (x[1] - x[0] ** 2), 1 - x[0]], [2, 2]).x.round(9)
+    array([1., 1.])
+    """
+    names = check.MODEL if isinstance(fun, check.Data) else check.FUN
+    check.check_choices(method, jac, tr_solver, tr_options, loss, verbose)
+    start = check.as_start(x0, names.w0)
+    limit = check.as_limit(max_nfev, "max_nfev", sys.maxsize if method in ("gd", "sgd") else 100 * start.size)
+    limits = check.check_bounds(bounds, start, method, names.w0)
+    scale = check.check_x_scale(x_scale, start, names.w0)
+    tolerances = Tolerances(*check.check_tolerances({"ftol": ftol, "xtol": xtol, "gtol": gtol}, method))
+    if method == "lm" and callable(callback):
+        warn("Callback function specified, but not supported with `lm` method.")
+        callback = None
+    structure = check.check_sparsity(method, jac, jac_sparsity, tr_solver)
+    args, kwargs = check.as_arguments(args), check.as_mapping(kwargs, "kwargs")
+    call = check.Call(fun, args, kwargs, names)
+    if isinstance(fun, check.Data):
+        call.target = fun.target
+    step = check.as_steps(diff_step, start.size)
+    robust = as_loss(loss, check.as_scale(f_scale))
+    problem: Problem
+    with check.processes(workers) as mapped:
+        derivative: Any = None if jac == "2-point" and step is None else jac
+        if callable(jac):
+            first = partial(check.check_jacobian, lambda: (problem.n, problem.m), method, tr_solver, scale)
+            derivative = check.JacobianCall(jac, args, kwargs, first).__call__
+        elif structure is not None:
+            derivative = SparseDifferences(lambda: problem, call, jac, step, limits, structure, mapped).__call__
+        problem = Problem(
+            call.__call__,  # a method has the __code__ that spares a look at the signature
+            *(
+                derivative,
+                start,
+                call.target,
+                (),
+                limits,
+                scale,
+                0.0,
+                None,
+            ),
+            diff_step=step,
+            mapped=None if workers is None else mapped,
+            loss=robust,
+            max_nfev=limit,
+            names=names,
+        )
+        ended, state, record = minimise(problem, method, tolerances, callback, verbose)
+        with problem.at_work():
+            result = package(problem, state, ended, tolerances, record)
+    if method == "lm" and not callable(jac):
+        result["njev"] = None
+    if verbose >= 1:
+        initial = 0.5 * float(problem.r0.dot(problem.r0))
+        print(result.message)  # noqa: T201
+        print(  # noqa: T201
+            f"Function evaluations {result.nfev}, initial cost {initial:.4e}, final cost {result.cost:.4e}, "
+            f"first-order optimality {result.optimality:.2e}."
+        )
+    return result
+
+
+def minimise(
+    problem: Problem, method: str, tolerances: Tolerances, callback: Callable[..., Any] | None, verbose: int
+) -> tuple[int, loop.State, Record]:
+    """Run the method: how it ended, the best state, and the record."""
+    name = method if method in METHODS else "gauss-newton"
+    problem.flat = max(tolerances.ftol, tolerances.gtol) ** 2
+    problem.flat_gradient = tolerances.gtol**2 * min(1.0, norm(problem.r0))
+
+    def chosen() -> Any:
+        if name in ("gd", "sgd"):
+            return METHODS[name](problem, {}, 0.0)
+        return gauss_newton_stages(problem, 0.0, False), sys.maxsize
+
+    stages, limit = loop.planned(problem, chosen)
+    record = Record(callback, problem)
+    observe = Settled(Progress(problem, record) if verbose == 2 else record, tolerances.settled)
+    state, ended = loop.run_stages(problem, stages, observe, problem.target, limit)
+    return ended, state, record
+
+
+def package(problem: Problem, s: loop.State, ended: int, tolerances: Tolerances, record: Record) -> Result:
+    """scipy's fields, with those of this library beside them."""
+    plain = problem.plain_residual(s.w, s.r)
+    T = tangent_at(problem, s, ended != Status.MAX_ITER)
+    J, g = T.J, T.adjoint(s.r)
+    if problem.loss is not None:
+        J = scaled_rows(problem.plain_J, problem.loss.triggs(plain))
+        g = problem.plain_J.T @ (problem.loss.slope(plain) * plain)
+    if issparse(J):
+        J = csr_array(J)  # type: ignore[call-overload]
+    optimality = np.abs(s.w - problem.project(s.w - g) if problem.bounded else g).max()
+    status, message = concluded(problem, s, ended, tolerances, optimality)
+    return Result(
+        {
+            "x": s.w.copy(),
+            "cost": 0.5 * s.r.dot(s.r),
+            "fun": plain,
+            "jac": J,
+            "grad": g,
+            "optimality": optimality,
+            "active_mask": active(problem, s.w),
+            "nfev": problem.nfev,
+            "njev": problem.njev,
+            "nfev_jac": problem.nfev_jac,
+            "status": status,
+            "message": message,
+            "success": status > 0,
+            "nit": record.last,
+            "history": record.history(),
+        },
+        problem,
+        record,
+    )
+
+
+def concluded(
+    problem: Problem, s: loop.State, ended: int, tolerances: Tolerances, optimality: float
+) -> tuple[int, str]:
+    """scipy's status and message, where the gradient has the size ``optimality``."""
+    status = tolerances.status(ended, optimality)
+    if status != STALLED or problem.note:
+        return status, MESSAGES[status] + problem.note
+    status = tolerances.met(problem, s, tangent_at(problem, s, True))
+    return status, MESSAGES[status]
+
+
+def tangent_at(problem: Problem, s: loop.State, precise: bool) -> Tangent:
+    """The tangent where a run ended, NaN where jac has no finite value there."""
+    try:
+        return problem.linearise(s.w, s.r, precise)
+    except Ended:
+        return tangent(np.full((problem.n, problem.m), np.nan), np.empty(0))
+
+
+def nearest_to_start(problem: Problem, s: loop.State) -> loop.State:
+    """From a solution of a system with more unknowns than equations to the one nearest to the start."""
+    try:
+        level = problem.rounding_level(s.w, s.r, problem.linearise(problem.remembered(s.w), s.r, True))
+    except Ended:
+        return s
+    if norm(s.r) > 1e4 * level:
+        return s
+    problem.target = level
+    start = partial(nearest.init, w=s.w, r=s.r, nit=s.nit)
+    return loop.run(problem, start, nearest.step, lambda s: RUNNING, loop.latest, -1.0, s.nit + 1000)[0]
+
+
+def active(problem: Problem, w: Array) -> Any:
+    """-1 on a lower bound, 1 on an upper, else 0."""
+    if not problem.bounded:
+        return np.zeros(w.size, dtype=int)
+    return (w == problem.upper).astype(int) - (w == problem.lower)
+
+
+def as_loss(loss: Any, f_scale: float) -> Loss | None:
+    if not callable(loss):
+        return None if loss == "linear" else Loss(LOSSES[loss], f_scale)
+
+    def rho(z: Array) -> Any:
+        value = as_real(loss(z), "loss(z)")
+        if value.shape != (3, z.size):
+            raise ValueError("The return value of `loss` callable has wrong shape.")
+        return value
+
+    return Loss(rho, f_scale)
+
+
+class SparseDifferences:
+    """A sparse Jacobian from differences along groups of unknowns."""
+
+    def __init__(
+        self,
+        problem: Callable[[], Problem],
+        call: check.Call,
+        kind: str,
+        step: Array | None,
+        limits: Any,
+        structure: Any,
+        mapped: Callable[..., Any],
+    ) -> None:
+        self.problem, self.call, self.kind, self.mapped = problem, call, kind, mapped
+        self.sparsity = differences.Sparsity(structure)
+        self.relative = differences.RELATIVE[kind] if step is None else step
+        self.limits = (-np.inf, np.inf) if limits is None else limits
+
+    def __call__(self, w: Array) -> Any:
+        f = self.call.again(w)
+        f = next(iter(self.values([w]))) if f is None else f
+        if self.sparsity.shape != (f.size, w.size):
+            raise ValueError(f"`jac_sparsity` has wrong shape: {self.sparsity.shape} for a Jacobian {f.size, w.size}.")
+        return differences.sparse_jacobian(self.values, w, f, self.kind, self.relative, self.sparsity, self.limits)
+
+    def values(self, points: Iterable[Any]) -> Iterable[Any]:
+        """fun at the points, which are counted."""
+        return self.mapped(partial(called, self.call, self.kind), self.counted(points))  # type: ignore[no-any-return]
+
+    def counted(self, points: Iterable[Any]) -> Iterator[Any]:
+        problem = self.problem()
+        for point in points:
+            problem.nfev_jac += 1
+            yield point
+
+
+def called(call: check.Call, kind: str, w: Any) -> Any:
+    """A new array of what fun returns."""
+    f = np.array(call(w), ndmin=1)
+    if kind == "cs" and np.iscomplexobj(w) and not np.iscomplexobj(f):
+        raise ValueError(f"`jac='cs'` needs `fun` to return complex numbers at a complex x, got dtype {f.dtype}.")
+    return f
+
+
+class Settled:
+    """An observer that ends the run where two states in a row pass a test, and no better one has been seen."""
+
+    def __init__(self, observe: Callable[[loop.State], int], test: Callable[[loop.State, loop.State], int]) -> None:
+        self._observe, self._test = observe, test
+        self._last: loop.State | None = None
+        self._least = math.inf
+
+    def __call__(self, s: loop.State) -> int:
+        """A status that ends the run, or RUNNING."""
+        status, last, self._last, size = self._observe(s), self._last, s, norm(s.r)
+        best, self._least = size <= self._least, min(size, self._least)
+        return self._test(last, s) if status == RUNNING and last is not None and best else status
+
+
+class Progress:
+    """Prints a line for every iteration, as scipy does."""
+
+    def __init__(self, problem: Problem, record: Record) -> None:
+        self.problem, self.record = problem, record
+        self.last: loop.State | None = None
+
+    def __call__(self, s: loop.State) -> int:
+        last, self.last = self.last, s
+        if last is not None and s.nit == last.nit:
+            return self.record(s)
+        if last is None:
+            names = ("Iteration", "Total nfev", "Cost", "Cost reduction", "Step norm", "Optimality")
+            print("".join(f"{name:^15}" for name in names))  # noqa: T201
+        cost = 0.5 * float(s.r.dot(s.r))
+        change = f"{'':15}{'':15}"
+        if last is not None:
+            change = f"{0.5 * float(last.r.dot(last.r)) - cost:^15.2e}{norm(s.w - last.w):^15.2e}"
+        g = tangent_at(self.problem, s, False).adjoint(s.r)
+        print(f"{s.nit:^15}{self.problem.nfev:^15}{cost:^15.4e}{change}{float(np.abs(g).max()):^15.2e}")  # noqa: T201
+        return self.record(s)

@@ -1,0 +1,276 @@
+"""`solve`: validate, choose the method, run the loop, package."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from functools import cache, partial
+from typing import Any
+
+from plsolve import loop
+from plsolve._checks import as_beta, as_count, as_deadline, as_flag, as_tolerance, check_options, generator
+from plsolve._linalg import Array, norm
+from plsolve._pictures.progress import LOG, watching
+from plsolve._problem import Problem
+from plsolve._proofs.certify import Nearness
+from plsolve._record import Record
+from plsolve._result import Result
+from plsolve._stopping import AT_ROUNDING_LEVEL, MESSAGES, RUNNING, STATUSES, Ended, Status
+from plsolve.choice import METHODS, OPTIONS, choose, forecast, guaranteed
+from plsolve.methods import nearest
+
+NEAREST_MISSED = " The solution nearest to w0 was not reached ({}): x is the nearest found."
+
+
+def solve(
+    F: Callable[..., Any],
+    jac: Any,
+    w0: Any,
+    y: Any = None,
+    *,
+    method: str = "auto",
+    args: tuple[Any, ...] = (),
+    bounds: Any = None,
+    x_scale: Any = 1.0,
+    tol: float = 1e-10,
+    xtol: float = 0.0,
+    eps: float = 0.0,
+    max_iter: int | None = None,
+    max_time: float | None = None,
+    beta: Any = None,
+    certify: bool = True,
+    callback: Callable[..., Any] | None = None,
+    progress: bool = False,
+    rng: Any = None,
+    compiled: bool | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Result:
+    r"""Solve F(w) = y, with more unknowns than equations or not.
+
+    Parameters
+    ----------
+    F : callable
+        ``F(w, *args) -> (n,)``. For SGD it may take ``rows``, an int64 array of equation numbers, and return those
+        entries alone.
+    jac : callable, True, None or {'2-point', '3-point', 'cs'}
+        ``jac(w, *args) -> (n, m)``: array, scipy.sparse or `scipy.sparse.linalg.LinearOperator` (whose method
+        ``gram()``, if it has one, gives J J^T). True: F returns the pair (F(w), J(w)). Otherwise differences with
+        steps relative to \|w\|; None: one-sided first, central near the end.
+    w0 : array_like (m,)
+        Start. Never modified, nor is any other argument.
+    y : array_like (n,), optional
+        Target, zeros by default.
+    method : {'auto', 'gauss-newton', 'gd', 'sgd'}
+        See Notes.
+    args : tuple
+        Passed on to F and jac.
+    bounds : (lower, upper) or scipy.optimize.Bounds, optional
+        F is never called outside. w0 must lie inside.
+    x_scale : array_like (m,) or 'jac'
+        Typical size of the unknowns: steps are measured by ||p / x_scale||. Where it is not given, and n >= m, unknowns
+        are scaled by the columns of J if these differ in size a thousandfold (n = m: the unknowns at w0 too). Sizes
+        below 1e-7 of the largest count as that much.
+    tol : float
+        Solved when ||F(w) - y|| <= tol max(||y||, ||F(w0)||) and that is small beside the terms of F where the run
+        ends, since an F(w0) that is huge proves nothing: at most 1e-6 (tol, if that is larger) times max(||y||,
+        || |J| (|w| + |w - w0|) ||), J of the point before; else tol is relative to these terms, J at w. Or at the
+        rounding level of F, 4 u (||F|| + ||y|| + || |J| |w| ||), u = 1.1e-16 (6e-8 where F returns float32). 0 asks for
+        the rounding level.
+    xtol : float
+        Solved when a solution is proved (theory 3.1, h <= 1/2) to lie within xtol max(1, ||w||) of w, with ``beta`` or,
+        where that is not given, 10 times the largest curvature of F seen on the way in its place. Only for m >= n
+        and n <= 8192.
+    eps : float
+        Loss 1/2 ||F(w) - y||^2 at which to stop: for noisy or almost over-parameterized systems (PL*_eps, theory 1.6).
+    max_iter : int, optional
+        Limit of ``nit``: Gauss-Newton steps (200), gradient steps (100 000) or mini-batch steps (1000 epochs).
+    max_time : float, optional
+        Seconds.
+    beta : float or array_like (n,), optional
+        Lipschitz constant of jac on R^m (on the box, with bounds), or one for each equation. It makes certificates
+        rigorous, and the steps of gd and sgd exact where ``lipschitz`` is given too.
+    certify : bool
+        Whether the result has a certificate, computed when asked for: see `plsolve.certify`.
+    callback : callable, optional
+        ``callback(intermediate_result)`` (by that name; x, fun, cost, nit and forecast, the number of iterations left
+        at the present pace) or ``callback(w)``, after every iteration (SGD: every epoch); StopIteration stops.
+    progress : bool
+        Show a bar with loss, PL ratio and, by the forecast of theory 4.3, the time to go; needs the extra 'progress'.
+    rng : int, numpy.random.Generator, ..., optional
+        Seeds SGD's batches.
+    compiled : bool, optional
+        Whether the whole run is compiled code, for F and jac that are numba functions (jac may be None). None: where
+        that is possible. True: or say why it is not.
+    options : dict, optional
+        'gauss-newton': ``nearest`` (bool: the solution nearest to w0), ``linear_solver`` ('auto', 'cholesky', 'qr' or
+        'cg': by which J^+ is applied). 'gd': ``step_size`` ('theorem', 'polyak', 'cauchy' or a number), ``momentum``
+        ('heavy-ball', 'nesterov', 'chebyshev'). 'sgd': ``step_size`` ('theorem',
+        'polyak', 'kaczmarz' or a number), ``momentum`` ('mass'), ``batch_size`` (int or 'auto': the critical batch),
+        ``rows`` ('uniform', 'residual', 'cyclic', 'max'). Both take constants that are known: ``lipschitz`` (>= ||J||),
+        ``mu`` (<= lambda_min(K)), sgd also ``row_smoothness`` (>= max_i K_ii); the others are estimated at w0.
+
+    Returns
+    -------
+    Result
+        ``x`` (the best point that F was evaluated at, those of differences aside), ``success``, ``status``,
+        ``message`` and the rest, see there.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For bad input, before the first step: the message names the argument.
+    Exception
+        Whatever F, jac or callback raise passes through, KeyboardInterrupt too, with the best point as ``exc.best``.
+
+    Notes
+    -----
+    *gauss-newton* takes minimum-norm steps -J^T K^{-1} r from the n x n tangent kernel K = J J^T (theory 7.1) in a
+    trust region; every step reduces the loss L. Where that crawls or stalls short of a solution, a watchdog lets it
+    make a phase of undamped steps, or start again near the best point: the loss may rise meanwhile, though never above
+    that of w0, x is the best point of all, and at most two more Jacobians are spent for each one before (eight where
+    the gradient is steep, and no minimum near). Square systems of at most 1024 unknowns go on by the method for n > m,
+    which knows the curvature of the residual. `root` and `least_squares` take the same route.
+
+    *gd* steps by -eta J^T r, eta = 1/(lipschitz^2 + beta ||r||): with both given L+ <= (1 - eta mu) L in every step,
+    mu the PL* constant (Liu, Zhu, Belkin, Appl. Comput. Harmon. Anal. 59, 2022, theorem 6; theory 1.1); otherwise L
+    falls by ||g||^2/(2 M) in every step, M a bound on its curvature that is corrected on the way. Momentum needs about
+    sqrt(kappa) steps instead of kappa (theory 6.2) and keeps to L_t <= (1 - eta mu)^t L_0 (6.3).
+
+    *sgd* contracts the expected distance to the solutions of a linear system by 1 - lambda_min(K)/Ls in every step
+    (Ma, Bassily, Belkin, ICML 2018; theory 5.1); with ``step_size='theorem'`` the expected loss of any PL* system by
+    1 - mu s eta/n (theory 1.3).
+
+    *auto* takes the method with the fewest operations forecast: Gauss-Newton nearly always, gd for large systems whose
+    kernel is very well conditioned, sgd where the kernel does not fit into memory and F and jac have ``rows``.
+
+    The theory numbers refer to plsolve/theory/README.md.
+
+    The logger 'plsolve' tells how a run begins and ends (INFO) and its iterations (DEBUG); it is silent by default.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from plsolve import solve
+    >>> sol = solve(lambda w: [w @ w], lambda w: 2 * w[None], [3.0, 4.0], [1.0])
+    >>> sol.x.round(12)
+    array([0.6, 0.8])
+    """
+    options = check_options(method, {} if options is None else options, OPTIONS)
+    tol, xtol, eps = as_tolerance(tol, "tol"), as_tolerance(xtol, "xtol"), as_tolerance(eps, "eps")
+    max_iter = None if max_iter is None else as_count(max_iter, "max_iter", 0)
+    certify, progress = as_flag(certify, "certify"), as_flag(progress, "progress")
+    compiled = None if compiled is None else as_flag(compiled, "compiled")
+    deadline = as_deadline(max_time)
+    problem = Problem(F, jac, w0, y, args, bounds, x_scale, tol, generator(rng), eps=eps)
+    if options.get("nearest") and problem.bounded:
+        raise ValueError("`options`: 'nearest' cannot be combined with `bounds`.")
+    betas = as_beta(beta, problem.n)
+    enough = problem.enough
+    record = Record(callback, problem, Nearness(problem, betas, xtol) if xtol > 0.0 else None, enough)
+    method, reason, stages, limit = prepared(problem, method, options, betas)
+    problem.deadline = deadline
+    limit = limit if max_iter is None else max_iter
+    native = engine(problem, compiled, stages[0][1])
+
+    def run_of(step: Any) -> Any:
+        return None if native is None else native.run(step, record)
+
+    with watching(problem, reason, enough, limit, progress) as record.watchers:
+        s, status = loop.run_stages(problem, stages, record, enough, limit, run_of)
+        size = norm(s.r)
+        if status == RUNNING:
+            status = Status.RESIDUAL if size <= problem.target else Status.EPSILON
+        status = STATUSES[int(status)]
+        left, message = 0.0 if status > 0 else math.nan, MESSAGES[status]
+        if status == Status.RESIDUAL and size > min(problem.target, tol * problem.size0):
+            message = AT_ROUNDING_LEVEL + (", which does not return double precision." if problem.narrow else ".")
+        if status > 0 and options.get("nearest"):
+            start = partial(nearest.init, w=s.w, r=s.r, nit=s.nit)
+            s, ended = loop.run(problem, start, nearest.step, record, loop.latest, -1.0, limit, run_of(nearest.step))
+            if ended != Status.RESIDUAL:
+                message += NEAREST_MISSED.format(Status(ended).name)
+    record.guarantee = partial(guaranteed, problem, s)
+    message, size = message + problem.note, norm(s.r)
+    problem.deadline = math.inf  # what is computed on access takes the time it takes
+    if status in (Status.MAX_ITER, Status.MAX_TIME) and method != "gauss-newton" and s.nit > 0:
+        left, told = foretold(problem, s, record, enough)
+        message += told
+    result = Result(
+        {
+            "x": s.w.copy(),
+            "success": status > 0,
+            "status": status,
+            "message": message,
+            "fun": s.r,
+            "cost": 0.5 * size * size,
+            "nit": record.last,
+            "nfev": problem.nfev,
+            "njev": problem.njev,
+            "nfev_jac": problem.nfev_jac,
+            "method": method,
+            "method_reason": reason,
+            "compiled": native is not None,
+            "forecast": left,
+            **({} if certify else {"certificate": None}),
+        },
+        problem,
+        record,
+        betas,
+    )
+    if not certify:
+        record.path.clear()
+    if status == Status.STATIONARY and certify and betas is not None:
+        with problem.at_work():
+            result.add_absence(problem)
+    LOG.info(
+        "%s %d iterations, %d F, %d J, loss %.3g", message, record.last, problem.nfev, problem.njev, result["cost"]
+    )
+    return result
+
+
+def prepared(
+    problem: Problem, method: str, options: Mapping[str, Any], betas: Array | None
+) -> tuple[str, str, Any, int]:
+    """The method that is to run and why: its name, the reason, its stages, and its limit of iterations."""
+    try:
+        with problem.at_work():
+            loop.check_range(problem)
+            method, reason = choose(problem, method)
+            beta = 0.0 if betas is None else max(norm(betas), 1e-300)
+            return method, reason, *METHODS[method](problem, options, beta)
+    except Ended as end:
+        return method, "none: F or J is out of range.", [loop.over(end)], 0
+
+
+@cache
+def compiler() -> Any:
+    """The package for compiled code: numba is imported when it is needed first."""
+    from plsolve import _compiled as compiled
+
+    return compiled
+
+
+def engine(problem: Problem, wanted: bool | None, step: Any) -> Any:
+    """What runs this problem compiled; None: it is to be interpreted."""
+    if wanted is False or step is loop.no_step or (wanted is None and not problem.of_numba):
+        return None
+    compiled = compiler()
+    try:
+        with problem.at_work():
+            return compiled.Engine(problem, step)
+    except compiled.NotCompilableError as error:
+        if wanted:
+            raise TypeError(f"`compiled=True` is not possible: {error}") from None
+        return None
+
+
+def foretold(problem: Problem, s: Any, record: Record, enough: float) -> tuple[float, str]:
+    """How many iterations are left, NaN where that cannot be told, and the same in words."""
+    with problem.at_work():
+        try:
+            left, kappa = forecast(problem, s, record.history(), enough)
+        except Ended as end:
+            return math.nan, f" No forecast:{end}"
+    if math.isfinite(left):
+        return left, f" At kappa = {kappa:.2g} about {left:.2g} more iterations are needed."
+    return left, f" At kappa = {kappa:.2g} this method will not arrive."

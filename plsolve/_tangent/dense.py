@@ -1,0 +1,106 @@
+"""J is an array: Cholesky of the kernel, or Householder reflections."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from plsolve._linalg import (
+    NO_MATRIX,
+    NO_VECTOR,
+    Array,
+    Cholesky,
+    Mask,
+    Orthogonal,
+    cholesky,
+    gram,
+    magnitude,
+    norm,
+    orthogonal,
+    weighted,
+)
+from plsolve._tangent.base import Inverse, Tangent, count, only, spread
+from plsolve._tangent.products import by_products
+
+
+class DenseInverse(NamedTuple):
+    """J^+ of an array: by the kernel (K), or by Householder reflections (Q) on (J D)^T, for n > m on J D itself."""
+
+    T: DenseTangent
+    free: Mask
+    K: Cholesky
+    Q: Orthogonal
+    dual: bool
+    orthogonal: bool
+    sound: bool
+    direct: bool
+
+    def coordinates(self, x: Array) -> tuple[Array, Array]:
+        if not self.orthogonal:
+            return self.K.solve(x), x
+        u = self.Q.whitened(x) if self.dual else self.Q.least_squares(x)
+        return u, u
+
+    def lift(self, u: Array) -> Array:
+        if not self.orthogonal:
+            return only(self.free, self.T.raised(self.T.adjoint(u)))
+        return self.T.scaled(spread(self.free, self.Q.lift(u) if self.dual else u))
+
+    def along(self, u: Array, share: float) -> Array:
+        return self.lift(share * u)
+
+    def own_kernel(self) -> bool:
+        return False
+
+    def sketched(self, u: Array) -> Array:
+        return self.lift(u)
+
+    def image(self, u: Array, p: Array) -> Array:
+        return self.T.apply(p)
+
+    def kernel(self, x: Array) -> tuple[Array, float]:
+        return self.T.kernel_times(self.free, x)
+
+    def solve(self, x: Array) -> Array:
+        return self.lift(self.coordinates(x)[0])
+
+    def length(self, x: Array) -> float:
+        return norm(self.coordinates(x)[0] if self.orthogonal else self.K.half(x))
+
+    def slope(self, x: Array) -> float:
+        return norm(self.T.adjoint(x))
+
+
+class DenseTangent(Tangent):
+    """J is an (n, m) array."""
+
+    def frobenius(self) -> float:
+        entries = self.J.ravel(order="K")
+        square = float(entries.dot(entries))  # several times faster than the norm
+        return math.sqrt(square) if square > 1e-280 else norm(entries)
+
+    def magnitude(self, w: Array) -> float:
+        return magnitude(self.J, w)
+
+    def inverse(self, free: Mask, orthogonal: bool) -> Inverse:
+        if self.solver.kind == "cg":
+            return by_products(self, free, orthogonal)
+        H = dense_inverse(self, free, orthogonal or self.solver.kind == "qr")
+        if H.K.sound and not (free.size or self.scale.size):
+            self.factor = H.K.L
+        return H
+
+
+def dense_inverse(T: DenseTangent, free: Mask, by_reflections: bool) -> DenseInverse:
+    """Cholesky of the n x n kernel, or Householder reflections where asked for or n > m."""
+    n, m = T.J.shape
+    dual = n <= count(free, m)
+    if dual and not by_reflections:
+        K = cholesky(gram(T.J, T.weights(free)))
+        Q = Orthogonal(NO_MATRIX, NO_VECTOR, NO_MATRIX, False, NO_MATRIX, NO_VECTOR, NO_MATRIX)
+        return DenseInverse(T, free, K, Q, True, False, K.sound, True)
+    A = weighted(T.J, T.scale, free)
+    Q = orthogonal(np.asfortranarray(A.T) if dual else np.asfortranarray(A))
+    return DenseInverse(T, free, Cholesky(NO_MATRIX, False), Q, dual, True, True, True)

@@ -1,0 +1,96 @@
+"""J is a LinearOperator: its own kernel, or one assembled by blocks of products, or products alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from plsolve._checks import not_working
+from plsolve._lasting import lasting
+from plsolve._linalg import UNIT, Array, Mask, cholesky
+from plsolve._tangent.base import KERNEL_ROWS, Inverse, LinearSolver, Tangent, count
+from plsolve._tangent.dense import DenseTangent
+from plsolve._tangent.inverses import KernelInverse
+from plsolve._tangent.products import by_products
+
+_DENSE_ENTRIES = 20_000_000  # an operator with no more entries (160 MB) is formed
+_GRAM_ROWS = 16384  # the same where the operator makes it by itself (2 GiB)
+_BLOCK_NUMBERS = 1 << 22  # in a block of rows of J (32 MiB)
+
+
+class OperatorTangent(Tangent):
+    """J is a LinearOperator; with a method ``gram()`` the kernel comes from there."""
+
+    def __init__(self, J: Any, scale: Array, solver: LinearSolver | None = None) -> None:
+        super().__init__(J, scale, solver)
+        self._dense: DenseTangent | None = None
+
+    def apply(self, v: Array) -> Array:
+        try:
+            return self.J.matvec(v) if v.ndim == 1 else self.J.matmat(v)  # type: ignore[no-any-return]
+        except NotImplementedError as error:
+            raise not_working(self.J, "matvec", error) from error
+
+    def adjoint(self, z: Array) -> Array:
+        try:
+            return self.J.rmatvec(z) if z.ndim == 1 else self.J.rmatmat(z)  # type: ignore[no-any-return]
+        except NotImplementedError as error:
+            raise not_working(self.J, "rmatvec", error) from error
+
+    def toarray(self) -> Array:
+        n, m = self.shape
+        if n > m:
+            return np.column_stack([self.apply(e) for e in np.eye(m)]) if m else np.zeros(self.shape)
+        J = np.empty(self.shape)
+        unit = np.zeros(n)
+        for i in range(n):
+            unit[i] = 1.0
+            J[i] = self.adjoint(unit)
+            unit[i] = 0.0
+        return J
+
+    def inverse(self, free: Mask, orthogonal: bool) -> Inverse:
+        n, m = self.shape
+        d = self.weights(free)
+        dual = n <= count(free, m)
+        kind = self.solver.kind
+        if kind == "cg":
+            return by_products(self, free, orthogonal)
+        by_kernel = dual and not orthogonal and kind != "qr"
+        if by_kernel and d.size == 0 and hasattr(self.J, "gram") and self.solver.kernel_fits(n, _GRAM_ROWS):
+            K = lasting(np.asarray(self.J.gram(), dtype=np.float64))
+            if n > KERNEL_ROWS:
+                kernel = cholesky(K)
+                return KernelInverse(self, free, kernel.solve, kernel.sound)
+            kernel = cholesky(K.copy())
+            return KernelInverse(self, free, kernel.solve, kernel.sound, K)
+        if n * m <= _DENSE_ENTRIES:
+            if self._dense is None:
+                self._dense = DenseTangent(self.toarray(), self.scale, self.solver)
+            return self._dense.inverse(free, orthogonal)
+        if by_kernel and self.solver.kernel_fits(n, KERNEL_ROWS):
+            kernel = cholesky(self._gram(d * d))
+            return KernelInverse(self, free, kernel.solve, kernel.sound)
+        if dual and d.size == 0 and hasattr(self.J, "gram") and n <= KERNEL_ROWS:  # K has lost its digits
+            return self._spectral(free, np.asarray(self.J.gram(), dtype=np.float64))
+        return by_products(self, free, orthogonal or kind == "qr")
+
+    def _spectral(self, free: Mask, K: Array) -> Inverse:
+        """K^+ from the eigenvalues that rounding leaves."""
+        values, U = np.linalg.eigh(K)
+        kept = values > 8 * len(values) * UNIT * values[-1]
+        inverse = np.where(kept, 1.0, 0.0) / np.where(kept, values, 1.0)
+        return KernelInverse(self, free, lambda x: U @ (inverse * (U.T @ x)), True, K, orthogonal=True)
+
+    def _gram(self, d2: Array) -> Array:
+        """K by blocks of rows of J."""
+        n, m = self.shape
+        K = np.empty((n, n), order="F")
+        step = min(n, max(1, _BLOCK_NUMBERS // m))
+        for start in range(0, n, step):
+            unit = np.zeros((n, min(step, n - start)))
+            unit[start : start + step] = np.eye(unit.shape[1])
+            rows = self.J.rmatmat(unit)
+            K[:, start : start + step] = self.J.matmat(d2[:, None] * rows if d2.size else rows)
+        return K
