@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from jitted import hand, hand_jac, valley, valley_jac
+from jitted import hand, hand_jac, valley, valley_jac, wavy_rows, wavy_rows_jac
 from numba import njit
 
 import plsolve
@@ -19,27 +19,14 @@ A = np.random.default_rng(0).standard_normal((6, 25)) / 5
 B = np.random.default_rng(1).standard_normal((12, 4))
 HALF = np.full(6, 0.5)
 
-
-@njit
-def wavy(w, A, strength, rows):
-    z = A[rows] @ w
-    return z + strength * np.sin(z)
-
-
-@njit
-def wavy_jac(w, A, strength, rows):
-    z = A[rows] @ w
-    return (1 + strength * np.cos(z)).reshape(-1, 1) * A[rows]
-
-
 PROBLEMS = {  # F, jac, start, target and args
     "hand": (hand, hand_jac, np.full(7, 0.1), None, ()),
     "valley": (valley, valley_jac, np.array([-1.2, 1.0]), None, ()),
-    "wavy": (wavy, wavy_jac, np.zeros(25), HALF, (A, 0.3)),
-    "overdetermined": (wavy, wavy_jac, np.ones(4), np.full(12, 0.5), (B, 0.2)),
+    "wavy": (wavy_rows, wavy_rows_jac, np.zeros(25), HALF, (A, 0.3)),
+    "overdetermined": (wavy_rows, wavy_rows_jac, np.ones(4), np.full(12, 0.5), (B, 0.2)),
 }
 SGD = {"method": "sgd", "rng": 3}
-WAVY = {"F": wavy, "jac": wavy_jac, "w0": np.zeros(25), "y": HALF, "args": (A, 0.3)}
+WAVY = {"F": wavy_rows, "jac": wavy_rows_jac, "w0": np.zeros(25), "y": HALF, "args": (A, 0.3)}
 
 
 def both(name, **settings):
@@ -146,8 +133,8 @@ def test_an_epoch_of_many_chunks():
     rng = np.random.default_rng(0)
     C = rng.standard_normal((3000, 40))
     args, settings = (C, 0.0), {"max_iter": 7000, "options": {"batch_size": 1}, **SGD}
-    y = wavy.py_func(rng.standard_normal(40), *args, np.arange(3000))
-    agree(*(solve(wavy, wavy_jac, np.zeros(40), y, args=args, compiled=c, **settings) for c in (True, False)))
+    y = wavy_rows.py_func(rng.standard_normal(40), *args, np.arange(3000))
+    agree(*(solve(wavy_rows, wavy_rows_jac, np.zeros(40), y, args=args, compiled=c, **settings) for c in (True, False)))
 
 
 def test_float32_is_judged_as_such():
@@ -328,7 +315,7 @@ def test_callbacks(settings):
 
     with pytest.raises(KeyError, match="mine") as info:
         solve(**WAVY, callback=fail, compiled=True, **settings)
-    assert np.linalg.norm(wavy(info.value.best, A, 0.3, np.arange(6)) - HALF) < np.linalg.norm(HALF)
+    assert np.linalg.norm(wavy_rows(info.value.best, A, 0.3, np.arange(6)) - HALF) < np.linalg.norm(HALF)
 
 
 @njit
@@ -406,12 +393,12 @@ def test_memory_is_flat():
 @pytest.mark.parametrize("settings", [{"method": "gd"}, {"method": "gd", "options": {"momentum": "nesterov"}}, SGD])
 def test_functions_that_only_read(settings):
     """What they get is marked as read-only, and so are the points where runs go on."""
-    reading = njit(wavy.py_func), njit(wavy_jac.py_func)
+    reading = njit(wavy_rows.py_func), njit(wavy_rows_jac.py_func)
     for function in reading:
         function.reads_only = True
     one, two = (
         solve(*pair, np.zeros(25), HALF, args=(A, 0.3), tol=0, max_iter=90, compiled=True, **settings)
-        for pair in (reading, (wavy, wavy_jac))
+        for pair in (reading, (wavy_rows, wavy_rows_jac))
     )
     np.testing.assert_allclose(one.x, two.x, rtol=0, atol=1e-14)
 
