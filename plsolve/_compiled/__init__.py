@@ -2,15 +2,15 @@
 
 from typing import Any
 
-from plsolve._compiled import engine, first_order
+from plsolve._compiled import engine, sgd
 from plsolve._compiled.blas import one_thread
 from plsolve._compiled.functions import NotCompilableError
 from plsolve._problem import Problem
-from plsolve.methods import gradient_descent, momentum, sgd
+from plsolve.methods.sgd import other_step, step
 
 __all__ = ["Engine", "NotCompilableError", "one_thread"]
 
-FIRST_ORDER = gradient_descent.step, momentum.step, sgd.step, sgd.other_step
+SGD = step, other_step
 
 
 def Engine(problem: Problem, step: Any) -> Any:
@@ -18,4 +18,4 @@ def Engine(problem: Problem, step: Any) -> Any:
 
     Raises NotCompilableError where the problem, F, jac or args are not fit for it.
     """
-    return (first_order if step in FIRST_ORDER else engine).Engine(problem, step)
+    return (sgd if step in SGD else engine).Engine(problem, step)

@@ -1,0 +1,130 @@
+"""sgd in compiled code: the ordinary steps of an epoch, many at a time.
+
+A step that is out of the ordinary (F or jac fails, a number leaves the range) ends a chunk of steps before it, and is
+then made interpreted, as is the last one of an epoch. So verdicts, exceptions and messages are written once.
+"""
+
+from __future__ import annotations
+
+import time
+from functools import cache, partial
+from typing import Any
+
+import numpy as np
+from numba import types
+from numba.extending import register_jitable
+
+from plsolve import loop
+from plsolve._compiled.cache import entry
+from plsolve._compiled.functions import OK, NotCompilableError, arguments, as_gradient, functions
+from plsolve._compiled.words import address, call, data
+from plsolve._linalg import HUGE
+from plsolve._problem import Problem
+from plsolve._record import Record
+from plsolve.loop import Native
+from plsolve.methods import sgd
+
+ROWS, SECONDS = 1 << 16, 0.05  # in a chunk, at most
+
+norm = np.linalg.norm
+
+
+@register_jitable
+def evaluate(function: Any, user: Any, w: Any, rows: Any, lent: Any, lent_rows: Any, out: Any) -> Any:
+    """Whether F or jac could be evaluated; it gets copies, which it may write to, unless it is said to only read."""
+    args, writes = user
+    if writes:
+        lent[:] = w
+        lent_rows[:] = rows
+        w, rows = lent, lent_rows
+    return call(function, data(w), w.size, args, data(rows), rows.size, data(out), rows.size) == OK
+
+
+@register_jitable
+def project(w: Any, lower: Any, upper: Any) -> Any:
+    return np.minimum(np.maximum(w, lower), upper) if lower.size else w
+
+
+def batches(
+    F: Any, jac: Any, user: Any, drawn: Any, polyak: Any, how: Any, y: Any, box: Any, square: Any, w: Any, u: Any,
+    calls: Any,
+) -> Any:  # fmt: skip
+    """Steps of `sgd.step` on these batches (k, s) or fewer: their number. w, and u where the gradient is taken, move.
+
+    square: of x_scale, or empty; how: eta of w+ = w - eta J_B^T r_B, and of MaSS gamma and kick; calls: of F and jac.
+    """
+    s, (lower, upper), (eta, gamma, kick) = drawn.shape[1], box, how
+    both, lent, lent_rows = np.empty(s + w.size), np.empty(w.size), np.empty(s, np.int64)
+    r, g = both[:s], both[s:]
+    for made in range(len(drawn)):
+        rows = drawn[made]
+        calls[0] += 1
+        fine = evaluate(F, user, u, rows, lent, lent_rows, both)
+        r -= y[rows]
+        if not (fine and norm(r) < HUGE):
+            return made
+        calls[1] += 1
+        fine = evaluate(jac, user, u, rows, lent, lent_rows, both)
+        d = square * g if square.size else g
+        a = eta
+        if polyak:
+            slope = g @ d
+            a = (r @ r) / slope if slope > 0.0 else 1.0
+        new = project(u - a * d, lower, upper)
+        if not (fine and new @ new < HUGE * HUGE):
+            return made
+        u[:] = project(new + gamma * (new - w) - kick * (new - u), lower, upper) if gamma or kick else new
+        w[:] = new
+    return len(drawn)
+
+
+@cache
+def kernel() -> Any:
+    """Many such steps."""
+    word, numbers, words = types.int64, types.float64[::1], types.int64[::1]
+    user, how, box = types.UniTuple(word, 2), types.UniTuple(types.float64, 3), types.UniTuple(numbers, 2)
+    drawn = types.Array(word, 2, "C")
+    return entry(batches, (word, word, user, drawn, types.boolean, how, numbers, box, numbers, numbers, numbers, words))
+
+
+class Engine:
+    """A problem in compiled code. Raises NotCompilableError where that is not possible, or gains nothing."""
+
+    def __init__(self, problem: Problem, step: Any) -> None:
+        p, (F, jac, args, takes, _) = problem, problem.functions()
+        if not callable(jac) or p.column_norms()[1].size:
+            raise NotCompilableError("sgd is interpreted with `x_scale='jac'`, and where jac is no function")
+        if step is sgd.other_step or not all(takes):
+            raise NotCompilableError("sgd that looks at all rows, or needs all of J_B, is as quick when interpreted")
+        self._problem, self._args = p, arguments(args)
+        self._functions = functions(F, jac, self._args.kinds, (True, True), as_gradient)
+        writes = not all(getattr(f, "reads_only", False) for f in (F, jac))
+        user = address(np.frombuffer(self._args.table, np.int64)), int(writes)
+        self._kernel = partial(kernel(), *self._functions.addresses, user)
+        self._known = p.y, (p.lower, p.upper), p.scale * p.scale
+        self._count = 1  # how many steps are made at once
+
+    def run(self, step: Any, record: Record) -> Native:
+        """`loop.advance`, where what it takes for one step is the rest of an epoch."""
+        return partial(loop.advance, self._problem, loop.kept(self._epoch), record, loop.residual_norm)
+
+    def _epoch(self, problem: Problem, s: sgd.State) -> sgd.State:
+        plan, nit, w, u, epoch = s.plan, s.nit, s.w.copy(), s.ahead.copy(), -(-problem.n // s.plan.batch)
+        last = min(nit + epoch - nit % epoch, plan.last) - 1  # whose step is interpreted, as it is to be judged
+        mass = (s.gamma, s.kick) if plan.mass else (0.0, 0.0)
+        how = plan.rule == sgd.POLYAK, (s.shrink * s.eta * problem.n / plan.batch, *mass)
+        while nit < last and not problem.late():
+            count = max(min(last - nit, ROWS // plan.batch, self._count), 1)
+            before, begun = problem.rng.bit_generator.state, time.monotonic()
+            calls = np.zeros(2, np.int64)
+            made = self._kernel(sgd.drawn(problem, plan, nit, count), *how, *self._known, w, u, calls)
+            problem.nfev, problem.njev = problem.nfev + int(calls[0]), problem.njev + int(calls[1])
+            now = time.monotonic()
+            share = min(problem.deadline - now, SECONDS) / max(now - begun, 1e-7)
+            self._count = int(count * min(share, 2.0))  # so that Ctrl-C and the limit of time are heeded
+            if made < count:
+                problem.rng.bit_generator.state = before
+                sgd.drawn(problem, plan, nit, made)
+                last = 0
+            nit += made
+        return sgd.step(problem, s._replace(w=w, ahead=u, nit=nit, checked=False))
