@@ -54,8 +54,9 @@ def solve(
         entries alone.
     jac : callable, True, None or {'2-point', '3-point', 'cs'}
         ``jac(w, *args) -> (n, m)``: array, scipy.sparse or `scipy.sparse.linalg.LinearOperator` (whose method
-        ``gram()``, if it has one, gives J J^T). True: F returns the pair (F(w), J(w)). Otherwise differences with
-        steps relative to \|w\|; None: one-sided first, central near the end.
+        ``gram()``, if it has one, gives J J^T, and ``gram(d2)``, if it takes weights, J diag(d2) J^T for bounds and
+        x_scale). True: F returns the pair (F(w), J(w)). Otherwise differences with steps relative to
+        \|w\|; None: one-sided first, central near the end.
     w0 : array_like (m,)
         Start. Never modified, nor is any other argument.
     y : array_like (n,), optional

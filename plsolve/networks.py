@@ -25,6 +25,7 @@ from scipy.sparse.linalg import LinearOperator
 from scipy.special import ndtr
 
 from plsolve._checks import as_count, as_flag, as_float, as_number, as_real, check_finite, generator
+from plsolve._tangent.layers import layer_kernel
 
 Array = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
@@ -492,8 +493,10 @@ class NetworkJacobian(_Operator):
                 G[:, fan_in] = b if fresh else G[:, fan_in] + b
             fresh = False
 
-    def gram(self) -> Array:
-        """K = J J^T, a new array."""
+    def gram(self, d2: Array | None = None) -> Array:
+        """K = J J^T, a new array; with weights d2 >= 0 (m,) J diag(d2) J^T."""
+        if d2 is not None:
+            return self._weighted(np.asarray(d2, dtype=np.float64))
         N, q = len(self._A[0]), len(self._D[0])
         K = np.empty((N, q, N, q))
         for start in range(0, N, _BLOCK_ROWS):
@@ -502,6 +505,18 @@ class NetworkJacobian(_Operator):
                 if columns.stop > columns.start:
                     self._gram_block(K, block, columns)
         return K.reshape(N * q, N * q)
+
+    def _weighted(self, d2: Array) -> Array:
+        """J diag(d2) J^T."""
+        n, q = self.shape[0], len(self._D[0])
+        K = np.zeros((n, n))
+        for layer, A, D in self._trained():
+            inputs = layer.factor * A
+            if layer.b.size:
+                inputs = np.column_stack([inputs, np.ones(len(A))])
+            sensitivities = np.stack(D, axis=1).reshape(n, layer.fan_out)
+            K += layer_kernel(np.repeat(inputs, q, axis=0), sensitivities, layer.rows(d2[None])[0])
+        return K
 
     def _gram_block(self, K: Array, rows: slice, columns: slice) -> None:
         """These rows and columns of K, and by symmetry the same with both exchanged."""

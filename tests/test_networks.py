@@ -7,9 +7,11 @@ from math import erf
 import naive
 import numpy as np
 import pytest
+from scipy.sparse.linalg import LinearOperator
 
 from benchmarks.checks.networks import Operator, damped
 from plsolve import Status, solve
+from plsolve._tangent import tangent
 from plsolve.networks import WideNetwork
 
 PAIR = (np.sin, np.cos)
@@ -73,6 +75,97 @@ def test_every_combination_agrees_with_dense_differences_and_a_plain_forward_pas
         batch = net.jac(w, rows=rows)
         np.testing.assert_allclose(batch.rmatvec(np.ones(4)), by_rows[rows].sum(axis=0), rtol=1e-12, atol=1e-13)
         np.testing.assert_allclose(batch.gram(), K[np.ix_(rows, rows)], rtol=1e-12, atol=1e-13 * np.abs(K).max())
+
+
+WEIGHTS = {
+    "one": lambda m, rng: np.ones(m),
+    "alike": lambda m, rng: np.full(m, 3.0),
+    "few zero": lambda m, rng: (np.arange(m) % 11 != 3).astype(float),
+    "most zero": lambda m, rng: (np.arange(m) % 11 == 3).astype(float),
+    "none": lambda m, rng: np.zeros(m),
+    "any": lambda m, rng: rng.uniform(0.0, 2.0, m),
+    "far apart": lambda m, rng: 10.0 ** rng.uniform(-8.0, 8.0, m),
+    "all that counts is zero": lambda m, rng: (np.arange(m) % 11 != 3) + 1e9 * (np.arange(m) % 11 == 3),
+}
+
+
+@pytest.mark.parametrize("weights", WEIGHTS)
+@pytest.mark.parametrize("scaling", ["ntk", "standard"])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("train", ["all", "first", "hidden"])
+def test_the_kernel_with_weights(monkeypatch, weights, scaling, bias, train):
+    from plsolve._tangent import layers
+
+    for q, block in itertools.product([1, 3], [1, 1 << 20]):
+        monkeypatch.setattr(layers, "BLOCK_NUMBERS", block)
+        net = WideNetwork(X, (6, 5), "tanh", q, bias, scaling, train)
+        J = net.jac(net.init(1))
+        d2 = WEIGHTS[weights](net.m, np.random.default_rng(0))
+        dense = np.stack([J.rmatvec(e) for e in np.eye(net.n)])
+        K = (dense * d2) @ dense.T
+        np.testing.assert_allclose(J.gram(d2), K, rtol=1e-12, atol=1e-13 * np.abs(K).max())
+        batch = net.jac(net.init(1), rows=np.array([2, 0]))
+        np.testing.assert_allclose(batch.gram(d2), K[np.ix_([2, 0], [2, 0])], rtol=1e-12, atol=1e-13 * np.abs(K).max())
+
+
+def test_factors_of_weights_and_few_bounds_need_no_columns_in_order(monkeypatch):
+    from plsolve._tangent import layers
+
+    monkeypatch.setattr(layers, "by_columns", None)
+    rng = np.random.default_rng(2)
+    A, D = rng.standard_normal((7, 9)), rng.standard_normal((7, 8))
+    d2 = np.outer(rng.uniform(0.1, 9.0, 9), rng.uniform(0.1, 9.0, 8))
+    d2[rng.integers(9, size=5), rng.integers(8, size=5)] = 0.0
+    J = (A[:, :, None] * D[:, None, :]).reshape(7, -1)
+    np.testing.assert_allclose(layers.layer_kernel(A, D, d2), (J * d2.ravel()) @ J.T, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("spread", [None, 0.0, 0.3])  # of x_scale, as a power of ten
+@pytest.mark.parametrize("width", [None, 1.5, 0.5])  # of the box
+def test_bounds_and_scales_keep_the_kernel_of_layers(monkeypatch, spread, width):
+    from plsolve._tangent import operator
+
+    monkeypatch.setattr(operator.OperatorTangent, "toarray", None)
+    monkeypatch.setattr(operator.OperatorTangent, "_gram", None)
+    rng = np.random.default_rng(3)
+    net = WideNetwork(rng.standard_normal((20, 3)), (60, 40))
+    w0, y = net.init(2), 0.3 * rng.standard_normal(20)
+    given = {"bounds": None if width is None else (w0 - width, w0 + width)}
+    given["x_scale"] = 1.0 if spread is None else 2.0 * 10.0 ** np.linspace(-spread, spread, net.m)
+    sol = solve(net.F, net.jac, w0, y + net.F(w0), **given)
+    assert sol.success, sol.message
+    T = tangent(net.jac(w0), 10.0 ** np.linspace(-spread, spread, net.m) if spread else np.zeros(0))
+    free = np.zeros(0, bool) if width is None else rng.uniform(size=net.m) < width
+    dense = np.stack([T.J.rmatvec(e) for e in np.eye(20)]) * (T.weights(free) if T.weights(free).size else 1.0)
+    np.testing.assert_allclose(T.inverse(free, False).length(y), np.linalg.norm(np.linalg.pinv(dense) @ y), rtol=1e-6)
+    if width is not None:
+        assert (np.abs(sol.x - w0) <= width + 1e-15).all()
+
+
+def test_an_operator_whose_gram_takes_no_weights_solves_as_before():
+    net = WideNetwork(X, (60,))
+    w0 = net.init(0)
+
+    class Plain(LinearOperator):
+        def __init__(self, J):
+            self.J = J
+            super().__init__(np.float64, J.shape)
+
+        def _matvec(self, v):
+            return self.J.matvec(v)
+
+        def _rmatvec(self, z):
+            return self.J.rmatvec(z)
+
+        def gram(self):
+            return self.J.gram()
+
+    y = np.linspace(-1.0, 1.0, 5)
+    sol = solve(
+        net.F, lambda w: Plain(net.jac(w)), w0, y, bounds=(w0 - 0.5, w0 + 0.5), x_scale=np.linspace(1, 2, net.m)
+    )
+    assert sol.success
+    assert (np.abs(sol.x - w0) <= 0.5 + 1e-15).all()
 
 
 @pytest.mark.parametrize("q", [1, 2])

@@ -53,7 +53,7 @@ class KernelInverse:
         return self._tangent.apply(p) if self._K is None else self._K @ u
 
     def kernel(self, x: Array) -> tuple[Array, float]:
-        if self._K is None or self._free.size or self._tangent.scale.size:
+        if self._K is None:
             return self._tangent.kernel_times(self._free, x)
         Kx = self._K @ x
         return Kx, math.sqrt(max(x.dot(Kx), 0.0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,19 @@ _GRAM_ROWS = 16384  # the same where the operator makes it by itself (2 GiB)
 _BLOCK_NUMBERS = 1 << 22  # in a block of rows of J (32 MiB)
 
 
+def own_kernel(J: Any, d: Array) -> Array | None:
+    """J D^2 J^T, D = diag(d) (empty: the identity), from the operator itself; None where it does not give that."""
+    if not hasattr(J, "gram"):
+        return None
+    if d.size == 0:
+        return lasting(np.asarray(J.gram(), dtype=np.float64))  # type: ignore[no-any-return]
+    if not inspect.signature(J.gram).parameters:
+        return None
+    return lasting(np.asarray(J.gram(d * d), dtype=np.float64))  # type: ignore[no-any-return]
+
+
 class OperatorTangent(Tangent):
-    """J is a LinearOperator; with a method ``gram()`` the kernel comes from there."""
+    """J is a LinearOperator; with a method ``gram()`` the kernel comes from there, with weights if it takes them."""
 
     def __init__(self, J: Any, scale: Array, solver: LinearSolver | None = None) -> None:
         super().__init__(J, scale, solver)
@@ -58,8 +70,7 @@ class OperatorTangent(Tangent):
         if kind == "cg":
             return by_products(self, free, orthogonal)
         by_kernel = dual and not orthogonal and kind != "qr"
-        if by_kernel and d.size == 0 and hasattr(self.J, "gram") and self.solver.kernel_fits(n, _GRAM_ROWS):
-            K = lasting(np.asarray(self.J.gram(), dtype=np.float64))
+        if by_kernel and self.solver.kernel_fits(n, _GRAM_ROWS) and (K := own_kernel(self.J, d)) is not None:
             if n > KERNEL_ROWS:
                 kernel = cholesky(K)
                 return KernelInverse(self, free, kernel.solve, kernel.sound)
@@ -72,8 +83,8 @@ class OperatorTangent(Tangent):
         if by_kernel and self.solver.kernel_fits(n, KERNEL_ROWS):
             kernel = cholesky(self._gram(d * d))
             return KernelInverse(self, free, kernel.solve, kernel.sound)
-        if dual and d.size == 0 and hasattr(self.J, "gram") and n <= KERNEL_ROWS:  # K has lost its digits
-            return self._spectral(free, np.asarray(self.J.gram(), dtype=np.float64))
+        if dual and n <= KERNEL_ROWS and (K := own_kernel(self.J, d)) is not None:  # it has lost its digits
+            return self._spectral(free, K)
         return by_products(self, free, orthogonal or kind == "qr")
 
     def _spectral(self, free: Mask, K: Array) -> Inverse:
