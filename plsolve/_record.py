@@ -5,12 +5,12 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 from scipy.optimize import OptimizeResult
 
+from plsolve._history import History
 from plsolve._linalg import Array, norm
 from plsolve._problem import Problem
 from plsolve._stopping import RUNNING, Status
@@ -20,33 +20,6 @@ from plsolve.theory.forecasts import observed_iterations
 Point = tuple[Array, Array]  # w and F(w) - y
 
 _KEPT = 2  # points of the run that are remembered for the certificate, beside the start
-
-
-class History(NamedTuple):
-    """The run, one entry per checked iteration; entry 0 is w0.
-
-    Attributes
-    ----------
-    nit : ndarray (k,)
-        Iteration numbers.
-    loss : ndarray (k,)
-        L = 1/2 ||F(w) - y||^2.
-    step : ndarray (k,)
-        Length of the step that led here, in the metric of ``x_scale``.
-    pl : ndarray (k,)
-        The PL ratio 1/2 ||g||^2 / L = r^T K r / r^T r, between lambda_min(K) and lambda_max(K): the PL* constant along
-        the path. NaN where the method did not need the gradient: in SGD, and mostly at the last point.
-    bound : ndarray (k,)
-        What L was guaranteed not to exceed: for gd L_0 times the product of 1 - eta PL (its steps make L fall by
-        eta ||g||^2 / 2, theory 1.1), for its momenta (1 - eta mu)^t L_0 (6.3). NaN for the other methods and step
-        sizes, and with bounds or ``x_scale``.
-    """
-
-    nit: npt.NDArray[np.int64]
-    loss: Array
-    step: Array
-    pl: Array
-    bound: Array
 
 
 class Nearness(Protocol):
@@ -74,7 +47,7 @@ class Record:
     watchers : list of callables
         Called with the state and this record whenever a state is seen: all of them, or the last of many at once.
     guarantee : callable
-        From the history to its ``bound``.
+        From the history to what the loss was guaranteed not to exceed, without bounds and in the plain metric.
     last : int
         The last iteration's number.
     nit, loss : list of int, list of float
@@ -99,7 +72,7 @@ class Record:
         self._near, self._enough = near, 0.5 * enough * enough
         self.every = callback is not None or near is not None
         self.watchers: list[Callable[[State, Record], None]] = []
-        self.guarantee: Callable[[History], History] | None = None
+        self.guarantee: Callable[[History], Array] | None = None
         self.last = -1
         self._nit: list[int] = []
         self._loss: list[float] = []
@@ -199,4 +172,6 @@ class Record:
         self._read()
         nit, loss, step, pl = map(np.array, (self._nit, self._loss, self._step, self._pl))
         history = History(nit, loss, step, pl, np.full(loss.size, math.nan))
-        return history if self.guarantee is None else self.guarantee(history)
+        if self.guarantee is None or self._problem.bounded or self._problem.scale.size or nit.size < 2:
+            return history
+        return history._replace(bound=self.guarantee(history))

@@ -11,6 +11,7 @@ import numpy as np
 from scipy.optimize import OptimizeResult
 from scipy.sparse.linalg import LinearOperator
 
+from plsolve._history import History
 from plsolve._kernel import TangentKernel
 from plsolve._linalg import Array
 from plsolve._pictures import plotting
@@ -18,7 +19,7 @@ from plsolve._pictures.landscape import landscape
 from plsolve._problem import Problem
 from plsolve._proofs.certificate import Certificate, rounded
 from plsolve._proofs.certify import certificate_of_run
-from plsolve._record import History, Record
+from plsolve._record import Record
 from plsolve._stopping import Ended
 from plsolve._tangent import tangent
 

@@ -9,15 +9,16 @@ from typing import Any
 
 from plsolve import loop
 from plsolve._checks import as_beta, as_count, as_deadline, as_flag, as_tolerance, check_options, generator
-from plsolve._linalg import Array, norm
+from plsolve._linalg import norm
 from plsolve._pictures.progress import LOG, watching
 from plsolve._problem import Problem
 from plsolve._proofs.certify import Nearness
 from plsolve._record import Record
 from plsolve._result import Result
 from plsolve._stopping import AT_ROUNDING_LEVEL, MESSAGES, RUNNING, STATUSES, Ended, Status
-from plsolve.choice import METHODS, OPTIONS, choose, forecast, guaranteed
+from plsolve.choice import METHODS, OPTIONS, choose, prepared
 from plsolve.methods import nearest
+from plsolve.methods.method import Forecast
 
 NEAREST_MISSED = " The solution nearest to w0 was not reached ({}): x is the nearest found."
 
@@ -168,16 +169,18 @@ def solve(
     betas = as_beta(beta, problem.n)
     enough = problem.enough
     record = Record(callback, problem, Nearness(problem, betas, xtol) if xtol > 0.0 else None, enough)
-    method, reason, stages, limit = prepared(problem, method, options, betas)
+    method, reason = choose(problem, method)
+    beta = 0.0 if betas is None else max(norm(betas), 1e-300)
+    chosen = prepared(problem, lambda: METHODS[method](problem, options, beta))
     problem.deadline = deadline
-    limit = limit if max_iter is None else max_iter
-    native = engine(problem, compiled, stages[0][1])
+    limit = chosen.limit if max_iter is None else max_iter
+    native = engine(problem, compiled, chosen.stages[0].step)
 
     def run_of(step: Any) -> Any:
         return None if native is None else native.run(step, record)
 
-    with watching(problem, reason, enough, limit, progress) as record.watchers:
-        s, status = loop.run_stages(problem, stages, record, enough, limit, run_of)
+    with watching(problem, chosen.forecast, reason, enough, limit, progress) as record.watchers:
+        s, status = loop.run_stages(problem, chosen.stages, record, enough, limit, run_of)
         size = norm(s.r)
         if status == RUNNING:
             status = Status.RESIDUAL if size <= problem.target else Status.EPSILON
@@ -190,11 +193,11 @@ def solve(
             s, ended = loop.run(problem, start, nearest.step, record, loop.latest, -1.0, limit, run_of(nearest.step))
             if ended != Status.RESIDUAL:
                 message += NEAREST_MISSED.format(Status(ended).name)
-    record.guarantee = partial(guaranteed, problem, s)
+    record.guarantee = None if chosen.guarantee is None else partial(chosen.guarantee, s)
     message, size = message + problem.note, norm(s.r)
     problem.deadline = math.inf  # what is computed on access takes the time it takes
-    if status in (Status.MAX_ITER, Status.MAX_TIME) and method != "gauss-newton" and s.nit > 0:
-        left, told = foretold(problem, s, record, enough)
+    if status in (Status.MAX_ITER, Status.MAX_TIME) and chosen.forecast is not None and s.nit > 0:
+        left, told = foretold(problem, chosen.forecast, s, record, enough)
         message += told
     result = Result(
         {
@@ -229,20 +232,6 @@ def solve(
     return result
 
 
-def prepared(
-    problem: Problem, method: str, options: Mapping[str, Any], betas: Array | None
-) -> tuple[str, str, Any, int]:
-    """The method that is to run and why: its name, the reason, its stages, and its limit of iterations."""
-    try:
-        with problem.at_work():
-            loop.check_range(problem)
-            method, reason = choose(problem, method)
-            beta = 0.0 if betas is None else max(norm(betas), 1e-300)
-            return method, reason, *METHODS[method](problem, options, beta)
-    except Ended as end:
-        return method, "none: F or J is out of range.", [loop.over(end)], 0
-
-
 @cache
 def compiler() -> Any:
     """The package for compiled code: numba is imported when it is needed first."""
@@ -265,7 +254,7 @@ def engine(problem: Problem, wanted: bool | None, step: Any) -> Any:
         return None
 
 
-def foretold(problem: Problem, s: Any, record: Record, enough: float) -> tuple[float, str]:
+def foretold(problem: Problem, forecast: Forecast, s: Any, record: Record, enough: float) -> tuple[float, str]:
     """How many iterations are left, NaN where that cannot be told, and the same in words."""
     with problem.at_work():
         try:

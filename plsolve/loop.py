@@ -197,16 +197,6 @@ def kept(step: Callable[[Problem, Any], Any]) -> Callable[[Problem, Any], Any]:
     return attempt
 
 
-def planned(problem: Problem, method: Callable[[], tuple[Any, int]]) -> tuple[Any, int]:
-    """The stages of a method and its limit of iterations; those of no run where F or J is out of range at w0."""
-    try:
-        with problem.at_work():
-            check_range(problem)
-            return method()
-    except Ended as end:
-        return [over(end)], 0
-
-
 def check_range(problem: Problem) -> None:
     """End the run where ||r||^2 is not a number at w0."""
     if not in_range(problem.least):

@@ -6,6 +6,8 @@ from numba import njit
 
 from plsolve import choice, solve
 from plsolve.loop import Start
+from plsolve.methods import newton
+from plsolve.methods.method import Method, Stage
 
 A = np.random.default_rng(0).standard_normal((4, 9)) / 3
 Y = np.full(4, 0.5)
@@ -39,13 +41,16 @@ def gives_up(problem, s):
 
 
 def newton_after(problem, options, beta):
-    stages = choice.gauss_newton_stages(problem, beta, True)
-    return [(init, gives_up), *stages], 100
+    return Method(stages=[Stage(init, gives_up), *newton.stages(problem, beta, True)], limit=100)
+
+
+def polyak(problem, options, beta):
+    return Method(stages=[Stage(init, step)], limit=10_000)
 
 
 @pytest.fixture
 def methods(monkeypatch):
-    monkeypatch.setitem(choice.METHODS, "polyak", lambda problem, options, beta: ([(init, step)], 10_000))
+    monkeypatch.setitem(choice.METHODS, "polyak", polyak)
     monkeypatch.setitem(choice.METHODS, "late", newton_after)
     monkeypatch.setitem(choice.OPTIONS, "polyak", ())
     monkeypatch.setitem(choice.OPTIONS, "late", ())

@@ -126,7 +126,7 @@ def test_the_logger_tells_the_run(caplog):
     with caplog.at_level(logging.DEBUG, logger="plsolve"):
         sol = solve(P.F, P.jac, P.w0, P.y, method="gd", max_iter=3)
     begin, *iterations, end = [(record.levelname, record.getMessage()) for record in caplog.records]
-    assert begin == ("INFO", "5 equations, 12 unknowns; gd: asked for.")
+    assert begin == ("INFO", "5 equations, 12 unknowns; gd: chosen by the caller.")
     assert [level for level, _ in iterations] == ["DEBUG"] * 4
     assert f"loss {sol.history.loss[1]:.6g}" in iterations[1][1]
     assert end[1].startswith(sol.message)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from plsolve._history import History
     from plsolve._kernel import TangentKernel
     from plsolve._pictures.landscape import Landscape
-    from plsolve._record import History
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart; line styles and markers differ as well
 BLUE, ORANGE, GREEN, RED, PURPLE, GREY = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#666666"

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
+from plsolve._history import History
 from plsolve._problem import Problem
-from plsolve._record import History
 from plsolve._stopping import Ended
-from plsolve.choice import forecast, is_first_order
 from plsolve.loop import State
+from plsolve.methods.method import Forecast
 from plsolve.theory.forecasts import observed_iterations
 
 LOG = logging.getLogger("plsolve")  # INFO: how a run begins and ends; DEBUG: its iterations
@@ -47,8 +47,10 @@ def new_bar(**settings: Any) -> Any:
 class watching:  # noqa: N801  # a context, like open
     """The watchers of a run: a bar if it is to be shown, and the logger if it listens."""
 
-    def __init__(self, problem: Problem, reason: str, enough: float, limit: int, shown: bool) -> None:
-        self._bar = Bar(problem, enough, limit) if shown else None
+    def __init__(
+        self, problem: Problem, forecast: Forecast | None, reason: str, enough: float, limit: int, shown: bool
+    ) -> None:
+        self._bar = Bar(problem, forecast, enough, limit) if shown else None
         self._all: list[Any] = [] if self._bar is None else [self._bar]
         if LOG.isEnabledFor(logging.INFO):
             LOG.info("%d equations, %d unknowns; %s", problem.n, problem.m, reason)
@@ -75,8 +77,8 @@ class Bar:
     then; that costs a Jacobian each, which the result counts.
     """
 
-    def __init__(self, problem: Problem, enough: float, limit: int) -> None:
-        self._problem, self._enough, self._limit = problem, enough, limit
+    def __init__(self, problem: Problem, forecast: Forecast | None, enough: float, limit: int) -> None:
+        self._problem, self._forecast, self._enough, self._limit = problem, forecast, enough, limit
         self._bar = new_bar(total=1.0, bar_format="{percentage:3.0f}%|{bar}| {desc}")
         self._start = time.monotonic()
         self._shown, self._again = -math.inf, self._start + _SETTLED
@@ -121,9 +123,9 @@ class Bar:
 
     def _left(self, s: State, run: Run, now: float) -> float:
         """Iterations still to be made, by theory 4.3."""
-        if is_first_order(s) and s.nit > 0 and now >= self._again:
+        if self._forecast is not None and s.nit > 0 and now >= self._again:
             with suppress(Ended):
-                self._spectral = s.nit, forecast(self._problem, s, run.history(), self._enough)[0]
+                self._spectral = s.nit, self._forecast(self._problem, s, run.history(), self._enough)[0]
             now, begun = time.monotonic(), now
             self._again = now + max(1.0, _SHARE * (now - begun))
         if self._spectral is not None:

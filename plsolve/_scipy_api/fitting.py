@@ -22,9 +22,9 @@ from plsolve._result import Result
 from plsolve._scipy_api import arguments as check
 from plsolve._stopping import RUNNING, Ended, Status
 from plsolve._tangent import Tangent, tangent
-from plsolve.choice import METHODS, gauss_newton_stages
-from plsolve.methods import nearest
-from plsolve.methods.gauss_newton import free_unknowns, in_box, newton, toward
+from plsolve.choice import METHODS, prepared
+from plsolve.methods import gauss_newton, nearest, newton
+from plsolve.methods.method import Method
 
 STALLED = -1
 SETTLED = 100  # and scipy's 2, 3 or 4: the loop takes such a number for none of `plsolve.Status`
@@ -89,12 +89,13 @@ class Tolerances(NamedTuple):
 
     def met(self, problem: Problem, s: loop.State, T: Tangent) -> int:
         """scipy's status by the next step that the linear model asks for, where no step came down any more."""
-        model = newton(T, s.r, free_unknowns(problem, T, s.w, s.r), True)
+        free = gauss_newton.free_unknowns(problem, T, s.w, s.r)
+        model = gauss_newton.newton(T, s.r, free, True)
         if problem.bounded:
-            model = in_box(problem, model, s.w, s.r)
+            model = gauss_newton.in_box(problem, model, s.w, s.r)
         if model.potential <= self.ftol * model.size * model.size:
             return 2
-        p = problem.move(s.w, toward(model, 1.0)) - s.w
+        p = problem.move(s.w, gauss_newton.toward(model, 1.0)) - s.w
         return 3 if norm(p) <= self.xtol * (self.xtol + norm(s.w)) else STALLED
 
 
@@ -240,15 +241,15 @@ def minimise(
     problem.flat = max(tolerances.ftol, tolerances.gtol) ** 2
     problem.flat_gradient = tolerances.gtol**2 * min(1.0, norm(problem.r0))
 
-    def chosen() -> Any:
-        if name in ("gd", "sgd"):
-            return METHODS[name](problem, {}, 0.0)
-        return gauss_newton_stages(problem, 0.0, False), sys.maxsize
+    def make() -> Method:
+        if name == "gauss-newton":
+            return Method(stages=newton.stages(problem, 0.0, False), limit=sys.maxsize)
+        return METHODS[name](problem, {}, 0.0)
 
-    stages, limit = loop.planned(problem, chosen)
+    chosen = prepared(problem, make)
     record = Record(callback, problem)
     observe = Settled(Progress(problem, record) if verbose == 2 else record, tolerances.settled)
-    state, ended = loop.run_stages(problem, stages, observe, problem.target, limit)
+    state, ended = loop.run_stages(problem, chosen.stages, observe, problem.target, chosen.limit)
     return ended, state, record
 
 

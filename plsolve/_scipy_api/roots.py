@@ -24,8 +24,10 @@ from plsolve._scipy_api.arguments import FUN, as_limit, as_mapping, as_weights
 from plsolve._scipy_api.fitting import Settled, tangent_at
 from plsolve._stopping import MESSAGES, RUNNING, Status
 from plsolve._tangent import Tangent, tangent
-from plsolve.choice import gauss_newton_stages
+from plsolve.choice import prepared
+from plsolve.methods import newton
 from plsolve.methods.ending import agrees
+from plsolve.methods.method import Method
 
 METHODS = ("hybr", "lm", "gauss-newton")
 OPTIONS = {
@@ -122,9 +124,9 @@ def root(
     )
     problem.flat_gradient = 1e-26 * min(1.0, norm(problem.r0))  # at a double root J vanishes with r
     record = Record(callback, problem)
-    stages, most = loop.planned(problem, lambda: (gauss_newton_stages(problem, 0.0, True), sys.maxsize))
+    chosen = prepared(problem, lambda: Method(stages=newton.stages(problem, 0.0, True), limit=sys.maxsize))
     observe = Settled(record, partial(settled, problem, xtol))
-    s, ended = loop.run_stages(problem, stages, observe, 0.0, most)
+    s, ended = loop.run_stages(problem, chosen.stages, observe, 0.0, chosen.limit)
     ended = int(Status.RESIDUAL) if ended == RUNNING else ended
     with problem.at_work():
         return package(problem, s, ended, name, limit, xtol, record)

@@ -8,27 +8,30 @@ L falls by at least ||g||^2 / (2 M) in every step.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from plsolve._history import History
 from plsolve._linalg import HUGE, Array, norm
 from plsolve._problem import Problem
 from plsolve._stopping import RUNNING, Status
 from plsolve._tangent import Tangent
+from plsolve.methods import options as given
+from plsolve.methods import spectrum
 from plsolve.methods.ending import FLAT, bend, largest_eigenvalue, verdict
+from plsolve.methods.method import Method, Stage
+from plsolve.methods.options import CONSTANTS, Constants
 from plsolve.theory import steps
 
 THEOREM, POLYAK, CAUCHY, FIXED = range(4)
 STEP_SIZES = {"theorem": THEOREM, "polyak": POLYAK, "cauchy": CAUCHY}
 
+OPTIONS = ("step_size", "momentum", *CONSTANTS)
+LIMIT = 100_000  # iterations
+
 SMALLEST = 1e-16  # of ||w||: shorter steps do not change w
-
-
-class Constants(NamedTuple):
-    """What is known of the system, in the metric of the step; 0: not known."""
-
-    lipschitz: float  # >= ||J||
-    beta: float  # Lipschitz constant of J
-    mu: float  # <= lambda_min(K)
 
 
 class State(NamedTuple):
@@ -48,6 +51,18 @@ class State(NamedTuple):
     excess: float  # doubled whenever a step contradicts M
     pl: float  # 1/2 ||g||^2 / L at the point before; negative: not known
     bend: float  # the largest 2||r+ - r - J p||/||p||^2 of a step that exceeds beta
+
+
+def method(problem: Problem, options: Mapping[str, Any], beta: float) -> Method:
+    """Gradient descent without momentum."""
+    rule, eta = given.step_size(options.get("step_size", "theorem"), STEP_SIZES, FIXED)
+    known = given.constants(problem, options, beta)
+    return Method(
+        stages=[Stage(lambda limit, problem, before: init(problem, rule, eta, known), step)],
+        limit=LIMIT,
+        forecast=forecast,
+        guarantee=guarantee if rule == THEOREM else None,
+    )
 
 
 def init(problem: Problem, rule: int, eta: float, known: Constants) -> State:
@@ -110,3 +125,19 @@ def step_size(T: Tangent, rule: int, fixed: float, M: float, d: Array, slope: fl
         square = float(Jd.dot(Jd))
         return steps.cauchy_step(-slope, square) if square > 0.0 else 0.0
     return 1.0 / M if M > 0.0 else 0.0
+
+
+def forecast(problem: Problem, s: State, history: History, enough: float) -> tuple[float, float]:
+    """Iterations left until ||r|| <= enough, and kappa: by the spectrum where steps are of one length (theory 4.3)."""
+    seen = spectrum.seen(problem, s.w, s.r, enough)
+    if s.rule == THEOREM:
+        return seen.iterations(1.0 / (s.excess * s.lipschitz * s.lipschitz)), seen.kappa
+    return (seen.iterations(s.eta) if s.rule == FIXED else spectrum.observed(history, seen.loss)), seen.kappa
+
+
+def guarantee(s: State, history: History) -> Array:
+    """L_0 times the product of 1 - eta PL: each step makes L fall by eta ||g||^2 / 2 (theory 1.1)."""
+    loss, pl = history.loss, history.pl[:-1]
+    gradient = np.sqrt(2.0 * loss[:-1] * pl)
+    eta = np.divide(history.step[1:], gradient, out=np.zeros(gradient.size), where=gradient > 0.0)
+    return np.asarray(loss[0] * np.append(1.0, np.cumprod(np.maximum(1.0 - pl * eta, 0.0))))

@@ -10,17 +10,22 @@ curvature, when a window of 4 sqrt(kappa) steps has gained less than that guaran
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from plsolve._history import History
 from plsolve._linalg import HUGE, Array, norm
 from plsolve._problem import Problem
 from plsolve._stopping import RUNNING
-from plsolve.methods import gradient_descent
+from plsolve.methods import gradient_descent, spectrum
+from plsolve.methods import options as given
 from plsolve.methods.ending import bend
-from plsolve.methods.gradient_descent import THEOREM, Constants
-from plsolve.theory import steps
+from plsolve.methods.gradient_descent import THEOREM
+from plsolve.methods.method import Method, Stage
+from plsolve.methods.options import Constants
+from plsolve.theory import forecasts, steps
 
 HEAVY_BALL, NESTEROV, CHEBYSHEV = range(3)
 KINDS = {"heavy-ball": HEAVY_BALL, "nesterov": NESTEROV, "chebyshev": CHEBYSHEV}
@@ -53,6 +58,28 @@ class State(NamedTuple):
     window: int  # steps in this window
     pl: float
     bend: float
+
+
+def method(problem: Problem, options: Mapping[str, Any], beta: float) -> Method:
+    """Gradient descent with the momentum that `options` name, with constants that are estimated at w0 if need be."""
+    plain = gradient_descent.method(problem, options, beta)
+    kind = given.named(options, "momentum", KINDS)
+    if options.get("step_size", "theorem") != "theorem":
+        raise ValueError("`options`: 'momentum' has steps of its own, it goes with 'step_size' = 'theorem' only.")
+    known = given.constants(problem, options, beta)
+    exact = known.lipschitz > 0.0 and known.mu > 0.0
+    if not exact:
+        low, high = spectrum.ends(problem.linearise(problem.w0, problem.r0, False))
+        known = Constants(known.lipschitz or math.sqrt(high), known.beta, known.mu or low)
+    spectrum.check_products(known.lipschitz)
+    if known.lipschitz == 0.0:  # J vanishes: gradient descent says what that means
+        return plain
+    return Method(
+        stages=[Stage(lambda limit, problem, before: init(problem, kind, known, exact), step)],
+        limit=plain.limit,
+        forecast=forecast,
+        guarantee=guarantee,
+    )
 
 
 def init(problem: Problem, kind: int, known: Constants, exact: bool) -> State:
@@ -128,3 +155,19 @@ def plain(problem: Problem, s: State, vain: bool) -> State:
         w=new.w, r=new.r, status=new.status, nit=new.nit, step=new.step, p=np.zeros(s.w.size), before=0.0, age=0,
         known=known, swell=swell, ceiling=ceiling, least=loss, start=loss, window=0, pl=new.pl, bend=new.bend,
     )  # fmt: skip
+
+
+def forecast(problem: Problem, s: State, history: History, enough: float) -> tuple[float, float]:
+    """Iterations left until ||r|| <= enough, and kappa (theory 4.3)."""
+    seen = spectrum.seen(problem, s.w, s.r, enough)
+    curvature = s.swell * s.known.lipschitz * s.known.lipschitz
+    condition = min(curvature / max(s.known.mu, 1e-300), 1e12)
+    return float(forecasts.momentum_iterations(condition, 0.5 * float(s.r.dot(s.r)) / seen.loss)), seen.kappa
+
+
+def guarantee(s: State, history: History) -> Array:
+    """(1 - eta mu)^t L_0 (theory 6.3)."""
+    nit, loss = history.nit, history.loss
+    if not (loss[0] > 0.0 and s.nit > 0):
+        return history.bound
+    return np.asarray(loss[0] * (s.ceiling / loss[0]) ** (nit / s.nit))

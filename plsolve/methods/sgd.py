@@ -10,15 +10,21 @@ without progress, or when the loss has blown up, the best point is taken up agai
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from plsolve._history import History
 from plsolve._linalg import ALL_FREE, HUGE, Array, norm
 from plsolve._problem import Indices, Problem
 from plsolve._stopping import RUNNING, Status
 from plsolve._tangent import Tangent
-from plsolve.methods.ending import at_rounding_level, verdict
+from plsolve.methods import options as given
+from plsolve.methods import spectrum
+from plsolve.methods.ending import at_rounding_level, largest_eigenvalue, verdict
+from plsolve.methods.method import Method, Stage
+from plsolve.methods.options import CONSTANTS
 from plsolve.theory import steps
 
 INTERPOLATION, THEOREM, POLYAK, KACZMARZ, FIXED = range(5)
@@ -26,6 +32,10 @@ STEP_SIZES = {"theorem": THEOREM, "polyak": POLYAK, "kaczmarz": KACZMARZ}
 
 UNIFORM, RESIDUAL, CYCLIC, MAX = range(4)
 ROWS = {"uniform": UNIFORM, "residual": RESIDUAL, "cyclic": CYCLIC, "max": MAX}
+
+OPTIONS = ("step_size", "momentum", "batch_size", "rows", "row_smoothness", *CONSTANTS)
+EPOCHS = 1000
+LEAST = 1e-280  # of ||J||^2: what is smaller has no digits left
 
 SUSPICIOUS = 10  # epochs without progress before the gradient and the rounding level are looked at
 PATIENCE = 30  # epochs without progress before the step is halved
@@ -69,6 +79,76 @@ class State(NamedTuple):
     weights: Array  # norms of the rows of J(w0); empty unless rows are chosen by MAX
     pl: float  # negative: not known
     bend: float  # 0: not looked at
+
+
+def method(problem: Problem, options: Mapping[str, Any], beta: float) -> Method:
+    """SGD, with constants that are estimated at w0 where they are not given."""
+    rule, eta, mass, rows = chosen_rule(options)
+    known = given.constants(problem, options, beta)
+    T = problem.linearise(problem.w0, problem.r0, False)
+    row = given.positive(options, "row_smoothness") or float(row_squares(T).max())
+    row = row if not row < LEAST else 0.0
+    largest = known.lipschitz * known.lipschitz or max(largest_eigenvalue(T, problem.r0), row)
+    spectrum.check_products(math.sqrt(largest))
+    mu = known.mu
+    if mu == 0.0 and (mass or rule == THEOREM):
+        mu = max(spectrum.ends(T)[0], 1e-12 * largest)
+    batch = batch_size(options, problem.n, row, largest)
+    if rule == KACZMARZ and batch == 1:
+        rule = POLYAK  # which is the same for one row
+    weights = np.sqrt(row_squares(T)) if rows == MAX else np.zeros(0)
+
+    def first(limit: int, problem: Problem, before: Any) -> State:
+        plan = Plan(
+            rule=rule,
+            eta=eta,
+            batch=batch,
+            rows=rows,
+            mass=mass,
+            last=limit,
+            largest_row=row,
+            largest=largest,
+            mu=mu,
+            smoothness=largest + known.beta * norm(problem.r0),
+        )
+        return init(problem, plan, weights)
+
+    return Method(
+        stages=[Stage(first, step if rows in (UNIFORM, CYCLIC) and rule != KACZMARZ else other_step)],
+        limit=EPOCHS * -(-problem.n // batch),
+        forecast=forecast,
+    )
+
+
+def chosen_rule(options: Mapping[str, Any]) -> tuple[int, float, bool, int]:
+    """The rule of the step with its number, whether there is momentum, and how rows are chosen."""
+    rule, eta = INTERPOLATION, 0.0
+    if "step_size" in options:
+        rule, eta = given.step_size(options["step_size"], STEP_SIZES, FIXED)
+    mass = "momentum" in options and given.named(options, "momentum", {"mass": True})
+    if mass and rule != INTERPOLATION:
+        raise ValueError("`options`: 'momentum' = 'mass' has steps of its own, 'step_size' cannot be chosen with it.")
+    return rule, eta, mass, given.named(options, "rows", ROWS) if "rows" in options else UNIFORM
+
+
+def batch_size(options: Mapping[str, Any], n: int, row: float, largest: float) -> int:
+    """The number of rows in a batch; by default the critical one."""
+    batch = options.get("batch_size", "auto")
+    if isinstance(batch, str) and batch == "auto":
+        batch = steps.critical_batch(n, row, largest) if row > 0.0 else 1
+    elif isinstance(batch, bool) or not (isinstance(batch, (int, np.integer)) and batch >= 1):
+        raise ValueError(f"`options`: 'batch_size' must be 'auto' or a positive integer, got {batch!r}.")
+    return int(min(batch, n))
+
+
+def row_squares(T: Tangent) -> Array:
+    """K_ii (n,), in the metric of the step; an operator may know them, by a method ``row_squares()``."""
+    if T.scale.size == 0 and hasattr(T.J, "row_squares"):
+        return np.asarray(T.J.row_squares(), np.float64)
+    J = T.J if isinstance(T.J, np.ndarray) or hasattr(T.J, "multiply") else T.toarray()
+    if T.scale.size:
+        J = J * T.scale if isinstance(J, np.ndarray) else J.multiply(T.scale)
+    return np.einsum("ij,ij->i", J, J) if isinstance(J, np.ndarray) else np.asarray(J.multiply(J).sum(axis=1)).ravel()
 
 
 def init(problem: Problem, plan: Plan, weights: Array) -> State:
@@ -165,3 +245,10 @@ def checked(problem: Problem, s: State, w: Array, ahead: Array, nit: int, length
         w=w, r=r, status=status, nit=nit, step=length, checked=True, best_w=best_w, best_r=best_r, ahead=ahead,
         shrink=shrink, in_vain=in_vain,
     )  # fmt: skip
+
+
+def forecast(problem: Problem, s: State, history: History, enough: float) -> tuple[float, float]:
+    """Iterations left until ||r|| <= enough, and kappa: by the spectrum where steps are of one length (theory 4.3)."""
+    seen = spectrum.seen(problem, s.w, s.r, enough)
+    varies = s.plan.rule in (POLYAK, KACZMARZ) or s.plan.mass or s.eta * s.shrink == 0.0
+    return (spectrum.observed(history, seen.loss) if varies else seen.iterations(s.eta * s.shrink)), seen.kappa

@@ -1,0 +1,52 @@
+"""Gauss-Newton: the stages that a system goes through."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from plsolve._linalg import norm
+from plsolve._problem import Problem
+from plsolve.methods import tall, watchdog
+from plsolve.methods.method import Method, Stage
+
+OPTIONS = ("nearest", "linear_solver")
+
+
+def method(problem: Problem, options: Mapping[str, Any], beta: float) -> Method:
+    """Gauss-Newton for a solution."""
+    solver = problem.linear_solver
+    solver.kind, solver.inexact, solver.target = options.get("linear_solver", "auto"), True, problem.target
+    return Method(stages=stages(problem, beta, True), limit=200)
+
+
+def stages(problem: Problem, beta: float, root: bool) -> list[Stage]:
+    """Gauss-Newton; root: a minimum of the residual that is not zero is no answer.
+
+    Of a square system the steps for n <= m are made first, since they need fewer Jacobians, then those that know the
+    curvature of the residual, and where they have come to a minimum others around it.
+    """
+    n, m = problem.n, problem.m
+
+    def watched(plan: int) -> Stage:
+        return Stage(lambda limit, problem, before: watchdog.init(problem, beta, plan, root, before), watchdog.step)
+
+    if n < m or problem.linear_solver.kind != "auto" or not is_tall(problem):
+        return [watched(watchdog.PHASES if n <= m else watchdog.ALONE)]
+    problem.scale_unasked()
+    curved = Stage(lambda limit, problem, before: tall.init(problem, beta, before), tall.step)
+    if n > m:
+        return [curved]
+    return [watched(watchdog.HAND_OVER), curved, *([watched(watchdog.KICKS)] if root else [])]
+
+
+def is_tall(problem: Problem) -> bool:
+    """Whether there are as many equations as unknowns or more, few enough unknowns, and all of J at hand."""
+    n, m = problem.n, problem.m
+    if not m <= min(n, tall.UNKNOWNS) or norm(problem.r0) <= problem.target:
+        return False
+    if n * m <= tall.ENTRIES or problem.differenced:
+        return True
+    return isinstance(problem.linearise(problem.w0, problem.r0, False).J, np.ndarray)
