@@ -12,7 +12,7 @@ from scipy.sparse.linalg import LinearOperator
 from benchmarks.checks.networks import Operator, damped
 from plsolve import Status, solve
 from plsolve._tangent import tangent
-from plsolve.networks import WideNetwork
+from plsolve.networks import WideNetwork, _jacobian, _layers
 
 PAIR = (np.sin, np.cos)
 ACTIVATIONS = ["tanh", "relu", "softplus", "gelu", PAIR]
@@ -170,10 +170,8 @@ def test_an_operator_whose_gram_takes_no_weights_solves_as_before():
 
 @pytest.mark.parametrize("q", [1, 2])
 def test_gram_in_blocks(monkeypatch, q):
-    from plsolve import networks
-
-    monkeypatch.setattr(networks, "_BLOCK_ROWS", 3)
-    monkeypatch.setattr(networks, "_BLOCK_NUMBERS", 8)
+    monkeypatch.setattr(_jacobian, "_BLOCK_ROWS", 3)
+    monkeypatch.setattr(_layers, "BLOCK_NUMBERS", 8)
     net = WideNetwork(np.random.default_rng(3).standard_normal((11, 2)), (5, 3), outputs=q)
     w = net.init(0)
     J = net.jac(w)
@@ -188,10 +186,8 @@ def test_gram_in_blocks(monkeypatch, q):
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("columns", [1, 2, 9])
 def test_several_vectors_at_once(monkeypatch, widths, q, bias, columns):
-    from plsolve import networks
-
-    monkeypatch.setattr(networks, "_COLUMNS", 8)
-    monkeypatch.setattr(networks, "_BLOCK_NUMBERS", 8)
+    monkeypatch.setattr(_layers, "_COLUMNS", 8)
+    monkeypatch.setattr(_layers, "BLOCK_NUMBERS", 8)
     rng = np.random.default_rng(4)
     net = WideNetwork(rng.standard_normal((11, 3)), widths, outputs=q, bias=bias)
     J = net.jac(net.init(0))
