@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from plsolve._solver import solve
     from plsolve._stopping import Status
 
+__version__ = "0.2.0"
+
 # Modules that users reach into; jit loads numba.
 _MODULES = ("choice", "jit", "loop", "networks", "testing")
 

@@ -1,6 +1,7 @@
 """The house: imports run one way, and `import plsolve` stays light."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -159,6 +160,12 @@ def test_public_names():
     assert {"solve", "Result", "Status"} <= set(plsolve.__all__)
     for name in plsolve.__all__:
         assert hasattr(plsolve, name), name
+
+
+@pytest.mark.parametrize("file", ["README.md", "CITATION.cff", "CHANGELOG.md"])
+def test_every_page_names_the_same_version(file):
+    found = re.findall(r"^(?:## |version: |  version = {)(\d[\d.]*\d)", (ROOT.parent / file).read_text(), re.MULTILINE)
+    assert found[:1] == [plsolve.__version__]
 
 
 def test_typed():
