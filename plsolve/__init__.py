@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from plsolve import choice, jit, loop, networks, testing  # noqa: F401
     from plsolve._batch import BatchResult, solve_batch
+    from plsolve._inference.uncertainty import Uncertainty
     from plsolve._kernel import TangentKernel, tangent_kernel
     from plsolve._proofs.certificate import Certificate
     from plsolve._proofs.certify import certify
@@ -26,6 +27,7 @@ _ROOMS = {
     "Result": "plsolve._result",
     "Status": "plsolve._stopping",
     "TangentKernel": "plsolve._kernel",
+    "Uncertainty": "plsolve._inference.uncertainty",
     "certify": "plsolve._proofs.certify",
     "curve_fit": "plsolve._scipy_api",
     "least_squares": "plsolve._scipy_api",
@@ -41,6 +43,7 @@ __all__ = [
     "Result",
     "Status",
     "TangentKernel",
+    "Uncertainty",
     "certify",
     "curve_fit",
     "least_squares",

@@ -12,6 +12,10 @@ from scipy.optimize import OptimizeResult
 from scipy.sparse.linalg import LinearOperator
 
 from plsolve._history import History
+from plsolve._inference.noise import as_noise
+from plsolve._inference.posterior import posterior
+from plsolve._inference.prior import as_prior
+from plsolve._inference.uncertainty import Uncertainty
 from plsolve._kernel import TangentKernel
 from plsolve._linalg import Array
 from plsolve._pictures import plotting
@@ -21,7 +25,7 @@ from plsolve._proofs.certificate import Certificate, rounded
 from plsolve._proofs.certify import certificate_of_run
 from plsolve._record import Record
 from plsolve._stopping import Ended
-from plsolve._tangent import tangent
+from plsolve._tangent import LinearSolver, tangent
 
 
 class Result(OptimizeResult):
@@ -77,9 +81,11 @@ class Result(OptimizeResult):
         problem: Problem | None = None,
         record: Record | None = None,
         beta: Array | None = None,
+        assumed: tuple[Any, Any] | None = None,
     ) -> None:
         self.update(fields)
-        vars(self).update(_problem=problem, _record=record, _beta=beta)  # a setattr would make entries of them
+        # a setattr would make entries of them; assumed: noise and prior of a fit by `infer`
+        vars(self).update(_problem=problem, _record=record, _beta=beta, _assumed=assumed)
         if problem is not None:
             shown = "jac" in fields or "certificate" in fields
             if shown or (beta is None and not problem.is_linearised(fields["x"])):
@@ -135,6 +141,42 @@ class Result(OptimizeResult):
         if certificate is not None and certificate.absent and certificate.rigorous:
             self["message"] += f" No solution within {rounded(certificate.radius, ROUND_FLOOR)} of x (theory 3.5)."
 
+    def uncertainty(self, noise: Any = None, prior: Any = None) -> Uncertainty:
+        """How certain x is, given noisy data and what was known before: linearised at x.
+
+        Parameters
+        ----------
+        noise : float, array_like (n,) or (n, n)
+            Standard deviation of the data y, one for each of them, or their covariance. Of a fit by `infer` its own, if
+            it is not given.
+        prior : float, array_like (m,) or (m, m), sparse or LinearOperator, optional
+            Standard deviations of the parameters about w0 before the data were known, or their covariance; see `infer`.
+            1 by default; of a fit by `infer` its own.
+        """
+        assumed = self._assumed or (None, None)
+        noise, prior = assumed[0] if noise is None else noise, assumed[1] if prior is None else prior
+        if noise is None:
+            raise ValueError("`noise` must be given: the standard deviation of the data.")
+        problem, J = self._problem, self["jac"]
+        n, m = J.shape
+        R, C = as_noise(noise, n), as_prior(prior, m)
+
+        def residual(w: Array) -> tuple[Array, Array]:
+            with problem.at_work():
+                w = problem.project(w)
+                return w, problem.residual(w)
+
+        return Uncertainty(
+            self["x"],
+            self["fun"],
+            J,
+            R,
+            C,
+            posterior(J, R, C, LinearSolver()),
+            residual=None if problem is None else residual,
+            solved=self._assumed is None,
+        )
+
     def plot(self, what: str = "run", ax: Any = None) -> Any:
         """Draw the run, the spectrum of the kernel, or the landscape; returns the matplotlib Axes.
 
@@ -185,10 +227,10 @@ class Result(OptimizeResult):
         return sorted({*super().__dir__(), *(name for name in self._lazy if name in self)})
 
     def __copy__(self) -> Result:
-        return Result(dict(self), self._problem, self._record, self._beta)
+        return Result(dict(self), self._problem, self._record, self._beta, self._assumed)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Result:
-        return Result(copy.deepcopy(dict(self), memo), self._problem, self._record, self._beta)
+        return Result(copy.deepcopy(dict(self), memo), self._problem, self._record, self._beta, self._assumed)
 
     def __reduce__(self) -> tuple[Any, ...]:
         if "history" in self:
@@ -199,4 +241,4 @@ class Result(OptimizeResult):
                 pickle.dumps(fields["jac"])
             except Exception:  # noqa: BLE001 - closures raise what they like; the rest of the result is worth keeping
                 del fields["jac"]
-        return Result, (fields,)
+        return Result, (fields, None, None, None, self._assumed)

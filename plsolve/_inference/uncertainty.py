@@ -1,0 +1,180 @@
+"""How certain parameters are, given the noise of the data and what was known before: linearised at a point."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from scipy.sparse.linalg import LinearOperator
+
+from plsolve._checks import as_count, as_float, as_matrix, generator
+from plsolve._inference.noise import Noise
+from plsolve._inference.posterior import Posterior
+from plsolve._inference.prior import BLOCK_NUMBERS, Prior, units
+from plsolve._linalg import ALL_FREE, NO_VECTOR, Array, norm
+from plsolve._tangent import is_sparse, tangent
+
+HALVED = 3.0  # eigenvalue along a direction whose standard deviation the data halve: 1 / (1 + 3) of the variance
+
+
+class Uncertainty:
+    """What noisy data and a prior say about the parameters, linearised at x.
+
+    With J the Jacobian at x, C the covariance of the prior and R that of the noise, the parameters have the covariance
+    (C^{-1} + J^T R^{-1} J)^{-1} = C - C J^T (J C J^T + R)^{-1} J C, of which no m x m matrix is made. For linear F this
+    is Bayes' rule, exactly; how far F is from linear says ``nonlinearity``. Bounds are not looked at.
+
+    Attributes
+    ----------
+    x : ndarray (m,)
+        The point.
+    eigenvalues : ndarray (min(n, m),)
+        Of R^{-1/2} J C J^T R^{-1/2}, ascending: the data reduce the variance along each direction to 1/(1 + eigenvalue)
+        of the prior's.
+    rank : int
+        The number of directions along which the data reduce the standard deviation to at most half of the prior's.
+    degrees_of_freedom : float
+        The trace of the resolution matrix: how many parameters the data determine, in effect.
+    chi2 : float
+        The sum of squares of F(x) - y in units of the noise.
+    nonlinearity : float
+        How far F(x + v) and F(x - v) are from F(x) + J v and F(x) - J v, in units of the noise, where v is one standard
+        deviation along the direction of those counted by ``rank`` that the data determine worst: two calls of F. Well
+        below 1, standard deviations can be relied on in that direction; nothing is said of the others.
+    """
+
+    def __init__(
+        self,
+        x: Array,
+        fun: Array,
+        J: Any,
+        noise: Noise,
+        prior: Prior,
+        posterior: Posterior,
+        *,
+        residual: Callable[[Array], tuple[Array, Array]] | None,
+        solved: bool,
+    ) -> None:
+        self.x = x.copy()
+        self._fun, self._noise, self._prior, self._posterior = fun, noise, prior, posterior
+        self._T, self._residual, self._solved = tangent(J, NO_VECTOR), residual, solved
+
+    def __repr__(self) -> str:
+        n, m = self._T.shape
+        return f"Uncertainty(n={n}, m={m}, rank={self.rank})"
+
+    @property
+    def chi2(self) -> float:
+        size = norm(self._noise.white(self._fun))
+        return size * size
+
+    @cached_property
+    def eigenvalues(self) -> Array:
+        return self._posterior.eigenvalues
+
+    @property
+    def rank(self) -> int:
+        return int(np.count_nonzero(self.eigenvalues >= HALVED))
+
+    @property
+    def degrees_of_freedom(self) -> float:
+        return float(np.sum(self.eigenvalues / (1.0 + self.eigenvalues)))
+
+    @cached_property
+    def nonlinearity(self) -> float:
+        if self._residual is None:
+            raise ValueError("The nonlinearity needs F, which an unpickled Result does not have.")
+        least = self.eigenvalues[-max(self.rank, 1)]
+        weakest = self._posterior.directions(float(least) * (1.0 - 1e-9))[:, 0]
+        worst = self._prior.times(weakest) / math.sqrt(1.0 + least)
+        departure = 0.0
+        for sign in (1.0, -1.0):
+            w, r = self._residual(self.x + sign * worst)
+            departure = max(departure, norm(self._noise.white(r - self._fun - self._T.apply(w - self.x))))
+        return departure
+
+    def std(self, index: Any = None) -> Array:
+        """Standard deviations of the parameters with these numbers (default: all)."""
+        if index is None:
+            return np.sqrt(self._posterior.every_variance())
+        return np.sqrt(self._posterior.variances(self._units(index)))
+
+    def covariance(self, index: Any) -> Array:
+        """Covariance (k, k) of the parameters with these numbers."""
+        return self._posterior.covariance(self._units(index))
+
+    def predict(self, J_new: Any) -> Array:
+        """Standard deviations (p,) of J_new w.
+
+        J_new (p, m), an array, sparse or a LinearOperator, is the Jacobian of p quantities that are to be predicted.
+        """
+        m = self.x.size
+        if not (isinstance(J_new, LinearOperator) or is_sparse(J_new)):
+            J_new = np.atleast_2d(as_float(J_new, "J_new"))
+        if J_new.ndim != 2 or J_new.shape[1] != m:
+            raise ValueError(f"`J_new` must have shape (p, {m}), got {J_new.shape}.")
+        T, p = tangent(as_matrix(J_new, None, m), NO_VECTOR), J_new.shape[0]
+        found, step = np.empty(p), max(1, BLOCK_NUMBERS // m)
+        for start in range(0, p, step):
+            index = np.arange(start, min(start + step, p))
+            found[index] = self._posterior.variances(T.adjoint(units(p, index)))
+        return np.sqrt(found)
+
+    def resolution(self, index: Any) -> Array:
+        """Rows (k, m) of the resolution matrix C J^T (J C J^T + R)^{-1} J.
+
+        A row says of which parameters the estimate of one is an average: where the data determine it, it is the unit
+        vector, where they say nothing of it, zero.
+        """
+        return self._posterior.pull(self._T.apply(self._prior.times(self._units(index)))).T
+
+    def sample(self, k: int = 1, rng: Any = None) -> Array:
+        """k draws (k, m) from the posterior, by Matheron's rule: a draw from the prior, moved to the data."""
+        k, rng = as_count(k, "k", 1), generator(rng) or np.random.default_rng()
+        n, m = self._T.shape
+        prior = self._prior.root(rng.standard_normal((m, k)))
+        data = self._T.apply(prior) + self._noise.colour(rng.standard_normal((n, k)))
+        draws: Array = self.x + (prior - self._posterior.gain(data)).T
+        return draws
+
+    def null_space(self, k: int | None = None) -> Array:
+        """An orthonormal basis (m, k) of changes of w that the data do not see.
+
+        Without k all of them, m - ``rank``: an m x m matrix where the data are few. Those that prior and data leave
+        uncertain come first, as far as k random vectors (seeded) tell.
+        """
+        most = self.x.size - self.rank
+        k = most if k is None else as_count(k, "k", 1, most)
+        seen = self._posterior.directions(HALVED)
+        Z = self._prior.times(np.random.default_rng(0).standard_normal((self.x.size, k)))
+        for _ in range(2):
+            Z = Z - self._prior.times(seen @ (seen.T @ Z))
+        return np.linalg.qr(Z)[0]
+
+    def sensitivity(self, dF: Any) -> Array:
+        """By how much x moves where F changes by dF (n,), or by the columns of dF (n, k), to first order.
+
+        Of a solution it is -J^+ dF, the smallest change that keeps F(x) = y; of a fit by `infer`
+        -C J^T (J C J^T + R)^{-1} dF. For dF the derivative of F with respect to anything that it depends on, this is
+        the derivative of x.
+        """
+        dF = as_float(dF, "dF")
+        n = self._T.shape[0]
+        if dF.ndim not in (1, 2) or len(dF) != n:
+            raise ValueError(f"`dF` must have shape ({n},) or ({n}, k), got {dF.shape}.")
+        if not self._solved:
+            return -self._posterior.gain(dF)
+        H = self._T.inverse(ALL_FREE, False)
+        H = H if H.sound else self._T.inverse(ALL_FREE, True)
+        moves = np.column_stack([-H.solve(column) for column in dF.reshape(n, -1).T])
+        return moves[:, 0] if dF.ndim == 1 else moves
+
+    def _units(self, index: Any) -> Array:
+        """The unit vectors (m, k) of these parameters."""
+        try:
+            return units(self.x.size, np.atleast_1d(np.arange(self.x.size)[index]))
+        except IndexError as error:
+            raise IndexError(f"`index` must be numbers of parameters, from 0 to {self.x.size - 1}: {error}") from None
