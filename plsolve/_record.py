@@ -13,8 +13,8 @@ from scipy.optimize import OptimizeResult
 from plsolve._history import History
 from plsolve._linalg import Array, norm
 from plsolve._problem import Problem
+from plsolve._state import State
 from plsolve._stopping import RUNNING, Status
-from plsolve.loop import State
 from plsolve.theory.forecasts import observed_iterations
 
 Point = tuple[Array, Array]  # w and F(w) - y

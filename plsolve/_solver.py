@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from functools import cache, partial
 from typing import Any
 
-from plsolve import loop
+from plsolve import _loop as loop
 from plsolve._checks import as_beta, as_count, as_deadline, as_flag, as_tolerance, check_options, generator
+from plsolve._choice import choose, prepared
 from plsolve._linalg import norm
 from plsolve._pictures.progress import LOG, watching
 from plsolve._problem import Problem
@@ -16,8 +17,7 @@ from plsolve._proofs.certify import Nearness
 from plsolve._record import Record
 from plsolve._result import Result
 from plsolve._stopping import AT_ROUNDING_LEVEL, MESSAGES, RUNNING, STATUSES, Ended, Status
-from plsolve.choice import METHODS, OPTIONS, choose, prepared
-from plsolve.methods import nearest
+from plsolve.methods import METHODS, OPTIONS, nearest
 from plsolve.methods.method import Forecast
 
 NEAREST_MISSED = " The solution nearest to w0 was not reached ({}): x is the nearest found."

@@ -4,10 +4,8 @@ import numpy as np
 import pytest
 from numba import njit
 
-from plsolve import choice, solve
-from plsolve.loop import Start
-from plsolve.methods import newton
-from plsolve.methods.method import Method, Stage
+from plsolve import solve
+from plsolve.methods import METHODS, OPTIONS, Method, Stage, Start, newton
 
 A = np.random.default_rng(0).standard_normal((4, 9)) / 3
 Y = np.full(4, 0.5)
@@ -50,10 +48,10 @@ def polyak(problem, options, beta):
 
 @pytest.fixture
 def methods(monkeypatch):
-    monkeypatch.setitem(choice.METHODS, "polyak", polyak)
-    monkeypatch.setitem(choice.METHODS, "late", newton_after)
-    monkeypatch.setitem(choice.OPTIONS, "polyak", ())
-    monkeypatch.setitem(choice.OPTIONS, "late", ())
+    monkeypatch.setitem(METHODS, "polyak", polyak)
+    monkeypatch.setitem(METHODS, "late", newton_after)
+    monkeypatch.setitem(OPTIONS, "polyak", ())
+    monkeypatch.setitem(OPTIONS, "late", ())
 
 
 @pytest.mark.parametrize("jacobian", [True, False])

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from plsolve import loop
+from plsolve import _loop as loop
 from plsolve._compiled import kernel as k
 from plsolve._compiled.cache import address as compiled_unit
 from plsolve._compiled.cache import entry
@@ -19,10 +19,11 @@ from plsolve._compiled.functions import NotCompilableError, arguments, arguments
 from plsolve._compiled.kernel import advance, whole
 from plsolve._compiled.words import CLOCK_ADDRESS, REALS, WHOLES, address, data, system, take
 from plsolve._linalg import Array, norm
+from plsolve._loop import Native
 from plsolve._problem import Problem
 from plsolve._record import Record
+from plsolve._state import Start
 from plsolve._stopping import JACOBIAN_NOT_FINITE, RUNNING, Ended, Status
-from plsolve.loop import Native
 from plsolve.methods import tall, watchdog
 
 CHUNK = 128  # states that are looked at together
@@ -161,17 +162,17 @@ class Engine:
             self._scale()
         C[k.PHASE] = k.FRESH
 
-    def _state(self, w: int, r: int) -> loop.Start:
+    def _state(self, w: int, r: int) -> Start:
         C, X = self._system.C, self._system.X
         vector = self._system.vector
         step, pl, bend = X[[k.STEP, k.PL, k.BEND]].tolist()
-        return loop.Start(vector(w), vector(r), RUNNING, C.item(k.NIT), step, True, pl, bend)
+        return Start(vector(w), vector(r), RUNNING, C.item(k.NIT), step, True, pl, bend)
 
     def _counted(self) -> None:
         p = self._problem
         p.nfev, p.njev, p.nfev_jac = self._system.C[k.NFEV : k.NFEV + 3].tolist()
 
-    def _leave(self, end: loop.Start) -> None:
+    def _leave(self, end: Start) -> None:
         """Let the problem know what the run has found."""
         p, C, V = self._problem, self._system.C, self._system.V
         if self._system.X[k.LEAST] <= p.least:

@@ -34,10 +34,10 @@ from plsolve._compiled.places import *
 from plsolve._compiled.words import call, data, enter, pointer, seconds, system
 from plsolve._differences import TINY
 from plsolve._linalg import HUGE
+from plsolve._loop import CHUNK, FAILURE, ROW, TIE
 from plsolve._problem import DIFFERENT, SMALL
 from plsolve._stopping import FAILED as FAILED_STATUS
 from plsolve._stopping import RUNNING, Status
-from plsolve.loop import CHUNK, FAILURE, ROW, TIE
 from plsolve.methods import box, ending, watchdog
 from plsolve.methods import gauss_newton as gn
 

@@ -14,14 +14,14 @@ import numpy as np
 from numba import types
 from numba.extending import register_jitable
 
-from plsolve import loop
+from plsolve import _loop as loop
 from plsolve._compiled.cache import entry
 from plsolve._compiled.functions import OK, NotCompilableError, arguments, as_gradient, functions
 from plsolve._compiled.words import address, call, data
 from plsolve._linalg import HUGE
+from plsolve._loop import Native
 from plsolve._problem import Problem
 from plsolve._record import Record
-from plsolve.loop import Native
 from plsolve.methods import sgd
 
 ROWS, SECONDS = 1 << 16, 0.05  # in a chunk, at most

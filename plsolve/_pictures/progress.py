@@ -11,8 +11,8 @@ from typing import Any, Protocol
 
 from plsolve._history import History
 from plsolve._problem import Problem
+from plsolve._state import State
 from plsolve._stopping import Ended
-from plsolve.loop import State
 from plsolve.methods.method import Forecast
 from plsolve.theory.forecasts import observed_iterations
 

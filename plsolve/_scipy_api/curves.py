@@ -10,7 +10,6 @@ import numpy as np
 from scipy.linalg import LinAlgError, cholesky, qr, svd
 from scipy.optimize import Bounds, OptimizeWarning
 
-from plsolve import loop
 from plsolve._checks import DIFFERENCES, as_flag, as_float, as_tolerance, refuse_masked, shown, warn
 from plsolve._checks import check_finite as refuse_not_finite
 from plsolve._linalg import Array, Mask, norm, trcon
@@ -29,6 +28,7 @@ from plsolve._scipy_api.arguments import (
     check_shape,
 )
 from plsolve._scipy_api.fitting import Tolerances, concluded, least_squares, minimise, nearest_to_start, tangent_at
+from plsolve._state import Start, State
 from plsolve.methods import tall
 from plsolve.methods.quadratic import NOWHERE, upper
 
@@ -292,7 +292,7 @@ def by_leastsq(data: Data, start: Any, kwargs: dict[str, Any], full: bool) -> Fi
     return Fit(s.w, s.r, cost, A if A.size else J, J, nfev, *leastsq_message(status, tolerances))
 
 
-def last_triangle(s: loop.State) -> Array:
+def last_triangle(s: State) -> Array:
     """R of the J = Q R that the last step was made with, as in MINPACK; empty where a better J is needed."""
     if not isinstance(s, tall.State) or not s.memory.s.size:
         return NOWHERE
@@ -325,7 +325,7 @@ def by_least_squares(data: Data, start: Any, **kwargs: Any) -> Fit:
     problem: Problem = res._problem
     if problem.n < problem.m and not problem.bounded:
         with problem.at_work():
-            s = nearest_to_start(problem, loop.Start(x, fun, nit=res.nit))
+            s = nearest_to_start(problem, Start(x, fun, nit=res.nit))
             x, fun, J = s.w, s.r, tangent_at(problem, s, True).J
     J = J if isinstance(J, np.ndarray) else J.toarray()
     return Fit(x, fun, res.cost, J, J, problem.nfev, res.message, res.status)

@@ -12,18 +12,19 @@ import numpy as np
 from scipy.sparse import csr_array, issparse
 
 from plsolve import _differences as differences
-from plsolve import loop
+from plsolve import _loop as loop
 from plsolve._checks import as_real, warn
+from plsolve._choice import prepared
 from plsolve._linalg import Array, norm
 from plsolve._losses import LOSSES, Loss, scaled_rows
 from plsolve._problem import Problem
 from plsolve._record import Record
 from plsolve._result import Result
 from plsolve._scipy_api import arguments as check
+from plsolve._state import State
 from plsolve._stopping import RUNNING, Ended, Status
 from plsolve._tangent import Tangent, tangent
-from plsolve.choice import METHODS, prepared
-from plsolve.methods import gauss_newton, nearest, newton
+from plsolve.methods import METHODS, gauss_newton, nearest, newton
 from plsolve.methods.method import Method
 
 STALLED = -1
@@ -53,7 +54,7 @@ class Tolerances(NamedTuple):
     xtol: float
     gtol: float
 
-    def settled(self, before: loop.State, after: loop.State) -> int:
+    def settled(self, before: State, after: State) -> int:
         """SETTLED and scipy's status 2, 3 or 4 if the step was small enough, else RUNNING."""
         if after.nit == before.nit or np.array_equal(after.w, before.w):  # no step: a phase begins where another ended
             return RUNNING
@@ -87,7 +88,7 @@ class Tolerances(NamedTuple):
             return ended - SETTLED
         return 2 if self.ftol > 0.0 else 1 if self.gtol > 0.0 else 3
 
-    def met(self, problem: Problem, s: loop.State, T: Tangent) -> int:
+    def met(self, problem: Problem, s: State, T: Tangent) -> int:
         """scipy's status by the next step that the linear model asks for, where no step came down any more."""
         free = gauss_newton.free_unknowns(problem, T, s.w, s.r)
         model = gauss_newton.newton(T, s.r, free, True)
@@ -235,7 +236,7 @@ def least_squares(
 
 def minimise(
     problem: Problem, method: str, tolerances: Tolerances, callback: Callable[..., Any] | None, verbose: int
-) -> tuple[int, loop.State, Record]:
+) -> tuple[int, State, Record]:
     """Run the method: how it ended, the best state, and the record."""
     name = method if method in METHODS else "gauss-newton"
     problem.flat = max(tolerances.ftol, tolerances.gtol) ** 2
@@ -253,7 +254,7 @@ def minimise(
     return ended, state, record
 
 
-def package(problem: Problem, s: loop.State, ended: int, tolerances: Tolerances, record: Record) -> Result:
+def package(problem: Problem, s: State, ended: int, tolerances: Tolerances, record: Record) -> Result:
     """scipy's fields, with those of this library beside them."""
     plain = problem.plain_residual(s.w, s.r)
     T = tangent_at(problem, s, ended != Status.MAX_ITER)
@@ -288,9 +289,7 @@ def package(problem: Problem, s: loop.State, ended: int, tolerances: Tolerances,
     )
 
 
-def concluded(
-    problem: Problem, s: loop.State, ended: int, tolerances: Tolerances, optimality: float
-) -> tuple[int, str]:
+def concluded(problem: Problem, s: State, ended: int, tolerances: Tolerances, optimality: float) -> tuple[int, str]:
     """scipy's status and message, where the gradient has the size ``optimality``."""
     status = tolerances.status(ended, optimality)
     if status != STALLED or problem.note:
@@ -299,7 +298,7 @@ def concluded(
     return status, MESSAGES[status]
 
 
-def tangent_at(problem: Problem, s: loop.State, precise: bool) -> Tangent:
+def tangent_at(problem: Problem, s: State, precise: bool) -> Tangent:
     """The tangent where a run ended, NaN where jac has no finite value there."""
     try:
         return problem.linearise(s.w, s.r, precise)
@@ -307,7 +306,7 @@ def tangent_at(problem: Problem, s: loop.State, precise: bool) -> Tangent:
         return tangent(np.full((problem.n, problem.m), np.nan), np.empty(0))
 
 
-def nearest_to_start(problem: Problem, s: loop.State) -> loop.State:
+def nearest_to_start(problem: Problem, s: State) -> State:
     """From a solution of a system with more unknowns than equations to the one nearest to the start."""
     try:
         level = problem.rounding_level(s.w, s.r, problem.linearise(problem.remembered(s.w), s.r, True))
@@ -387,12 +386,12 @@ def called(call: check.Call, kind: str, w: Any) -> Any:
 class Settled:
     """An observer that ends the run where two states in a row pass a test, and no better one has been seen."""
 
-    def __init__(self, observe: Callable[[loop.State], int], test: Callable[[loop.State, loop.State], int]) -> None:
+    def __init__(self, observe: Callable[[State], int], test: Callable[[State, State], int]) -> None:
         self._observe, self._test = observe, test
-        self._last: loop.State | None = None
+        self._last: State | None = None
         self._least = math.inf
 
-    def __call__(self, s: loop.State) -> int:
+    def __call__(self, s: State) -> int:
         """A status that ends the run, or RUNNING."""
         status, last, self._last, size = self._observe(s), self._last, s, norm(s.r)
         best, self._least = size <= self._least, min(size, self._least)
@@ -404,9 +403,9 @@ class Progress:
 
     def __init__(self, problem: Problem, record: Record) -> None:
         self.problem, self.record = problem, record
-        self.last: loop.State | None = None
+        self.last: State | None = None
 
-    def __call__(self, s: loop.State) -> int:
+    def __call__(self, s: State) -> int:
         last, self.last = self.last, s
         if last is not None and s.nit == last.nit:
             return self.record(s)

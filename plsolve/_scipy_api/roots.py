@@ -13,8 +13,9 @@ from scipy.linalg import qr
 from scipy.optimize import OptimizeWarning
 from scipy.sparse.linalg import LinearOperator
 
-from plsolve import loop
+from plsolve import _loop as loop
 from plsolve._checks import as_flag, as_float, as_tolerance, is_finite, shown, warn
+from plsolve._choice import prepared
 from plsolve._linalg import ALL_FREE, UNIT, Array, norm
 from plsolve._losses import scaled_rows
 from plsolve._problem import Problem
@@ -22,9 +23,9 @@ from plsolve._record import Record
 from plsolve._result import Result
 from plsolve._scipy_api.arguments import FUN, as_limit, as_mapping, as_weights
 from plsolve._scipy_api.fitting import Settled, tangent_at
+from plsolve._state import Start, State
 from plsolve._stopping import MESSAGES, RUNNING, Status
 from plsolve._tangent import Tangent, tangent
-from plsolve.choice import prepared
 from plsolve.methods import newton
 from plsolve.methods.ending import agrees
 from plsolve.methods.method import Method
@@ -136,7 +137,7 @@ def transposed(jac: Callable[..., Any], x: Any, *args: Any) -> Any:
     return np.transpose(jac(x, *args))
 
 
-def settled(problem: Problem, xtol: float, before: loop.State, after: loop.State) -> int:
+def settled(problem: Problem, xtol: float, before: State, after: State) -> int:
     """RESIDUAL where a step that still took most of the residual away changed x by less than xtol of it."""
     d = problem.weights
     small = norm(d * (after.w - before.w)) <= xtol * norm(d * after.w) and norm(after.r) <= 0.01 * norm(before.r)
@@ -213,7 +214,7 @@ def newton_steps(problem: Problem, s: Any, even: Array, xtol: float, record: Rec
         length = (np.abs(p) / np.maximum(np.abs(s.w), xtol * norm(s.w) + 1e-300)).max()
         if length <= 0.1 * xtol and small(problem, s.r, terms(problem, s, T)):
             return s
-        s = loop.Start(s.w + p, problem.residual(s.w + p), nit=s.nit + 1, step=T.norm(p))
+        s = Start(s.w + p, problem.residual(s.w + p), nit=s.nit + 1, step=T.norm(p))
         record(s)
     return None
 

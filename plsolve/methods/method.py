@@ -22,7 +22,7 @@ class Stage(NamedTuple):
     ----------
     init : callable
         ``init(max_iter, problem, before)`` gives the first state; ``before`` is the best one of the stage before, or
-        None. A state is a NamedTuple that has the fields of `plsolve.loop.Start`.
+        None. A state is a NamedTuple that has the fields of `Start`.
     step : callable
         ``step(problem, state)`` gives the next.
     """

@@ -3,3 +3,7 @@
 Every function states its guarantee with the number that README.md gives it. Nothing here knows about F, J or the rest
 of the package, so that a statement can be checked, compiled and quoted on its own.
 """
+
+from plsolve.theory import certificates, forecasts, steps
+
+__all__ = ["certificates", "forecasts", "steps"]

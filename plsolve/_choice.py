@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 
-from plsolve import loop
+from plsolve import _loop as loop
 from plsolve._problem import Problem
 from plsolve._stopping import Ended
 from plsolve._tangent import Tangent, is_sparse
-from plsolve.methods import gradient_descent, momentum, newton, sgd
 from plsolve.methods.method import Method, Stage
 from plsolve.methods.spectrum import ends
 
@@ -20,25 +18,6 @@ _KERNEL_BYTES = 2 << 30  # a kernel beyond this size does not count as fitting i
 _FEW_ROWS = 1000  # below, Gauss-Newton costs no more than to find out whether it is worth its price
 _NEWTON_STEPS = 5.0  # Gauss-Newton iterations that are counted on
 _PROBES = 30  # Lanczos steps for kappa
-
-
-def _gradient_descent(problem: Problem, options: Mapping[str, Any], beta: float) -> Method:
-    make = momentum.method if "momentum" in options else gradient_descent.method
-    return make(problem, options, beta)
-
-
-#: What makes each method, from a problem, the options and beta (0: not given), and the options that it knows.
-METHODS: dict[str, Callable[[Problem, Mapping[str, Any], float], Method]] = {
-    "gauss-newton": newton.method,
-    "gd": _gradient_descent,
-    "sgd": sgd.method,
-}
-OPTIONS = {
-    "auto": newton.OPTIONS,
-    "gauss-newton": newton.OPTIONS,
-    "gd": gradient_descent.OPTIONS,
-    "sgd": sgd.OPTIONS,
-}
 
 
 def choose(problem: Problem, method: str) -> tuple[str, str]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
-from plsolve._linalg import HUGE, Array, norm
+from plsolve._linalg import HUGE, norm
 from plsolve._problem import Problem
+from plsolve._state import Start, State
 from plsolve._stopping import OUT_OF_RANGE, RUNNING, Ended, Status
 
 #: What a run in compiled code returns when the chunk is over, but not the run; any run when a step failed.
@@ -18,40 +19,6 @@ TIE = 1e-9  # of ||r||: no point is better than another by less
 ROW = 5  # of the log in compiled code: nit, loss, length of the step, PL ratio, bend
 STALLED, STATIONARY, DISTANCE = int(Status.STALLED), int(Status.STATIONARY), int(Status.DISTANCE)
 MAX_ITER, MAX_TIME, CALLBACK = int(Status.MAX_ITER), int(Status.MAX_TIME), int(Status.CALLBACK)
-
-
-class State(Protocol):
-    """What the loop reads of any method's state."""
-
-    @property
-    def w(self) -> Array: ...
-    @property
-    def r(self) -> Array: ...
-    @property
-    def status(self) -> int: ...
-    @property
-    def nit(self) -> int: ...
-    @property
-    def step(self) -> float: ...
-    @property
-    def checked(self) -> bool: ...
-    @property
-    def pl(self) -> float: ...
-    @property
-    def bend(self) -> float: ...
-
-
-class Start(NamedTuple):
-    """The state at w0, where a method cannot make its own."""
-
-    w: Array
-    r: Array
-    status: int = RUNNING
-    nit: int = 0
-    step: float = 0.0
-    checked: bool = True
-    pl: float = -1.0
-    bend: float = 0.0
 
 
 class Native(Protocol):
