@@ -78,7 +78,7 @@ def test_the_time_to_go_comes_from_the_spectrum(capsys, monkeypatch):
 
 
 def test_compiled_runs_show_it_too(capsys):
-    sol = solve(double, double_jac, np.zeros(4), np.ones(2), method="gd", progress=True)
+    sol = solve(double, double_jac, np.zeros(4), np.ones(2), progress=True)
     assert sol.compiled
     assert sol.success
     last = shown(capsys)[-1]
