@@ -28,6 +28,7 @@ from plsolve._problem import Problem
 from plsolve._solver import engine, solve
 from plsolve._stopping import FAILED
 from plsolve.methods import tall, watchdog
+from plsolve.methods.tuning import TUNING
 
 Indices = npt.NDArray[np.int64]
 THREADS = 1024  # more are a slip
@@ -193,7 +194,7 @@ def runner(
         return None if Y is None else Y[i]
 
     problem = first_problem(F, jac, W0, target, own, common)
-    if problem.n >= problem.m <= tall.UNKNOWNS:
+    if problem.n >= problem.m <= TUNING.curved_unknowns:
         problem.scale_unasked()
     native = engine(problem, compiled, watchdog.step if problem.n <= problem.m else tall.step)
 

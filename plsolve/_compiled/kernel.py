@@ -38,8 +38,9 @@ from plsolve._loop import CHUNK, FAILURE, ROW, TIE
 from plsolve._problem import DIFFERENT, SMALL
 from plsolve._stopping import FAILED as FAILED_STATUS
 from plsolve._stopping import RUNNING, Status
-from plsolve.methods import box, ending, watchdog
+from plsolve.methods import ending, watchdog
 from plsolve.methods import gauss_newton as gn
+from plsolve.methods.tuning import TUNING
 
 FAILED_F, FAILED_JAC, FAILED_DIFFERENCES, LATE, NOT_FINITE = range(1, 6)
 MAX_ITER, MAX_TIME, STALLED, STATIONARY = (
@@ -276,7 +277,7 @@ def newton(S: int) -> None:
     while True:
         factor(S, by_reflections)
         left = refine(S)
-        if C[CHOLESKY] == 0 or left <= gn.LOST * X[SIZE]:
+        if C[CHOLESKY] == 0 or left <= TUNING.lost_digits * X[SIZE]:
             break
         by_reflections = True
     measure(S)
@@ -314,7 +315,7 @@ def measure(S: int) -> None:
     combine(S, 1.0, REST, -1.0, R, JGN)
     X[LENGTH] = long(S, GN)
     X[POTENTIAL] = reduction(S, JGN)
-    C[STAYS] = norm(S, REST) > gn.STAYS * X[SIZE]
+    C[STAYS] = norm(S, REST) > TUNING.inconsistent * X[SIZE]
 
 
 @unit
@@ -343,14 +344,14 @@ def cut(S: int, share: float, _: float) -> None:
         return
     combine(S, 0.0, PLAIN, 0.0, PLAIN, GN)
     copy(S, R, REST)
-    while turns < box.TURNS:
+    while turns < TUNING.active_set_steps:
         turns += 1
         got, better = ahead(S), False
-        if got > most * (1.0 + box.BETTER):
+        if got > most * (1.0 + TUNING.active_set_rounding):
             most, better = got, True
             copy(S, E, GN)
             combine(S, 1.0, R, 1.0, JP, REST)
-            if norm(S, REST) <= box.SOLVED * X[SIZE]:
+            if norm(S, REST) <= TUNING.active_set_solved * X[SIZE]:
                 break
             adjoint(S, REST, G)
         for turn in range(2):  # those that the gradient presses against bounds; else those that just met one
@@ -424,7 +425,7 @@ def move(S: int, w: int, t: float, p: int, z: int) -> None:
 def inside(S: int, length: float) -> bool:
     """Whether a step so long does not lead along gn."""
     C, X, _, _ = system(S)
-    return C[STAYS] != 0 or length < gn.RAY * X[LENGTH]
+    return C[STAYS] != 0 or length < TUNING.dogleg_below * X[LENGTH]
 
 
 @unit
@@ -441,13 +442,13 @@ def first_radius(S: int) -> float:
     """All of gn where that is within its natural radius, else the length of a cautious step."""
     _, X, _, J = system(S)
     size = long(S, W)
-    size = (gn.LEAP if J.shape[0] < J.shape[1] else gn.SQUARE_LEAP) * (size if size > 0.0 else 1.0)
-    share = min(gn.PROBE, max(size / max(X[LENGTH], 1e-300), gn.SEEN))
+    size = (TUNING.first_size if J.shape[0] < J.shape[1] else TUNING.first_size_square) * (size if size > 0.0 else 1.0)
+    share = min(TUNING.first_probe, max(size / max(X[LENGTH], 1e-300), TUNING.shortest_probe))
     move(S, W, share, GN, TRIAL)
     reach = 0.0
     if residual(S, TRIAL, TRIAL_R) < HUGE:
         reach = natural(S, TRIAL_R, share, JGN, share * X[LENGTH])
-    return X[LENGTH] if reach >= X[LENGTH] else min(gn.FIRST_RADIUS * X[LENGTH], max(size, reach))
+    return X[LENGTH] if reach >= X[LENGTH] else min(TUNING.first_fraction * X[LENGTH], max(size, reach))
 
 
 @unit
@@ -474,13 +475,13 @@ def dogleg(S: int, radius: float) -> None:
     for x in (P, JP, E, JS):
         combine(S, 0.0, R, 0.0, R, x)
     last, first = 1.0, 0.0
-    for _ in range(gn.TURNS):
+    for _ in range(TUNING.dogleg_steps):
         combine(S, -1.0, R, -1.0, JP, Z)
         raised(S, Z, G)
         apply(S, G, A)
         size = long(S, G)
         first = max(first, size)
-        if not size > gn.LEAST * first:
+        if not size > TUNING.dogleg_rounding * first:
             break
         combine(S, size / last, JS, 1.0 / size, A, JS)
         combine(S, size / last, E, 1.0 / size, G, E)
@@ -545,12 +546,12 @@ def attempt(S: int, slot: int, length: float, predicted: float) -> float:
     for i in range(J.shape[0]):
         fell += (V[R, i] - V[TRIAL_R + slot, i]) * (V[R, i] + V[TRIAL_R + slot, i])
     gain, least = fell / predicted, math.inf
-    if gain < gn.OVERSHOT or C[STAYS] != 0:
+    if gain < TUNING.overshoot_gain or C[STAYS] != 0:
         slope = dot(S, R, JP)
         curve = fell + 2.0 * slope
         least = slope / curve if curve < 0.0 else math.inf
     reach = natural(S, TRIAL_R + slot, 1.0, JP, length)
-    if inside(S, length) and not (C[BOXED] != 0 and abs(gain - 1.0) < gn.EXACT):
+    if inside(S, length) and not (C[BOXED] != 0 and abs(gain - 1.0) < TUNING.exact_gain):
         reach, least = length * min(least, 1.0), math.inf
     X[GAIN], X[REACH], X[SHARE] = gain, reach, least
     return size
@@ -569,7 +570,7 @@ def search(S: int, radius: float) -> float:
             break
         slot = 1 if best == 0 else 0
         s = attempt(S, slot, step, predicted)
-        if X[GAIN] < gn.OVERSHOT and X[REACH] > step:  # the second-order part sent back through J^+
+        if X[GAIN] < TUNING.overshoot_gain and X[REACH] > step:  # the second-order part sent back through J^+
             far, least, g = X[REACH], X[SHARE], X[GAIN]
             lift(S, A, E)
             combine(S, 1.0, P, -1.0, E, P)
@@ -581,7 +582,7 @@ def search(S: int, radius: float) -> float:
                 X[REACH], X[SHARE], X[GAIN] = far, least, g
         if gain > 0.0 and not s < size:
             break
-        if gain > 0.0 or X[GAIN] > gn.ENOUGH:
+        if gain > 0.0 or X[GAIN] > TUNING.sufficient_gain:
             best, size, length, gain, reach, reached = slot, s, step, X[GAIN], X[REACH], radius
         if gain <= 0.0:
             scale = long(S, W)
@@ -589,13 +590,14 @@ def search(S: int, radius: float) -> float:
             radius = min(max(X[REACH], 0.1 * step), 0.5 * step)
             continue
         first = rejected == 0.0 and step < X[LENGTH]
+        shorter = inside(S, rejected) and TUNING.lengthen_ratio * step < rejected
         if size <= X[TARGET] or C[STAYS] != 0:
             break
         if first and X[REACH] >= 4.0 * step and X[GAIN] > 0.5:  # much too short
             radius = min(X[REACH], 10.0 * step)
-        elif inside(S, rejected) and gn.CUT * step < rejected and X[GAIN] > gn.SAFE and s > gn.LITTLE * X[SIZE]:
+        elif shorter and X[GAIN] > TUNING.lengthen_gain and s > TUNING.lengthen_left * X[SIZE]:
             radius = math.sqrt(step * rejected)  # cut too far
-        elif not shortened and X[GAIN] < gn.OVERSHOT and X[SHARE] < 0.8:
+        elif not shortened and X[GAIN] < TUNING.overshoot_gain and X[SHARE] < 0.8:
             radius, shortened = step * min(max(X[SHARE], 0.1), 0.7), True
         else:
             break
@@ -612,15 +614,15 @@ def step(S: int) -> None:
     newton(S)
     r2 = X[SIZE] * X[SIZE]
     sound = X[POTENTIAL] > ending.FLAT * r2
-    if not sound or C[CRAWL] == gn.PATIENCE:
+    if not sound or C[CRAWL] == TUNING.stagnation_steps:
         end(S, not sound and math.isfinite(X[POTENTIAL]))
         return
     first = X[RADIUS] <= 0.0
     radius = first_radius(S) if first else X[RADIUS]
-    far = C[BOXED] != 0 and C[STAYS] != 0 and X[POTENTIAL] > gn.FAR * r2
+    far = C[BOXED] != 0 and C[STAYS] != 0 and X[POTENTIAL] > TUNING.box_promise * r2
     if far and (not first or radius < X[LENGTH]):
         whole = X[LENGTH]
-        enter(C[CUT], S, gn.HALF, 0.0)
+        enter(C[CUT], S, TUNING.box_share, 0.0)
         radius *= X[LENGTH] / whole if first else 1.0
     size = search(S, radius)
     length, gain, reach, reached = X[REACHED], X[GAIN], X[REACH], X[ENOUGH]
@@ -642,11 +644,11 @@ def step(S: int) -> None:
         radius = max(reached, 2.0 * length)
     else:
         radius = 0.5 * length if gain < 0.25 else reached
-    slow = C[STAYS] == 0 and inside(S, length) and size > (1.0 - gn.CRAWL) * X[SIZE]
+    slow = C[STAYS] == 0 and inside(S, length) and size > (1.0 - TUNING.stagnation) * X[SIZE]
     C[CRAWL] = C[CRAWL] + 1 if slow else 0
     gradient(S)
     tired = full and size > 0.9 * X[SIZE]
-    if straight and (J.shape[0] >= gn.CHORD_ROWS or C[DIFFERENCED] != 0):
+    if straight and (J.shape[0] >= TUNING.chord_rows or C[DIFFERENCED] != 0):
         X[RADIUS] = radius
         size = chords(S, w, r, other, size, length / X[LENGTH])
         radius = X[RADIUS]
@@ -690,12 +692,13 @@ def chords(S: int, w: int, r: int, other: int, size: float, share: float) -> flo
     made = 0
     combine(S, share, U, 0.0, U, CHORD)
     square = dot(S, CHORD, CHORD)
-    while size > X[TARGET] and square > 0.0 and made < gn.CHORDS:
+    while size > X[TARGET] and square > 0.0 and made < TUNING.chord_steps:
         coordinates(S, r, A)
         for s in range(CHORD, CHORD + made):
             combine(S, 1.0, A, dot(S, s, A) / dot(S, s, s), s + 1, A)
         zz, bent = dot(S, A, A), 1.0 + dot(S, CHORD + made, A) / square
-        if not (zz < gn.SHRINKS * gn.SHRINKS * square and bent >= 0.1 and zz <= 4.0 * bent * bent * square):
+        contracts = zz < TUNING.chord_contraction * TUNING.chord_contraction * square
+        if not (contracts and bent >= 0.1 and zz <= 4.0 * bent * bent * square):
             break
         made, square = made + 1, zz / (bent * bent)
         combine(S, -1.0 / bent, A, 0.0, A, CHORD + made)
@@ -897,25 +900,26 @@ def guarded(S: int) -> None:
     C, X, _, _ = system(S)
     size, plan = X[SIZE], C[PLAN]
     C[SLOW] += 1
-    if size <= watchdog.FALLS * X[MARK]:
+    if size <= TUNING.decrease * X[MARK]:
         X[MARK], C[SLOW], C[TIRED] = size, 0, 0
-    X[LEVEL] = X[LEVEL] if size > watchdog.PROGRESS * X[LEVEL] else 0.0
-    grant = watchdog.STEEP_GRANT if X[STEEP] > watchdog.STEEP else watchdog.GRANT
+    X[LEVEL] = X[LEVEL] if size > TUNING.recovery * X[LEVEL] else 0.0
+    grant = TUNING.allowance_steep if X[STEEP] > TUNING.steep else TUNING.allowance
     C[GRANT] = grant if X[LEVEL] == 0.0 else min(grant, C[GRANT])
     C[OWN] += X[LEVEL] == 0.0
-    patience = watchdog.HASTY if plan == HAND_OVER else watchdog.TIRED if C[TIRED] != 0 else watchdog.PATIENT
+    patience = TUNING.patience_after_phase if C[TIRED] != 0 else TUNING.patience
+    patience = TUNING.patience_hand_over if plan == HAND_OVER else patience
     crawls = C[STATUS] == RUNNING and plan != ALONE and C[SLOW] >= patience
     if C[STATUS] == RUNNING and ((crawls and plan != PHASES) or spare(S) <= 0):
         C[STATUS] = STALLED
     if C[STATUS] == STALLED:
         X[LEVEL] = max(X[LEVEL], size)
     over = C[STATUS] == STALLED or (C[STATUS] == STATIONARY and C[ROOT] != 0)
-    if plan not in (HAND_OVER, ALONE) and spare(S) > 0 and (over or (crawls and X[STEEP] > watchdog.SLOPING)):
+    if plan not in (HAND_OVER, ALONE) and spare(S) > 0 and (over or (crawls and X[STEEP] > TUNING.phase_steepness)):
         keep(S)
         if over:
             kick(S)
         else:
-            in_phase(S, UNDAMPED, watchdog.UNDAMPED_STEPS)
+            in_phase(S, UNDAMPED, TUNING.phase_steps)
 
 
 @unit
@@ -930,22 +934,22 @@ def undamped(S: int) -> None:
         fail(S, W, NOT_FINITE)
         return
     way = way if way > 0.0 else length
-    t = min(1.0, watchdog.LONG * way / max(length, 1e-300))
+    t = min(1.0, TUNING.phase_longest * way / max(length, 1e-300))
     while True:
         move(S, W, t, GN, TRIAL)
         size = residual(S, TRIAL, TRIAL_R)
         if C[FAILED] != 0:
             return
-        if size <= X[TOP] or not t * length > watchdog.SHORT * way:
+        if size <= X[TOP] or not t * length > TUNING.phase_shortest * way:
             break
         t *= 0.5
-    lands = size < X[KEPT_SIZE] and t == 1.0 and size <= watchdog.CONVERGES * X[SIZE]
+    lands = size < X[KEPT_SIZE] and t == 1.0 and size <= TUNING.phase_converged * X[SIZE]
     arrive(S, TRIAL, TRIAL_R, size)
     C[LEFT], C[NIT], C[CRAWL], X[STEP], X[RADIUS], X[PL] = C[LEFT] - 1, C[NIT] + 1, 0, t * length, length, -1.0
     if size < X[KEPT_SIZE]:
         keep(S)
     if lands or C[STAYS] != 0 or not size <= X[TOP] or min(C[LEFT], spare(S)) <= 0:
-        resumed(S, X[KEPT_SIZE] > watchdog.FALLS * X[MARK], X[FORCE])
+        resumed(S, X[KEPT_SIZE] > TUNING.decrease * X[MARK], X[FORCE])
 
 
 @unit
@@ -958,12 +962,12 @@ def kick(S: int) -> None:
         x = math.sin(12.9898 * (j + 1.0) + 78.233 * (C[KICKS] + 1.0)) * 43758.5453
         V[P, j] = unit * V[SCALE, j] * math.sqrt(12.0) * (x - math.floor(x) - 0.5)
     t = X[FORCE]
-    while t > watchdog.SHORT and C[FAILED] == 0:
+    while t > TUNING.phase_shortest and C[FAILED] == 0:
         move(S, W_KEPT, t, P, TRIAL)
         size = residual(S, TRIAL, TRIAL_R)
         if size <= X[TOP]:
             arrive(S, TRIAL, TRIAL_R, size)
-            in_phase(S, KICKED, watchdog.KICKED_STEPS)
+            in_phase(S, KICKED, TUNING.kick_steps)
             C[KICKS], C[CRAWL], X[RADIUS], X[STEP], X[PL] = C[KICKS] + 1, 0, 0.0, 0.0, -1.0
             X[WAY] = distance(S, W, W_KEPT)
             return
@@ -974,26 +978,26 @@ def kick(S: int) -> None:
 def kicked(S: int) -> None:
     """After a step on the way from a kick: on once it is the best point, back where it leads nowhere."""
     C, X, _, _ = system(S)
-    size, least, status, minimum = X[SIZE], X[KEPT_SIZE], C[STATUS], C[GRANT] <= watchdog.GRANT
+    size, least, status, minimum = X[SIZE], X[KEPT_SIZE], C[STATUS], C[GRANT] <= TUNING.allowance
     C[LEFT] -= 1
-    again = abs(size - least) <= watchdog.BACK * least
-    near = size < watchdog.NEARLY * least and distance(S, W, W_KEPT) < watchdog.RETURNS * X[WAY]
-    falls, other = again or near, watchdog.BETTER if C[KEPT_STATUS] == STALLED and minimum else 0.0
+    again = abs(size - least) <= TUNING.same_point * least
+    near = size < TUNING.kick_return_size * least and distance(S, W, W_KEPT) < TUNING.kick_return * X[WAY]
+    falls, other = again or near, TUNING.better_minimum if C[KEPT_STATUS] == STALLED and minimum else 0.0
     if status > 0 or (status == RUNNING and size < (1.0 - other) * least and not falls):
-        monotone(S, 0, X[LEVEL] if size > watchdog.PROGRESS * X[LEVEL] else 0.0, 1.0)
+        monotone(S, 0, X[LEVEL] if size > TUNING.recovery * X[LEVEL] else 0.0, 1.0)
         return
     C[SLOW] += 1
-    if size <= watchdog.FALLS * X[MARK]:
+    if size <= TUNING.decrease * X[MARK]:
         X[MARK], C[SLOW] = size, 0
-    if status == RUNNING and C[SLOW] < watchdog.PATIENT and min(C[LEFT], spare(S)) > 0 and not falls:
+    if status == RUNNING and C[SLOW] < TUNING.patience and min(C[LEFT], spare(S)) > 0 and not falls:
         return
-    same = falls or abs(size - least) <= watchdog.SAME * least
-    if again or (same and (status == STATIONARY or (minimum and X[FORCE] == watchdog.HARDEST))):
+    same = falls or abs(size - least) <= TUNING.same_minimum * least
+    if again or (same and (status == STATIONARY or (minimum and X[FORCE] == TUNING.kick_largest))):
         C[GRANT] = 0
     if size < least and not again:
         C[STATUS] = C[KEPT_STATUS]
         keep(S)
-    resumed(S, 1, min(2.0 * X[FORCE], watchdog.HARDEST) if same else 1.0)
+    resumed(S, 1, min(2.0 * X[FORCE], TUNING.kick_largest) if same else 1.0)
 
 
 # -- the run -----------------------------------------------------------------------------------------------------------
@@ -1032,7 +1036,7 @@ def begin(S: int) -> None:
     """Monotone steps from w, where F was evaluated."""
     C, X, _, _ = system(S)
     C[STATUS], C[PHASE], C[SLOW], C[TIRED], C[KICKS], C[FAILED] = RUNNING, MONOTONE, 0, 0, 0, 0
-    C[OWN], C[GRANT], C[CRAWL], C[ORTHOGONAL], C[PRECISE] = C[NIT], watchdog.STEEP_GRANT, 0, 0, 0
+    C[OWN], C[GRANT], C[CRAWL], C[ORTHOGONAL], C[PRECISE] = C[NIT], TUNING.allowance_steep, 0, 0, 0
     X[MARK], X[FORCE], X[RADIUS], X[STEP], X[PL] = X[SIZE], 1.0, 0.0, 0.0, -1.0
     X[LEVEL], X[BEND], X[LEAST], X[JUDGED] = X[SIZE] if C[NIT] > 0 else 0.0, 0.0, X[SIZE], math.inf
     copy(S, W, W_BEST)

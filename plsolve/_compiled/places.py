@@ -1,6 +1,6 @@
 """Where everything stands in a system (see `plsolve._compiled.kernel`): whole numbers, numbers, rows of vectors."""
 
-from plsolve.methods.gauss_newton import CHORDS
+from plsolve.methods.tuning import TUNING
 
 (
     EQUATIONS, UNKNOWNS, WIDTH, HEIGHT, F, JAC, ARGS, ROWS, COUNT, CLOCK, BOUNDED, DIFFERENCED, CENTRAL, COARSE,
@@ -21,4 +21,4 @@ from plsolve.methods.gauss_newton import CHORDS
 ) = range(36)  # fmt: skip
 TRIAL_R = TRIAL + 3  # three of each
 CHORD = TRIAL_R + 3
-ROWS_OF_V = CHORD + CHORDS + 1  # and 3 k more
+ROWS_OF_V = CHORD + TUNING.chord_steps + 1  # and 3 k more

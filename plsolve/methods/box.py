@@ -12,10 +12,7 @@ import numpy as np
 
 from plsolve._linalg import Array, Mask, norm
 from plsolve._tangent import Inverse, Tangent, only
-
-TURNS = 50  # factorisations for one step at most
-SOLVED = 1e-9  # of ||r|| left: J p = -r
-BETTER = 1e-12  # relative growth of the reduction that is no rounding error
+from plsolve.methods.tuning import TUNING
 
 
 def reduction(r: Array, Jp: Array) -> float:
@@ -40,12 +37,12 @@ def boxed(
     """The step p with low <= p <= high, J p, and J^+ on the unknowns that solve; gn = -H r: the one without bounds."""
     p, Jp, most, size, orthogonal = 0.0 * gn, 0.0 * r, 0.0, norm(r), H.orthogonal
     target, free = gn, free if free.size else gn == gn
-    for _ in range(TURNS):
+    for _ in range(TUNING.active_set_steps):
         end, Jend = ahead(T, r, p, target, low, high)
         got, now = reduction(r, Jend), free
-        if got > most * (1.0 + BETTER):
+        if got > most * (1.0 + TUNING.active_set_rounding):
             p, Jp, most = end, Jend, got
-            if norm(r + Jp) <= SOLVED * size:
+            if norm(r + Jp) <= TUNING.active_set_solved * size:
                 break
             now = ~held(p, T.adjoint(r + Jp), low, high)
         if np.array_equal(now, free):

@@ -34,32 +34,7 @@ from plsolve._stopping import RUNNING, Status
 from plsolve._tangent import Inverse, Tangent, only
 from plsolve.methods.box import boxed, held, reduction
 from plsolve.methods.ending import FLAT, at_rounding_level, bend, verdict
-
-PROBE = 0.5  # of ||gn||: where F is first asked how far gn leads
-SEEN = 1e-8  # of gn: a shorter probe is lost in the rounding of F
-FIRST_RADIUS = 0.25  # of ||gn||, where not all the way
-LEAP = 50.0  # times ||w||: the first radius is no longer, unless the natural one is
-SQUARE_LEAP = 3.0  # the same for n = m, where solutions are points
-ENOUGH = 1e-4  # gain of a step that is accepted
-EXACT = 0.01  # of the gain: a step that the linear model foretells so well shows how far it reaches
-SAFE = 0.9  # gain of a step that the model foretells: where it takes little away it may be longer
-LITTLE = 0.9  # of ||r|| left by a step that takes little away
-CUT = 4.0  # times as long a rejected step: between the two lies a better one
-OVERSHOT = 0.3  # below this gain a first accepted step is tried once more, shorter
-SHRINKS = 0.5  # a chord step must be shorter than this much of the last
-OWN_SHRINKS = 0.05  # the same where J with K costs less than a chord step: Newton's method squares such a factor
-STAYS = 0.01  # of ||r|| left in the linear model: the residual is there to stay
-LOST = 1e-6  # of ||r|| left by a kernel solve: the Cholesky factor has lost its digits
-FAR = 0.5  # of ||r||^2 promised by a step that the box keeps from solving: only part of the way to bounds is gone
-HALF = 0.5  # of it
-RAY = 0.3  # of ||gn||: a shorter step does not lead along gn
-OWN_RAY = 0.02  # the same where J^T z costs as much as J with K: steps along gn share one
-TURNS = 5  # conjugate gradients on the way to gn
-LEAST = 1e-10  # of the first gradient: a smaller one is rounding error
-CRAWL = 1e-3  # of ||r||: a step inside the ray that takes less away leads nowhere
-PATIENCE = 7  # with so many such steps in a row
-CHORDS = 10  # Broyden pairs kept
-CHORD_ROWS = 8  # below, a Jacobian costs no more than the calls of F that chord steps would add
+from plsolve.methods.tuning import TUNING
 
 
 class State(NamedTuple):
@@ -169,7 +144,7 @@ def step(problem: Problem, s: State) -> State:
     r2 = model.size * model.size
     if not model.potential > max(FLAT, problem.flat) * r2:
         return ending(problem, s, model, flat=math.isfinite(model.potential))
-    if s.crawl == PATIENCE:
+    if s.crawl == TUNING.stagnation_steps:
         return ending(problem, s, model, flat=False)
     radius = s.radius if s.radius > 0.0 else first_radius(problem, s.w, s.r, model)
     if problem.bounded and (s.radius > 0.0 or radius < model.length):
@@ -182,7 +157,7 @@ def step(problem: Problem, s: State) -> State:
     if straight and not problem.spent:
         best = doubled(problem, s.w, model, best)
     w, r, length, radius = best.w, best.r, best.length, next_radius(model, best, reached, reached < radius)
-    if straight and model.H.direct and (r.size >= CHORD_ROWS or problem.differenced):
+    if straight and model.H.direct and (r.size >= TUNING.chord_rows or problem.differenced):
         w, r, radius = chords(problem, model, w, r, best.length / model.length, radius)
         length = T.distance(w, s.w)
     orthogonal = s.orthogonal or (plain.H.dual and plain.H.orthogonal)
@@ -190,7 +165,7 @@ def step(problem: Problem, s: State) -> State:
     status = RUNNING
     if best.full and best.size > 0.9 * model.size and at_rounding_level(problem, w, r, T):
         status = int(Status.RESIDUAL)
-    slow = not model.stays and inside(model, best.length) and best.size > (1.0 - CRAWL) * model.size
+    slow = not model.stays and inside(model, best.length) and best.size > (1.0 - TUNING.stagnation) * model.size
     slope = model.H.slope(s.r)
     most = max(s.bend, bend(problem, T, s.w, s.r, w - s.w, r, s.beta)) if s.beta > 0.0 else 0.0
     pl, crawl = slope * slope / r2, s.crawl + 1 if slow else 0
@@ -242,11 +217,11 @@ def newton(T: Tangent, r: Array, free: Mask, orthogonal: bool) -> Newton:
         H = T.inverse(free, True)
     size = norm(r)
     gn, u, left = refined(H, r, size)
-    if H.dual and not H.orthogonal and not norm(left) <= LOST * size:
+    if H.dual and not H.orthogonal and not norm(left) <= TUNING.lost_digits * size:
         H = T.inverse(free, True)
         gn, u, left = refined(H, r, size)
     Jgn = left - r
-    stays = norm(left) > STAYS * size and (H.direct or H.orthogonal)  # else gn is not meant to be exact
+    stays = norm(left) > TUNING.inconsistent * size and (H.direct or H.orthogonal)  # else gn is not meant to be exact
     length = T.norm(gn) if gn.size else math.sqrt(max(u.dot(Jgn), 0.0))  # gn = D^2 J^T u
     return Newton(T, H, gn, u, Jgn, length, reduction(r, Jgn), size, free, stays, False)
 
@@ -274,13 +249,14 @@ def first_radius(problem: Problem, w: Array, r: Array, model: Newton) -> float:
     Near a singular J gn is long and says nothing of the units of w: the size of w does, as in MINPACK (1 where w = 0).
     """
     size = model.T.norm(w)
-    size = (LEAP if problem.n < problem.m else SQUARE_LEAP) * (size if size > 0.0 else 1.0)
-    share = min(PROBE, max(size / max(model.length, 1e-300), SEEN))
+    size = size if size > 0.0 else 1.0
+    size *= TUNING.first_size if problem.n < problem.m else TUNING.first_size_square
+    share = min(TUNING.first_probe, max(size / max(model.length, 1e-300), TUNING.shortest_probe))
     new = problem.residual(problem.move(w, toward(model, share)))
     reach, length = 0.0, share * model.length
     if norm(new) < HUGE:
         reach = length * length / (2.0 * max(model.H.length(new - r - share * model.Jgn), 1e-300))
-    return model.length if reach >= model.length else min(FIRST_RADIUS * model.length, max(size, reach))
+    return model.length if reach >= model.length else min(TUNING.first_fraction * model.length, max(size, reach))
 
 
 def search(problem: Problem, w: Array, r: Array, model: Newton, radius: float) -> tuple[Trial, float]:
@@ -292,11 +268,11 @@ def search(problem: Problem, w: Array, r: Array, model: Newton, radius: float) -
         if not (step.length > shortest and step.predicted > 0.0):
             break
         new = attempt(problem, w, r, model, step)
-        if new.gain < OVERSHOT and new.reach > new.length and not problem.spent:
+        if new.gain < TUNING.overshoot_gain and new.reach > new.length and not problem.spent:
             new = corrected(problem, w, r, model, step, new)
         if best.gain > 0.0 and not new.size < best.size:
             break
-        if best.gain > 0.0 or new.gain > ENOUGH:
+        if best.gain > 0.0 or new.gain > TUNING.sufficient_gain:
             best, reached = new, radius
         if best.gain <= 0.0:
             shortest, rejected = 1e-16 * (scale if scale > 0.0 else model.length), new.length
@@ -318,9 +294,10 @@ def other_radius(problem: Problem, model: Newton, new: Trial, rejected: float, s
     first = rejected == 0.0 and not new.full and new.length < model.length
     if first and new.reach >= 4.0 * new.length and new.gain > 0.5:  # much too short
         return min(new.reach, 10.0 * new.length), shortened
-    if inside(model, rejected) and CUT * new.length < rejected and new.gain > SAFE and new.size > LITTLE * model.size:
+    shorter = inside(model, rejected) and TUNING.lengthen_ratio * new.length < rejected
+    if shorter and new.gain > TUNING.lengthen_gain and new.size > TUNING.lengthen_left * model.size:
         return math.sqrt(new.length * rejected), shortened  # cut too far
-    if not shortened and new.gain < OVERSHOT and new.least < 0.8:
+    if not shortened and new.gain < TUNING.overshoot_gain and new.least < 0.8:
         return new.length * min(max(new.least, 0.1), 0.7), True
     return 0.0, shortened
 
@@ -352,11 +329,11 @@ def attempt(problem: Problem, w: Array, r: Array, model: Newton, step: Step) -> 
     if size > 0.9 * model.size:  # they cancel
         fell = float((r - new).dot(r + new))
     gain, least = fell / step.predicted, math.inf
-    if gain < OVERSHOT or model.stays:
+    if gain < TUNING.overshoot_gain or model.stays:
         slope = float(r.dot(step.Jp))
         curve = fell + 2.0 * slope  # minus the curvature of the parabola
         least = slope / curve if curve < 0.0 else math.inf
-    if inside(model, step.length) and not (model.boxed and abs(gain - 1.0) < EXACT):
+    if inside(model, step.length) and not (model.boxed and abs(gain - 1.0) < TUNING.exact_gain):
         reach, least = step.length * min(least, 1.0), math.inf
     else:
         reach = step.length * step.length / (2.0 * max(model.H.length(new - r - step.Jp), 1e-300))
@@ -398,11 +375,11 @@ def dogleg(model: Newton, r: Array, radius: float) -> tuple[Array, Array]:
     space of r, p = D^2 J^T v and ||p||^2 = v . J p, since m may be large.
     """
     v, Jp, s, Js, last, first = 0.0 * r, 0.0 * r, 0.0 * r, 0.0 * r, 1.0, 0.0
-    for _ in range(TURNS):
+    for _ in range(TUNING.dogleg_steps):
         z = -(r + Jp)
         Kz, size = model.T.kernel_times(model.free, z) if model.boxed else model.H.kernel(z)
         first = max(first, size)
-        if not size > LEAST * first:
+        if not size > TUNING.dogleg_rounding * first:
             break
         s, Js = z / size + (size / last) * s, Kz / size + (size / last) * Js
         t, last = size / max(float(Js.dot(Js)), 1e-300), size
@@ -448,9 +425,10 @@ def halfway(problem: Problem, plain: Newton, model: Newton, w: Array, r: Array) 
 
     There the way leads far to several bounds at once on the word of a linear model that is none.
     """
-    if not (model.boxed and model.stays and model.potential > FAR * model.size * model.size):
+    if not (model.boxed and model.stays and model.potential > TUNING.box_promise * model.size * model.size):
         return model
-    return cut(plain, r, toward(plain, 1.0), HALF * (problem.lower - w), HALF * (problem.upper - w))
+    low, high = problem.lower - w, problem.upper - w
+    return cut(plain, r, toward(plain, 1.0), TUNING.box_share * low, TUNING.box_share * high)
 
 
 def cut(model: Newton, r: Array, gn: Array, low: Array, high: Array) -> Newton:
@@ -459,7 +437,7 @@ def cut(model: Newton, r: Array, gn: Array, low: Array, high: Array) -> Newton:
     p, Jp, H = boxed(T, model.H, r, gn, model.free, low, high)
     if np.array_equal(p, gn):
         return model
-    stays = norm(r + Jp) > STAYS * model.size and (H.direct or H.orthogonal)
+    stays = norm(r + Jp) > TUNING.inconsistent * model.size and (H.direct or H.orthogonal)
     return Newton(T, H, p, model.u, Jp, T.norm(p), reduction(r, Jp), model.size, model.free, stays, True)
 
 
@@ -491,7 +469,8 @@ def toward(model: Newton, share: float) -> Array:
 
 def inside(model: Newton, length: float) -> bool:
     """Whether a step so long does not lead along gn, so that the natural radius says nothing of it."""
-    return model.stays or length < (OWN_RAY if model.H.own_kernel() else RAY) * model.length
+    share = TUNING.dogleg_below_own_kernel if model.H.own_kernel() else TUNING.dogleg_below
+    return model.stays or length < share * model.length
 
 
 def next_radius(model: Newton, best: Trial, radius: float, rejected: bool) -> float:
@@ -515,10 +494,10 @@ def chords(
     Nonlinear Equations, 1995, section 7.3).
     """
     H = model.H
-    shrinks = OWN_SHRINKS if H.own_kernel() else SHRINKS
+    shrinks = TUNING.chord_contraction_own_kernel if H.own_kernel() else TUNING.chord_contraction
     steps = [H.coordinates(share * model.Jgn)]
     squares = [steps[0][0].dot(steps[0][1])]
-    while not problem.spent and norm(r) > problem.target and squares[-1] > 0.0 and len(steps) <= CHORDS:
+    while not problem.spent and norm(r) > problem.target and squares[-1] > 0.0 and len(steps) <= TUNING.chord_steps:
         u, v = H.coordinates(r)
         for k in range(len(steps) - 1):
             c = steps[k][0].dot(v) / squares[k]

@@ -11,6 +11,7 @@ from plsolve._linalg import norm
 from plsolve._problem import Problem
 from plsolve.methods import tall, watchdog
 from plsolve.methods.method import Method, Stage
+from plsolve.methods.tuning import TUNING
 
 OPTIONS = ("nearest", "linear_solver")
 
@@ -45,8 +46,8 @@ def stages(problem: Problem, beta: float, root: bool) -> list[Stage]:
 def is_tall(problem: Problem) -> bool:
     """Whether there are as many equations as unknowns or more, few enough unknowns, and all of J at hand."""
     n, m = problem.n, problem.m
-    if not m <= min(n, tall.UNKNOWNS) or norm(problem.r0) <= problem.target:
+    if not m <= min(n, TUNING.curved_unknowns) or norm(problem.r0) <= problem.target:
         return False
-    if n * m <= tall.ENTRIES or problem.differenced:
+    if n * m <= TUNING.curved_entries or problem.differenced:
         return True
     return isinstance(problem.linearise(problem.w0, problem.r0, False).J, np.ndarray)

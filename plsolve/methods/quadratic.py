@@ -17,13 +17,10 @@ from scipy.linalg import blas, lapack
 
 from plsolve._linalg import Array, Mask, diagonal_range, norm, trtrs
 from plsolve._tangent import Tangent
+from plsolve.methods.tuning import TUNING
 
 RANK = 1e-15  # of the largest singular value: smaller ones are zero
-REGULAR = 1e-11  # reciprocal condition number beyond which R need not be taken apart
 ROUNDING = 1e-15  # of the largest eigenvalue: error of the others
-WAY = 0.5  # to a bound that is not known to be active: no step takes more
-RELEASES = 10  # at most: how often it is asked which limits hold (Bertsekas, SIAM J. Control Optim. 20, 1982)
-SOUND = 1e-2  # least by largest pivot beyond which a Cholesky factor is good enough
 ALL, NOWHERE = np.empty(0, np.bool_), np.empty(0)
 
 
@@ -93,16 +90,16 @@ class Quadratic:
         return np.where(q == self.low, self.below, np.where(q == self.high, self.above, p))
 
     def nears(self, q: Array) -> bool:
-        """Whether q leads more than WAY to a bound."""
+        """Whether q leads more than half the way to a bound."""
         if self.cautious or not self.low.size:
             return False
-        return bool(((q < WAY * self.low) | (q > WAY * self.high)).any())
+        return bool(((q < TUNING.bound_share * self.low) | (q > TUNING.bound_share * self.high)).any())
 
     def short(self) -> Quadratic:
         """The model with but a share of the way to every bound."""
         model = copy(self)
         model.below, model.above, model.low, model.high = (
-            WAY * limit for limit in (self.below, self.above, self.low, self.high)
+            TUNING.bound_share * limit for limit in (self.below, self.above, self.low, self.high)
         )
         model.cautious = True
         return model
@@ -135,7 +132,7 @@ class Quadratic:
             slope = R.T.dot(self.c)
             L, q, failed = lapack.dposv(R.T.dot(R) + self.bending, -slope)
             pivot, largest = diagonal_range(L)
-            if not failed and pivot >= SOUND * largest:
+            if not failed and pivot >= TUNING.sound_pivots * largest:
                 return q, norm(q), -float(slope.dot(q))
         return NOWHERE, math.inf, math.inf
 
@@ -203,7 +200,7 @@ class Quadratic:
         if not cut.any():
             return whole._replace(q=q)
         q = np.minimum(np.maximum(q, self.low), self.high)
-        for _ in range(RELEASES):
+        for _ in range(TUNING.bound_releases):
             g = self.slope(q, curved)
             moving = free & ~(((q <= self.low) & (g >= 0.0)) | ((q >= self.high) & (g <= 0.0)))
             if not moving.any():

@@ -25,28 +25,8 @@ from plsolve._problem import Problem
 from plsolve._stopping import RUNNING, Status
 from plsolve._tangent import Tangent
 from plsolve.methods.ending import FLAT, at_rounding_level, bend, verdict
-from plsolve.methods.quadratic import ALL, NOWHERE, REGULAR, Least, Quadratic, upper
-
-UNKNOWNS = 1024  # at most: the eigenvalues of an m x m matrix, which many steps want, take a second or two there
-ENTRIES = 1 << 20  # of a sparse or operator J at most: it is handled as a dense one
-ENOUGH = 1e-4  # gain of a step that is accepted
-SHORT = 0.25  # gain below which the radius shrinks
-GOOD = 0.75  # gain above which it grows, twofold
-EXACT = 0.9  # gain above which it grows by GROWTH
-GROWTH = 2.5
-VISIBLE = 5e-7  # times what there is to gain, over the slope: a first radius within which less than a millionth falls
-SWITCH = 1.5  # a model must have been this much nearer to the truth to replace the other
-STAYS = 0.5  # of ||r|| left in the linear model: the ray is not worth a try
-RAY = 0.1  # of gn at least: how far the ray must reach
-WIDER = 2.0  # growth of the reach by a step that was not along the ray
-FAR = 0.5  # of the step that its correction may be long
-HOPE = 0.5  # gain that the correction must promise
-NOISY = 1e-6  # of ||r||^2: a step that takes less away asks for better differences
-WELL = 1e-4  # reciprocal condition number for which Cholesky of J^T J will do
-STRAIGHT = 0.1  # of the change that is foretold: how far F may be off
-CLOSE = 1e-8  # to a bound: what is nearer moves as freely as that
-AGAIN = 0.1  # of ||r(w0)||: another method that left more has led astray
-LAST = 1e-9  # of an unknown: a shorter last step is not taken
+from plsolve.methods.quadratic import ALL, NOWHERE, Least, Quadratic, upper
+from plsolve.methods.tuning import TUNING
 
 
 class Memory(NamedTuple):
@@ -99,7 +79,7 @@ def init(problem: Problem, beta: float, before: Any) -> State:
     S = np.zeros((problem.m, problem.m), order="F")
     none = Memory(S, False, NOWHERE, NOWHERE, NOWHERE, NOWHERE, NOWHERE, False)
     w, r, nit = problem.w0, problem.r0, 0 if before is None else before.nit
-    if before is not None and norm(before.r) <= AGAIN * norm(r):
+    if before is not None and norm(before.r) <= TUNING.restart_left * norm(r):
         w, r = before.w, before.r
     precise = not problem.differenced
     return State(w, r, RUNNING, nit, 0.0, True, -1.0, math.inf, precise, False, none, beta, -1.0, 0.0)
@@ -113,14 +93,14 @@ def step(problem: Problem, s: State) -> State:
     if flat(problem, s, model, g, size * size):
         return ending(problem, s, T, model, True)
     best, radius, reach, curved = search(problem, s, T, model, size)
-    if not best.gain > ENOUGH:
+    if not best.gain > TUNING.sufficient_gain:
         return ending(problem, s, T, model, False)
     w, r, p = best.w, best.r, best.w - s.w
     status = RUNNING
     fast = not 0.01 * size < best.size < 0.9 * size  # the end, one way or the other: worth a look
     if best.full and fast and at_rounding_level(problem, w, r, T):
         status = int(Status.RESIDUAL)
-    precise = s.precise or best.actual < NOISY * size * size
+    precise = s.precise or best.actual < TUNING.difference_noise * size * size
     memory = Memory(S, curved, p, g, T.adjoint(r), model.R, model.d, s.precise)
     slope, most = norm(g) / size, max(s.bend, bend(problem, T, s.w, s.r, p, r, s.beta)) if s.beta else 0.0
     pl = slope * slope
@@ -156,14 +136,14 @@ def modelled(problem: Problem, T: Tangent, s: State, S: Array, g: Array) -> Quad
         d = d * np.where(held, 1.0, shortened(np.where(g > 0.0, -below, above) / d))
     R, failed = lapack.dpotrf(J.T.dot(J).T, 0, 0, 1)
     c, condition = trtrs(R, g, True), reciprocal_condition(R)
-    if failed or not condition > WELL:
+    if failed or not condition > TUNING.cholesky_condition:
         R, c = reflected(J, s.r)
         condition = reciprocal_condition(R)
     R = R * d
     if not problem.bounded:
-        return Quadratic(d, R, c, S, condition > REGULAR)
+        return Quadratic(d, R, c, S, condition > TUNING.regular_condition)
     free = ~held if held.any() else ALL
-    return Quadratic(d, R, c, S, condition > REGULAR, below, above, free)
+    return Quadratic(d, R, c, S, condition > TUNING.regular_condition, below, above, free)
 
 
 def reciprocal_condition(R: Array) -> float:
@@ -174,7 +154,7 @@ def reciprocal_condition(R: Array) -> float:
 
 def shortened(room: Array) -> Array:
     """Weights for unknowns that have so much room downhill: what is near to a bound moves less (Coleman, Li, 1996)."""
-    return np.sqrt(np.where(room < math.inf, np.maximum(room, CLOSE), 1.0))
+    return np.sqrt(np.where(room < math.inf, np.maximum(room, TUNING.bound_close), 1.0))
 
 
 def reflected(J: Array, r: Array) -> tuple[Array, Array]:
@@ -199,10 +179,10 @@ def search(problem: Problem, s: State, T: Tangent, model: Quadratic, size: float
     best = Trial(s.w, s.r, NOWHERE, size, 0.0, 0.0, 0.0, False)
     gn, N, most, stays = outlook(model, size)
     if first:
-        radius = reach = max(radius, VISIBLE * most / max(norm(model.d * T.adjoint(s.r)), 1e-300))
+        radius = reach = max(radius, TUNING.first_visible * most / max(norm(model.d * T.adjoint(s.r)), 1e-300))
     least = 1e-16 * (length or N)
     while not problem.spent:
-        ray = not stays and reach > RAY * N
+        ray = not stays and reach > TUNING.dogleg_below_curved * N
         if ray:
             q, full, t = Least(gn, True, 0.0) if reach >= N else Least((reach / N) * gn, False, 0.0)
         else:
@@ -223,29 +203,29 @@ def search(problem: Problem, s: State, T: Tangent, model: Quadratic, size: float
             continue
         curved = nearer(curved, new.actual, plain, bent)
         natural = reach if stays else natural_length(model, T, p, new.r - s.r, P)
-        if ray and not new.gain > ENOUGH:
+        if ray and not new.gain > TUNING.sufficient_gain:
             reach = P * min(max(natural / P, 0.1), 0.5)
             radius = min(radius, reach)
             continue
-        if not ray and new.gain < GOOD and not problem.spent:
+        if not ray and new.gain < TUNING.good_gain and not problem.spent:
             new = corrected(problem, s, T, model, new, t, predicted)
-        reach = max(min(natural, 10.0 * P if ray else WIDER * reach), P)
+        reach = max(min(natural, 10.0 * P if ray else TUNING.natural_growth * reach), P)
         radius = next_radius(new, predicted, radius)
-        if new.gain > ENOUGH:
+        if new.gain > TUNING.sufficient_gain:
             return doubled(problem, s, model, new, size, natural, predicted), radius, reach, curved
     return best, radius, reach, curved
 
 
 def straight(r: Array, Jp: Array, new: Array) -> bool:
     """Whether F is next to linear along the step p, so that a bound that it leads to is one of the solution, too."""
-    return norm(new - r - Jp) <= STRAIGHT * norm(Jp)
+    return norm(new - r - Jp) <= TUNING.bound_linear * norm(Jp)
 
 
 def outlook(model: Quadratic, size: float) -> tuple[Array, float, float, bool]:
     """gn, its length, what it takes away from ||r||^2, and whether most of r stays."""
     gn = model.least(False, math.inf).q
     most = model.foretold(gn)
-    return gn, norm(gn), most, size * size - most > STAYS * STAYS * size * size
+    return gn, norm(gn), most, size * size - most > (TUNING.inconsistent_curved * size) ** 2
 
 
 def natural_length(model: Quadratic, T: Tangent, p: Array, change: Array, length: float) -> float:
@@ -266,9 +246,9 @@ def attempt(problem: Problem, s: State, q: Array, p: Array, length: float, predi
 
 def nearer(curved: bool, actual: float, plain: float, bent: float) -> bool:
     """Whether the model with S is the better one, by what either had foretold."""
-    if abs(actual - plain) * SWITCH < abs(actual - bent):
+    if abs(actual - plain) * TUNING.curved_switch < abs(actual - bent):
         return False
-    return curved or abs(actual - bent) * SWITCH < abs(actual - plain)
+    return curved or abs(actual - bent) * TUNING.curved_switch < abs(actual - plain)
 
 
 def corrected(
@@ -276,10 +256,10 @@ def corrected(
 ) -> Trial:
     """The trial, or the better one with its second-order part sent back, where that promises something."""
     a = -model.sent_back(T, new.r - s.r - T.apply(model.d * new.q), t)
-    if norm(a) > FAR * new.length:
+    if norm(a) > TUNING.correction_length * new.length:
         return new
     left = norm(new.r + T.apply(model.d * a))
-    if not float(s.r.dot(s.r)) - left * left > max(HOPE, 2.0 * new.gain) * predicted:
+    if not float(s.r.dot(s.r)) - left * left > max(TUNING.correction_gain, 2.0 * new.gain) * predicted:
         return new
     q = new.q + a
     if model.low.size:
@@ -289,9 +269,9 @@ def corrected(
 
 
 def next_radius(new: Trial, predicted: float, radius: float) -> float:
-    if new.gain > GOOD:
-        return max(radius, (GROWTH if new.gain > EXACT else 2.0) * new.length)
-    if new.gain >= SHORT:
+    if new.gain > TUNING.good_gain:
+        return max(radius, (TUNING.excellent_growth if new.gain > TUNING.excellent_gain else 2.0) * new.length)
+    if new.gain >= TUNING.poor_gain:
         return radius
     least = predicted / (2.0 * (predicted - new.actual))  # of the parabola through the losses, as a share of the step
     return new.length * min(max(least, 0.1), 0.5)
@@ -334,7 +314,7 @@ def ending(problem: Problem, s: State, T: Tangent, model: Quadratic, flat: bool)
         status = int(Status.STATIONARY)
         q, full, _ = model.least(memory.curved, math.inf)
         wt = problem.move(w, model.step(q))  # too short to be judged by the loss, it mends the last digits of w
-        if full and not problem.spent and (np.abs(wt - w) > LAST * np.abs(w)).any():
+        if full and not problem.spent and (np.abs(wt - w) > TUNING.last_step * np.abs(w)).any():
             rt = problem.residual(wt)
             if norm(rt) <= norm(r):
                 memory = memory._replace(s=wt - w, R=model.R, d=model.d, precise=True)

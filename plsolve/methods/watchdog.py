@@ -1,7 +1,7 @@
 """Gauss-Newton that arrives from far: monotone steps, and a watchdog over them.
 
 Monotone steps (`gauss_newton`) resolve every turn of the flow w' = -J^+ r, and there are many near points where J loses
-rank: the residual crawls although solutions are all around. Where it does not fall to FALLS of a mark within PATIENT
+rank: the residual crawls although solutions are all around. Where it does not fall to 0.7 of a mark within eight
 steps, a *phase* of undamped steps begins: ||r|| may rise in it, though not above ||r(w0)||, and every full step is a
 new chance to land where Newton's method converges. A phase that found nothing better leaves no trace, so that the
 monotone points alone are a monotone run (Chamberlain, Powell, Lemarechal, Pedersen, Math. Prog. Study 16, 1982; the
@@ -11,12 +11,12 @@ Where no step reduces the residual any more, *kicks* follow: monotone steps from
 twice as far after a kick that fell back to where it began or to the same loss.
 
 How long that goes on is a matter of the gradient. Where it is small for the residual that is left, the best point is
-next to a minimum that is not zero: no phase begins there, and kicks may cost GRANT Jacobians for every monotone one
+next to a minimum that is not zero: no phase begins there, and kicks may cost two Jacobians for every monotone one
 that came before, unless one that went far fell back, too. So a system without a solution ends with the verdict of the
-monotone run, after at most some 1 + GRANT times its Jacobians. Where the gradient is steep, the steps are stuck in a
-fold, and there is a way on: STEEP_GRANT.
+monotone run, after at most some three times its Jacobians. Where the gradient is steep, the steps are stuck in a
+fold, and there is a way on: eight Jacobians then.
 
-The constants are measured: see docs/checks.md.
+The constants are in `tuning`, measured in docs/checks.md.
 """
 
 from __future__ import annotations
@@ -29,27 +29,7 @@ from plsolve._problem import Problem
 from plsolve._stopping import RUNNING, Status
 from plsolve.methods import gauss_newton
 from plsolve.methods.gauss_newton import free_unknowns, in_box, moved, newton, toward
-
-FALLS = 0.7  # of the mark: what ||r|| must fall to
-PATIENT = 8  # within so many steps
-HASTY = 2  # the same where another method follows
-TIRED = 15  # the same after a phase that failed
-SLOPING = 0.1  # `gauss_newton.steepness` from which a phase is worth a try
-UNDAMPED_STEPS = 30  # in one phase
-LONG = 5.0  # of the way from w0: no undamped step is longer
-SHORT = 1e-3  # of the way: an undamped step, or a kick, that must be cut shorter is none
-CONVERGES = 0.25  # of ||r|| left by an undamped step: Newton's method has caught on
-STEEP = 0.3  # `gauss_newton.steepness` below which a point is next to a minimum
-GRANT = 2  # Jacobians that a monotone step allows to phases and kicks there
-STEEP_GRANT = 8  # the same where it is steep
-PROGRESS = 0.5  # of ||r|| where monotone steps first led nowhere: below, they are on the way again
-KICKED_STEPS = 30  # after one kick
-RETURNS = 0.5  # of the way of a kick: what comes so near to its beginning, and to
-NEARLY = 2.0  # times its ||r||, falls back
-SAME = 0.02  # of ||r||: a kick that ends so near fell back to the same minimum
-BACK = 1e-6  # of ||r||: so near it is the same one to rounding, and no other is looked for
-BETTER = 0.1  # of the ||r|| of a minimum: what gains less is in the same valley
-HARDEST = 4.0  # kick, as a multiple of the way from w0
+from plsolve.methods.tuning import TUNING
 
 # Where monotone steps lead nowhere: phases of undamped steps, then kicks; kicks alone; an end, since another method
 # follows; no more than an end where no step reduces the loss.
@@ -65,7 +45,7 @@ class Watch(NamedTuple):
     root: bool  # a stationary point is no answer
     phase: int  # MONOTONE, UNDAMPED or KICKED
     left: int  # steps of the phase
-    mark: float  # ||r|| where it had last fallen by FALLS
+    mark: float  # ||r|| where it had last fallen far enough
     slow: int  # steps since
     failed: bool  # the last phase of undamped steps did not make it fall so far
     own: int  # monotone steps before they led nowhere
@@ -136,7 +116,9 @@ def begun(w: Array, r: Array, nit: int, beta: float, plan: int, root: bool) -> S
     at = gauss_newton.start(w, r, nit, beta)
     size = norm(r)
     level = size if nit > 0 else 0.0
-    return state(at, at, Watch(plan, root, MONOTONE, 0, size, 0, False, nit, STEEP_GRANT, level, 0, 1.0, 0.0))
+    return state(
+        at, at, Watch(plan, root, MONOTONE, 0, size, 0, False, nit, TUNING.allowance_steep, level, 0, 1.0, 0.0)
+    )
 
 
 def monotone(at: gauss_newton.State, k: Watch, failed: bool, grant: int, level: float, force: float) -> State:
@@ -163,13 +145,14 @@ def watched(problem: Problem, s: State) -> State:
     at, k = gauss_newton.step(problem, s.at), s.watch
     size = norm(at.r)
     mark, slow, failed = k.mark, k.slow + 1, k.failed
-    if size <= FALLS * mark:
+    if size <= TUNING.decrease * mark:
         mark, slow, failed = size, 0, False
-    level = k.level if size > PROGRESS * k.level else 0.0
+    level = k.level if size > TUNING.recovery * k.level else 0.0
     own = k.own + (1 if level == 0.0 else 0)
-    grant = STEEP_GRANT if at.steep > STEEP else GRANT
+    grant = TUNING.allowance_steep if at.steep > TUNING.steep else TUNING.allowance
     grant = grant if level == 0.0 else min(grant, k.grant)  # a minimum remains one
-    patience = HASTY if k.plan == HAND_OVER else TIRED if failed else PATIENT
+    patience = TUNING.patience_after_phase if failed else TUNING.patience
+    patience = TUNING.patience_hand_over if k.plan == HAND_OVER else patience
     crawls = at.status == RUNNING and k.plan != ALONE and slow >= patience
     if crawls and k.plan != PHASES:
         at, crawls = stopped(at, STALLED), False
@@ -184,8 +167,8 @@ def watched(problem: Problem, s: State) -> State:
         return state(at, at, watch)
     if over:
         return kick(problem, at, watch)
-    if at.steep > SLOPING:
-        return state(stopped(at, RUNNING), at, in_phase(watch, UNDAMPED, UNDAMPED_STEPS, size, 0))
+    if at.steep > TUNING.phase_steepness:
+        return state(stopped(at, RUNNING), at, in_phase(watch, UNDAMPED, TUNING.phase_steps, size, 0))
     return state(at, at, watch)
 
 
@@ -207,19 +190,19 @@ def undamped(problem: Problem, s: State) -> State:
         return retreated(s)
     top, way = norm(problem.r0), T.distance(kept.w, problem.w0)
     way = way if way > 0.0 else model.length
-    t = min(1.0, LONG * way / max(model.length, 1e-300))
+    t = min(1.0, TUNING.phase_longest * way / max(model.length, 1e-300))
     w, r = attempt(problem, at.w, toward(model, t))
-    while not norm(r) <= top and t * model.length > SHORT * way and not problem.spent:
+    while not norm(r) <= top and t * model.length > TUNING.phase_shortest * way and not problem.spent:
         t *= 0.5
         w, r = attempt(problem, at.w, toward(model, t))
     size, left = norm(r), min(k.left - 1, spare(k, at.nit + 1))
     new = moved(at, w, r, RUNNING, at.nit + 1, t * model.length, model.length, 0, -1.0)
     lands = False
     if size < norm(kept.r):
-        kept, lands = new, t == 1.0 and size <= CONVERGES * model.size
+        kept, lands = new, t == 1.0 and size <= TUNING.phase_converged * model.size
     if size <= top and not (model.stays or lands) and left > 0:
         return state(new, kept, in_phase(k, UNDAMPED, k.left - 1, k.mark, 0))
-    failed = norm(kept.r) > FALLS * k.mark
+    failed = norm(kept.r) > TUNING.decrease * k.mark
     return resumed(problem, again(kept, kept.status, new.nit), k, failed, k.grant, k.force)
 
 
@@ -244,7 +227,7 @@ def kick(problem: Problem, kept: gauss_newton.State, k: Watch) -> State:
     unit = (unit if unit > 0.0 else 1.0) / math.sqrt(kept.w.size)
     z, t = scattered(kept.w, k.kicks), k.force
     p = scale * z if scale.size else z
-    while t > SHORT and not problem.spent:
+    while t > TUNING.phase_shortest and not problem.spent:
         w, r = attempt(problem, kept.w, (t * unit) * p)
         if norm(r) <= norm(problem.r0):
             return thrown(problem, moved(kept, w, r, RUNNING, kept.nit, 0.0, 0.0, 0, -1.0), kept, k)
@@ -255,9 +238,7 @@ def kick(problem: Problem, kept: gauss_newton.State, k: Watch) -> State:
 def thrown(problem: Problem, at: gauss_newton.State, kept: gauss_newton.State, k: Watch) -> State:
     """Steps from where a kick has led."""
     size, way = norm(at.r), distance(problem, at.w, kept.w)
-    watch = Watch(
-        k.plan, k.root, KICKED, KICKED_STEPS, size, 0, k.failed, k.own, k.grant, k.level, k.kicks + 1, k.force, way
-    )
+    watch = k._replace(phase=KICKED, left=TUNING.kick_steps, mark=size, slow=0, kicks=k.kicks + 1, way=way)
     return state(at, kept, watch)
 
 
@@ -269,16 +250,18 @@ def kicked(problem: Problem, s: State) -> State:
     """A monotone step on the way from a kick: on from there once it is the best point, back where it leads nowhere."""
     at, kept, k = gauss_newton.step(problem, s.at), s.kept, s.watch
     size, least, left = norm(at.r), norm(kept.r), min(k.left - 1, spare(k, at.nit))
-    back = abs(size - least) <= BACK * least
-    falls = back or (size < NEARLY * least and distance(problem, at.w, kept.w) < RETURNS * k.way)
-    other = BETTER if kept.status == STALLED and k.grant <= GRANT else 0.0
+    back = abs(size - least) <= TUNING.same_point * least
+    near = size < TUNING.kick_return_size * least and distance(problem, at.w, kept.w) < TUNING.kick_return * k.way
+    falls = back or near
+    other = TUNING.better_minimum if kept.status == STALLED and k.grant <= TUNING.allowance else 0.0
     if at.status > 0 or (at.status == RUNNING and size < (1.0 - other) * least and not falls):
-        return monotone(at, k, False, k.grant, k.level if size > PROGRESS * k.level else 0.0, 1.0)
-    mark, slow = (size, 0) if size <= FALLS * k.mark else (k.mark, k.slow + 1)
-    if at.status == RUNNING and slow < PATIENT and left > 0 and not falls:
+        return monotone(at, k, False, k.grant, k.level if size > TUNING.recovery * k.level else 0.0, 1.0)
+    mark, slow = (size, 0) if size <= TUNING.decrease * k.mark else (k.mark, k.slow + 1)
+    if at.status == RUNNING and slow < TUNING.patience and left > 0 and not falls:
         return state(at, kept, in_phase(k, KICKED, k.left - 1, mark, slow))
-    same = falls or abs(size - least) <= SAME * least
-    alone = back or (same and (at.status == STATIONARY or (k.grant <= GRANT and k.force == HARDEST)))
+    same = falls or abs(size - least) <= TUNING.same_minimum * least
+    farthest = k.grant <= TUNING.allowance and k.force == TUNING.kick_largest
+    alone = back or (same and (at.status == STATIONARY or farthest))
     kept = again(at if size < least and not back else kept, kept.status, at.nit)
-    force = min(2.0 * k.force, HARDEST) if same else 1.0
+    force = min(2.0 * k.force, TUNING.kick_largest) if same else 1.0
     return resumed(problem, kept, k, True, 0 if alone else k.grant, force)
