@@ -129,24 +129,6 @@ class Network:
         return J
 
 
-def steps_to_go(sol: Result, method: str, target: float) -> float:
-    """Forecast the steps that a first-order method still needs, as if the system were linear from here on.
-
-    With step size 1/lambda_max each step of gradient descent leaves (1 - 1/kappa)^2 of the loss at worst. SGD with
-    its critical batch s = 1 + n max K_ii / lambda_max leaves 1 - lambda_min / Ls of it,
-    Ls = (n/s) max K_ii + (1 - 1/s) lambda_max.
-    """
-    log_ratio = max(math.log(2.0 * sol.cost) - 2.0 * math.log(target), 0.0)
-    kernel = sol.kernel
-    if method == "gd":
-        return float(kernel.kappa) / 2.0 * log_ratio
-    K = np.asarray(kernel.matrix)
-    n, lambda_max = len(K), float(kernel.eigenvalues.max())
-    row = float(K.diagonal().max())
-    s = min(1.0 + n * row / lambda_max, float(n))
-    return log_ratio * (n / s * row + (1.0 - 1.0 / s) * lambda_max) / float(kernel.mu)
-
-
 def duration(seconds: float) -> str:
     """Put a time into words: seconds, minutes, hours or days."""
     for size, unit in ((86400.0, "days"), (3600.0, "hours"), (60.0, "minutes")):
@@ -278,9 +260,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"distance moved {np.linalg.norm(sol.x - w0):.3g} from a start of norm {np.linalg.norm(w0):.3g}")
     print(f"time {seconds:.2f} s")
     if first_order and not sol.success:
-        steps = steps_to_go(sol, chosen.method, TOL * size)
-        time_to_go = duration(steps * seconds / max(sol.nit, 1))
-        print(f"forecast {steps:.1e} more iterations, {time_to_go}, if nearly linear; try --method gauss-newton")
+        time_to_go = duration(sol.forecast * seconds / max(sol.nit, 1))
+        print(f"forecast {sol.forecast:.1e} more iterations, {time_to_go}, if nearly linear; try --method gauss-newton")
     print(picture_line(chosen.plot, series, network, sol))
     return 0 if sol.success else 1
 

@@ -53,7 +53,8 @@ def test_momentum_rates(kappa, method):
     seen = sizes > 1e-12 * sizes[0]
     t = np.arange(400)
     if method == "chebyshev":
-        bound = np.array([steps.chebyshev_bound(kappa, int(k)) for k in t])
+        q = (math.sqrt(kappa) - 1) / (math.sqrt(kappa) + 1)
+        bound = 2 * q**t / (1 + q ** (2.0 * t))
     elif method == "nesterov":
         bound = math.sqrt(2.0) * (1 - 1 / math.sqrt(kappa)) ** (t / 2)
     else:
@@ -120,21 +121,6 @@ def test_mass_with_all_rows_is_nesterov_like(kappa):
     assert 0 <= rate < 1
 
 
-def test_damped_and_polyak_tremba_steps_are_bounds():
-    """On r - t, quadratic with known beta: random systems of one equation, F = s w + beta w^2/2."""
-    rng = np.random.default_rng(0)
-    for _ in range(200):
-        s, beta, w = rng.uniform(0.3, 3), rng.uniform(0.01, 2), rng.uniform(0, 2)
-        r, J = s * w + beta * w * w / 2 + 1.0, s + beta * w
-        lam = beta * r
-        new = w - J / (J * J + lam) * r
-        assert s * new + beta * new**2 / 2 + 1 <= r * steps.damped_rate(lam, J * J) * (1 + 1e-12)
-        gam = min(1.0, r / (beta * (r / J) ** 2))
-        new = w - gam * r / J
-        after = abs(s * new + beta * new**2 / 2 + 1)
-        assert after <= steps.polyak_tremba(r, J * J, beta) * (1 + 1e-9)
-
-
 # Certificates --------------------------------------------------------------------------------------------------------
 
 
@@ -150,39 +136,6 @@ def test_newton_radius_is_the_root_of_the_majorant(h):
 def test_newton_radius_beyond_the_limit():
     assert certificates.newton_radius(0.5 + 1e-12, 1.0) == math.inf
     assert certificates.newton_h(1.0, 1.0, 0.0) == math.inf
-
-
-@pytest.mark.parametrize("h", [1e-3, 0.3, 0.5])
-def test_newton_bounds_follow_the_majorant(h):
-    s, e = 1.0, 1.0
-    beta, t = h, 0.0
-    star = certificates.newton_radius(h, e)
-    for bound in certificates.newton_bounds(beta, e, s, 6):
-        assert star - t == pytest.approx(bound, rel=1e-6, abs=1e-12)
-        slope = s - beta * t
-        t += (beta * t * t / 2 - s * t + s * e) / slope if slope > 1e-9 else 0.0
-
-
-def test_newton_converges_within_the_bounds():
-    """F = s w - beta w^2/2 - s e from w = 0 attains the majorant."""
-    s, beta, e = 1.0, 0.8, 0.6
-    w, root = 0.0, certificates.newton_radius(beta * e / s, e)
-    for bound in certificates.newton_bounds(beta, e, s, 5):
-        assert root - w <= bound * (1 + 1e-9) + 1e-15
-        w -= (s * w - beta * w * w / 2 - s * e) / (s - beta * w)
-
-
-def test_omega_bounds_the_change_of_the_whitened_jacobian():
-    """sqrt(SUM beta_i^2 (K^-1)_ii) would not: all rows change alike where K^-1 is large in the direction of ones."""
-    n = 4
-    ones = np.ones(n) / 2
-    K = np.eye(n) - (1 - 1e-6) * np.outer(ones, ones)
-    inverse = np.linalg.inv(K)
-    change = np.tile(np.eye(1, 7), (n, 1))  # every row by the same unit vector
-    white = np.linalg.cholesky(inverse).T @ change
-    size = np.linalg.norm(white, 2)
-    assert size <= certificates.equations_omega([1.0] * n, np.diag(inverse).tolist()) * (1 + 1e-9)
-    assert size > 1.9 * math.sqrt(np.sum(np.diag(inverse)))
 
 
 @pytest.mark.parametrize("q", [0.0, 1e-9, 1e-4, 0.1, 0.5, 0.9, 0.999])
@@ -236,24 +189,9 @@ def test_absence_radius_solves_its_equation(beta, lipschitz):
     assert certificates.absence_radius(0.0, lipschitz, beta) == 0.0
 
 
-def test_alpha_theory_on_a_quadratic():
-    """F = w + g w^2 - e' has gamma = g at 0 and its root where alpha theory says."""
-    for alpha in (0.0, 0.01, 0.17):
-        g = 1.0
-        e = alpha / g
-        root = (-1 + math.sqrt(1 + 4 * g * e)) / (2 * g)
-        assert root <= certificates.alpha_radius(e, g) * (1 + 1e-12)
-    assert certificates.alpha_radius(0.18, 1.0) == math.inf
-    assert certificates.alpha_radius(0.3, 0.0) == 0.3
-
-
 def test_simple_formulas():
     assert certificates.paper_ball(2.0, 3.0, 0.5) == 24.0
     assert certificates.paper_ball(2.0, 3.0, 0.0) == math.inf
-    assert certificates.sharp_ball(3.0, 9.0) == 1.0
-    assert certificates.kernel_bound(2.0, 1.0, 0.5) == 2.25
-    assert certificates.kernel_bound(2.0, 1.0, 3.0) == 0.0
-    assert certificates.critical_beta(0.5, 2.0) == 2.0
     assert certificates.equations_beta([3.0, 4.0]) == 5.0
 
 
@@ -269,16 +207,12 @@ def test_forecasts_are_what_happens(kappa):
     t = forecasts.spectral_iterations(values.tolist(), weights.tolist(), eta, aim * loss)
     assert forecasts.spectral_loss(values.tolist(), weights.tolist(), eta, t) <= aim * loss
     assert forecasts.spectral_loss(values.tolist(), weights.tolist(), eta, t - 1) > aim * loss
-    proved = forecasts.gd_iterations(eta, 1 / kappa, 1 / aim)
-    near = forecasts.near_linear_iterations(eta, 1 / kappa, 1 / aim)
-    assert t <= near <= proved
+    near = math.ceil(math.log(aim) / (2.0 * math.log1p(-eta / kappa)))  # as if all were in the slowest direction (4.3)
+    assert t <= near
     assert forecasts.momentum_iterations(kappa, 1 / aim) <= near
 
 
 def test_forecast_ends():
-    assert forecasts.gd_iterations(1.0, 1.0, 1.0) == 0
-    assert forecasts.near_linear_iterations(1.0, 1.0, 5.0) == 1
-    assert forecasts.near_linear_iterations(1.0, 0.1, 0.5) == 0
     assert forecasts.momentum_iterations(1.0, 5.0) == 1
     assert forecasts.momentum_iterations(10.0, 1.0) == 0
     assert forecasts.spectral_iterations([1.0], [1.0], 0.0, 0.1, most=1000) == 1000

@@ -3,39 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from plsolve import solve
 from plsolve.experiments.report import COLORS, GREY, Array, Claim, Report, Row, column, sizes_on_axis, slope, sphere
 from plsolve.networks import WideNetwork
+from plsolve.theory.steps import batch_smoothness, critical_batch
 
 DROP = 1e-3  # of ||r0||
 
 
-class Constants(NamedTuple):
-    """lambda_max(K), max K_ii and the critical batch s*, at the start."""
-
-    high: float
-    row: float
-    critical: float
-
-    def smoothness(self, n: int, s: int) -> float:
-        """Ls, whose inverse is the step."""
-        return n / s * self.row + (1.0 - 1.0 / s) * self.high
-
-
-def constants(K: Array) -> Constants:
-    high, row = float(np.linalg.eigvalsh(K)[-1]), float(K.diagonal().max())
-    return Constants(high, row, 1.0 + len(K) * row / high)
+def constants(net: WideNetwork, w0: Array) -> tuple[float, float]:
+    """max_i K_ii and lambda_max(K) at the start."""
+    K = net.jac(w0).gram()
+    return float(K.diagonal().max()), float(np.linalg.eigvalsh(K)[-1])
 
 
 def measure(net: WideNetwork, w0: Array, y: Array, s: int, seed: int) -> Row:
     """Steps with batches of size s to DROP of the first residual."""
     sol = solve(net.F, net.jac, w0, y, method="sgd", rng=seed, tol=DROP, certify=False, max_iter=400_000,
                 options={"batch_size": s})  # fmt: skip
-    smoothness = constants(net.jac(w0).gram()).smoothness(net.n, s)
+    smoothness = batch_smoothness(net.n, s, *constants(net, w0))  # Ls, whose inverse is the step
     return {"batch": s, "seed": seed, "steps": sol.nit, "solved": sol.success, "smoothness": smoothness}
 
 
@@ -49,7 +39,7 @@ def speedups(table: Sequence[Row]) -> tuple[Array, Array, Array]:
     return sizes, steps[0] / steps, smoothness[0] / smoothness
 
 
-def claims(table: Sequence[Row], critical: float) -> list[Claim]:
+def claims(table: Sequence[Row], critical: int) -> list[Claim]:
     """The paper's two regimes against the table."""
     sizes, speedup, gain = speedups(table)
     small, large = sizes <= critical / 2.0, sizes >= 2.0 * critical
@@ -66,7 +56,7 @@ def claims(table: Sequence[Row], critical: float) -> list[Claim]:
         linear = slope(sizes[small], speedup[small])
         found.append(
             Claim(
-                f"below the critical batch s* = {critical:.1f} the steps fall like 1/s (slope 1.0 +- 0.2)",
+                f"below the critical batch s* = {critical} the steps fall like 1/s (slope 1.0 +- 0.2)",
                 f"like s^(-{linear:.2f}) up to s*/2, where Ls alone gives s^(-{slope(sizes[small], gain[small]):.2f})",
                 abs(linear - 1.0) <= 0.2,
             )
@@ -90,7 +80,7 @@ def run(full: bool) -> Report:
     y = np.random.default_rng(1).standard_normal(n)
     net = WideNetwork(X, (width,), bias=False)  # odd: no large eigenvalue of the mean
     w0 = net.init(2, first=2.0)
-    critical = constants(net.jac(w0).gram()).critical
+    critical = critical_batch(n, *constants(net, w0))
     table = [measure(net, w0, y, 2**k, seed) for k in range(int(np.log2(n)) + 1) for seed in range(seeds)]
 
     def draw(figure: Any) -> None:
@@ -105,7 +95,7 @@ def run(full: bool) -> Report:
         b.set(xlabel="batch size s", ylabel="epochs", title="work")
         for axes in (a, b):
             sizes_on_axis(axes, sizes)
-            axes.axvline(critical, color=COLORS[2], lw=1.0, label=f"s* = {critical:.1f}")
+            axes.axvline(critical, color=COLORS[2], lw=1.0, label=f"s* = {critical}")
             axes.legend()
 
     return Report(f"SGD on a tanh network, n = {n}, to {DROP:g} of the first residual", table,

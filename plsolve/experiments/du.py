@@ -10,6 +10,7 @@ import numpy as np
 from plsolve import solve
 from plsolve.experiments.report import COLORS, GREY, Array, Claim, Report, Row, column, sizes_on_axis, slope, sphere
 from plsolve.networks import WideNetwork
+from plsolve.theory.steps import gd_rate
 
 EPOCHS = 100
 
@@ -33,7 +34,7 @@ def measure(X: Array, y: Array, width: int, eta: float, low: float) -> tuple[Row
     sol = solve(net.F, net.jac, w0, y, method="gd", tol=0.0, max_iter=EPOCHS, certify=False, callback=observe,
                 options={"step_size": eta})  # fmt: skip
     W0, W = w0.reshape(d, width), sol.x.reshape(d, width)
-    factor = 1.0 - eta * low / 2.0
+    factor = gd_rate(eta, low / 2.0)
     row = {
         "width": width,
         "error_start": error[0],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -22,6 +23,8 @@ from plsolve.experiments.report import (
     sphere,
 )
 from plsolve.networks import WideNetwork
+from plsolve.theory.certificates import paper_ball
+from plsolve.theory.steps import gd_rate
 
 LARGEST_CHANGE = 0.5  # of lambda_min(K) that still counts as staying near its value
 
@@ -37,7 +40,7 @@ class Path(NamedTuple):
 
     def bound(self) -> Array:
         """(1 - eta mu)^t L_0, mu the least lambda_min(K) that was seen."""
-        return np.asarray((1.0 - self.eta * min(self.low)) ** np.arange(len(self.loss)) * self.loss[0])
+        return np.asarray(gd_rate(self.eta, min(self.low)) ** np.arange(len(self.loss)) * self.loss[0])
 
 
 def descend(net: WideNetwork, w0: Array, y: Array, steps: int, growth: float = 1.05) -> Path:
@@ -79,7 +82,7 @@ def measure(net: WideNetwork, y: Array, steps: int, seeds: int, growth: float = 
         "steps": len(path.loss) - 1,
         "loss_over_bound": float(np.max(np.array(path.loss) / path.bound())),
         "distance": max(path.away),
-        "ball": 2.0 * float(np.sqrt(max(path.high)) * np.sqrt(2.0 * path.loss[0])) / mu,
+        "ball": paper_ball(math.sqrt(max(path.high)), math.sqrt(2.0 * path.loss[0]), mu),
     }
     return row, path
 

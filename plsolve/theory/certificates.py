@@ -35,37 +35,9 @@ def moved_newton(omega: float, e: float, away: float) -> tuple[float, float]:
     return (omega * e / (left * left), e / left) if left > 0.0 else (INFINITE, INFINITE)
 
 
-def newton_bounds(beta: float, e: float, s: float, steps: int) -> list[float]:
-    """||w* - w_k|| <= t* - t_k for Gauss-Newton's k = 0, ..., steps, by the majorant beta t^2/2 - s t + s e (3.1)."""
-    h = newton_h(beta, e, s)
-    if beta * e == 0.0 or not h <= 0.5:
-        return [newton_radius(h, e)] + [0.0 if h <= 0.5 else INFINITE] * steps
-    root = math.sqrt(1.0 - 2.0 * h)
-    radius = newton_radius(h, e)
-    if root == 0.0:
-        return [radius / 2.0**k for k in range(steps + 1)]
-    q, scale = (1.0 - root) / (1.0 + root), 2.0 * s / beta * root
-    return [radius] + [scale * q ** (2**k) / (1.0 - q ** (2**k)) for k in range(1, steps + 1)]
-
-
 def equations_beta(betas: Sequence[float]) -> float:
     """sqrt(SUM beta_i^2), a Lipschitz constant of J where its rows have beta_i (3.2)."""
     return math.hypot(*betas)
-
-
-def equations_omega(betas: Sequence[float], inverse_diagonal: Sequence[float]) -> float:
-    """SUM_i beta_i sqrt((K^{-1})_ii), a Lipschitz constant of K^{-1/2} J (3.2).
-
-    Then omega e <= 1/2 proves a solution within `newton_radius`(omega e, e), however the equations are scaled. (The
-    root of SUM beta_i^2 (K^{-1})_ii is not such a constant: where all rows of J change alike and K^{-1} is large in the
-    direction of ones, it is too small by sqrt n.)
-    """
-    return math.fsum(b * math.sqrt(d) for b, d in zip(betas, inverse_diagonal, strict=True))
-
-
-def critical_beta(e: float, s: float) -> float:
-    """s/(2 e): the largest beta on B(w, 2e) for which 3.1 proves a solution (3.3)."""
-    return s / (2.0 * e) if e > 0.0 else INFINITE
 
 
 def descent_ball(beta: float, r: float, s: float, lipschitz: float, c: float = 1.0) -> tuple[float, float, float]:
@@ -89,31 +61,7 @@ def paper_ball(lipschitz: float, r: float, mu: float) -> float:
     return 2.0 * lipschitz * r / mu if mu > 0.0 else INFINITE
 
 
-def sharp_ball(r: float, mu: float) -> float:
-    """||r||/sqrt(mu): under mu-PL* on a larger ball a solution lies within it (1.7), 2 sqrt(kappa) below 1.1's."""
-    return r / math.sqrt(mu) if mu > 0.0 else INFINITE
-
-
-def kernel_bound(s: float, beta: float, radius: float) -> float:
-    """mu on B(w, R): lambda_min(K) >= (s - beta R)^2 there, 0 where that ball is too large (1.5, Weyl)."""
-    least = max(s - beta * radius, 0.0)
-    return least * least
-
-
 def absence_radius(r: float, lipschitz: float, beta: float) -> float:
     """(sqrt(||J||^2 + 2 beta ||r||) - ||J||)/beta: no solution lies nearer to w than this (3.5, 4.1)."""
     below = lipschitz + math.sqrt(lipschitz * lipschitz + 2.0 * beta * r)
     return 2.0 * r / below if below > 0.0 else (INFINITE if r > 0.0 else 0.0)
-
-
-def alpha_radius(e: float, gamma: float) -> float:
-    """Smale's alpha theory (3.6): alpha = e gamma <= 3 - 2 sqrt 2 proves a solution within the radius; else inf.
-
-    gamma >= sup_k ||J^+ D^k F/k!||^(1/(k-1)) (Shub and Smale 1996).
-    """
-    alpha = e * gamma
-    if not alpha <= 3.0 - 2.0 * math.sqrt(2.0):
-        return INFINITE
-    if gamma == 0.0:
-        return e
-    return 2.0 * e / (1.0 + alpha + math.sqrt(max((1.0 + alpha) ** 2 - 8.0 * alpha, 0.0)))

@@ -6,22 +6,8 @@ import math
 from collections.abc import Sequence
 
 
-def gd_iterations(eta: float, mu: float, ratio: float) -> int:
-    """T = ceil(log(L0/eps)/(eta mu)), ratio = L0/eps: L_T <= eps, proved, for steps eta of 1.1 (4.3)."""
-    return math.ceil(math.log(ratio) / (eta * mu)) if ratio > 1.0 else 0
-
-
-def near_linear_iterations(eta: float, mu: float, ratio: float) -> int:
-    """log(L0/eps)/(-2 log(1 - eta lambda_min)): how many it really takes once the slowest component is left (4.3)."""
-    if not ratio > 1.0:
-        return 0
-    if eta * mu >= 1.0:
-        return 1
-    return math.ceil(math.log(ratio) / (-2.0 * math.log1p(-eta * mu)))
-
-
 def momentum_iterations(kappa: float, ratio: float) -> int:
-    """The same for the momenta of 6.2, whose residual falls by (sqrt k - 1)/(sqrt k + 1) a step."""
+    """Until L has fallen by ratio, for the momenta of 6.2, whose residual falls by (sqrt k - 1)/(sqrt k + 1) a step."""
     if not ratio > 1.0:
         return 0
     root = math.sqrt(kappa)

@@ -121,27 +121,11 @@ def nesterov(largest: float, mu: float) -> tuple[float, float]:
 def chebyshev(largest: float, mu: float, before: float, age: int) -> tuple[float, float]:
     """(a_j, b_j) of p = -g + b p, w += a p (6.2; Golub and Varga 1961), a_j from a_{j-1} = before; age = j.
 
-    Linear F: ||r_t|| <= `chebyshev_bound` ||r_0||, the best that any choice of polynomials of K can promise.
+    Linear F: ||r_t||/||r_0|| <= 2 q^t/(1 + q^2t), q = (sqrt k - 1)/(sqrt k + 1), k = largest/mu: the best that any
+    choice of polynomials of K can promise.
     """
     d, c = 0.5 * (largest + mu), 0.5 * (largest - mu)
     if age == 0:
         return 1.0 / d, 0.0
     b = 0.5 * (c * before) ** 2 if age == 1 else (0.5 * c * before) ** 2
     return 1.0 / (d - b / before), b
-
-
-def chebyshev_bound(kappa: float, t: int) -> float:
-    """||r_t||/||r_0|| <= 2 q^t/(1 + q^2t), q = (sqrt k - 1)/(sqrt k + 1) (6.2)."""
-    q = (math.sqrt(kappa) - 1.0) / (math.sqrt(kappa) + 1.0)
-    return 2.0 * q**t / (1.0 + q ** (2 * t))
-
-
-def damped_rate(damping: float, mu: float) -> float:
-    """||r+||/||r|| <= (3 rho - rho^2)/2, rho = lam/(lam + mu); step -J^T (K + lam I)^{-1} r, lam = beta ||r|| (7.3)."""
-    rho = damping / (damping + mu)
-    return 0.5 * (3.0 * rho - rho * rho)
-
-
-def polyak_tremba(r: float, mu: float, beta: float) -> float:
-    """Bound of ||r+|| after w += gam z, z = -J^T K^{-1} r, gam = min(1, ||r||/(beta ||z||^2)) (3.8; 1703.07810)."""
-    return r - mu / (2.0 * beta) if beta * r > mu else beta * r * r / (2.0 * mu)
