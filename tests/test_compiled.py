@@ -196,7 +196,8 @@ def test_within_bounds(name):
     start = PROBLEMS[name][2]
     box = (start - 0.4, start + 0.3)
     one, two = both(name, bounds=box, max_iter=100)
-    agree(one, two, 1e-10)
+    unsolved = name == "hand"  # a minimum of the residual, known to half the digits
+    agree(one, two, 1e-7 if unsolved else 1e-10, last=2 * unsolved)
     assert (one.x >= box[0]).all()
     assert (one.x <= box[1]).all()
 

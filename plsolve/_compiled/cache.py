@@ -7,6 +7,7 @@ of calls that a Gauss-Newton step has, that takes six times as long.)
 
 from __future__ import annotations
 
+import dis
 import gc
 import hashlib
 import sys
@@ -77,8 +78,8 @@ WITHOUT: list[str] = []  # why there is no cache, once that is known
 
 def needed(function: Any) -> None:
     """Compile the units that a function calls."""
-    for name in function.__code__.co_names:
-        called = function.__globals__.get(name)
+    for place in dis.get_instructions(function):
+        called = function.__globals__.get(place.argval) if place.opname == "LOAD_GLOBAL" else None
         if isinstance(called, types.ExternalFunction):
             address(called.symbol)
 

@@ -17,7 +17,8 @@ from plsolve._compiled.cache import address as compiled_unit
 from plsolve._compiled.cache import entry
 from plsolve._compiled.functions import NotCompilableError, arguments, arguments_of_each, as_matrix, functions
 from plsolve._compiled.kernel import advance, whole
-from plsolve._compiled.words import CLOCK_ADDRESS, REALS, WHOLES, address, data, system, take
+from plsolve._compiled.memory import System, blank, system
+from plsolve._compiled.words import CLOCK_ADDRESS, address, data, take
 from plsolve._linalg import Array, norm
 from plsolve._loop import Native
 from plsolve._problem import Problem
@@ -31,28 +32,6 @@ PAUSE = 0.1  # seconds at most between looks at the callback, Ctrl-C and the clo
 ROWS, ENTRIES = 80, 1 << 14  # min(n, m) and n m at most: beyond, BLAS is faster (measured: 60 x 120 and 100 x 200)
 UNCURVED = 50  # iterations for n > m, before the method that knows the curvature of the residual takes over
 NO_ROWS = np.zeros(0, np.int64)
-
-
-class System:
-    """The memory of a system, as the kernel reads it: see `plsolve._compiled.kernel`."""
-
-    def __init__(self, memory: Array, n: int, m: int) -> None:
-        width, height = max(n, m), k.ROWS_OF_V + 3 * min(n, m)
-        end = memory.size - n * m
-        self.memory, self.address = memory, address(memory)
-        self.C, self.X = memory[:WHOLES].view(np.int64), memory[WHOLES : WHOLES + REALS]
-        self.V, self.J = memory[WHOLES + REALS : end].reshape(height, width), memory[end:].reshape(n, m)
-        self.C[:4] = n, m, width, height
-
-    def vector(self, row: int) -> Array:
-        """A copy of a vector of n numbers, or of m."""
-        n, m = self.J.shape
-        return self.V[row, : n if row < k.W or row >= k.TRIAL_R else m].copy()
-
-
-def size(n: int, m: int) -> int:
-    """How many words a system takes."""
-    return WHOLES + REALS + max(n, m) * (k.ROWS_OF_V + 3 * min(n, m)) + n * m
 
 
 class Engine:
@@ -82,13 +61,13 @@ class Engine:
 
     def _fill(self) -> None:
         """What the kernel is to know of the problem."""
-        p, C, X, V = self._problem, self._system.C, self._system.X, self._system.V
-        C[k.ARGS] = self._args.address
+        p, s, V = self._problem, self._system.state, self._system.V
+        s.args = self._args.address
         if self._rows.size:
-            C[k.ROWS], C[k.COUNT] = address(self._rows), self._rows.size
-        X[k.TOL], C[k.COARSE] = p.tolerance
-        X[k.SIZE_Y], X[k.SIZE0], X[k.TOP] = p.size_y, p.size0, norm(p.r0)
-        X[k.PRECISION], X[k.SURE] = p.precision, p.sure
+            s.rows, s.count = address(self._rows), self._rows.size
+        s.tol, s.coarse = p.tolerance
+        s.size_y, s.size0, s.top = p.size_y, p.size0, norm(p.r0)
+        s.precision, s.sure = p.precision, p.sure
         V[k.Y, : p.n], V[k.W0, : p.m] = p.y, p.w0
         if p.bounded:
             V[k.LOWER, : p.m], V[k.UPPER, : p.m] = p.lower, p.upper
@@ -96,13 +75,13 @@ class Engine:
 
     def _scale(self) -> None:
         """The scale of the problem: an interpreted stage may have learnt more of it."""
-        C, V = self._system.C, self._system.V
+        s, V = self._system.state, self._system.V
         scale, largest = self._problem.column_norms()
         if scale.size:
             V[k.SCALE, : scale.size] = scale
         if largest.size:
             V[k.LARGEST, : largest.size] = largest
-            C[k.SCALING], C[k.RESCALE] = 2 if self._problem.unasked else 1, unit(k.rescale)
+            s.scaling, s.rescale = 2 if self._problem.unasked else 1, unit(k.rescale)
 
     def run(self, step: Any, record: Record) -> Native | None:
         """The compiled run of a method: it makes many steps at a time, but no longer than for PAUSE seconds.
@@ -115,7 +94,7 @@ class Engine:
 
     def _run(self, record: Record, s: Any, best: Any, stop: int, enough: float, max_iter: int) -> tuple[Any, int]:
         self._begin(s)
-        C, X, memory = self._system.C, self._system.X, self._system.address
+        state, memory = self._system.state, self._system.address
         log, run, status = np.empty((1 if record.every else CHUNK, loop.ROW)), runner(), loop.CHUNK
         place, end = address(log), None
         try:
@@ -126,11 +105,11 @@ class Engine:
                     break
                 status = run(memory, place, len(log), enough, max_iter, time.monotonic() + PAUSE)
                 self._counted()
-                end = self._state(k.W, k.R) if C[k.LOGGED] > 0 else None
+                end = self._state(k.W, k.R) if state.logged > 0 else None
                 if end is not None:
-                    stop = int(record.extend(end, log[: C[k.LOGGED]]))
+                    stop = int(record.extend(end, log[: state.logged]))
         finally:
-            if end is None or (X[k.SIZE] > X[k.LEAST] and status != Status.DISTANCE):
+            if end is None or (state.size > state.least and status != Status.DISTANCE):
                 end = self._state(k.W_BEST, k.R_BEST)
             self._leave(end)
         return end, self._failed() if status == loop.FAILURE else status
@@ -141,48 +120,49 @@ class Engine:
         if not (status == Status.STALLED or (status == Status.MAX_ITER and at.nit < max_iter)):
             return at, status
         p = self._problem
-        state = tall.init(p, float(self._system.X[k.BETA]), at)._replace(nit=at.nit)
+        state = tall.init(p, float(self._system.state.beta), at)._replace(nit=at.nit)
         steps = loop.kept(tall.step)
         return loop.advance(p, steps, record, loop.residual_norm, state, state, RUNNING, enough, max_iter)
 
     def _begin(self, s: Any) -> None:
         """The kernel's memory of the state that a run starts from."""
-        p, C, X, V = self._problem, self._system.C, self._system.X, self._system.V
+        p, state, V = self._problem, self._system.state, self._system.V
         watch = getattr(s, "watch", None)
-        C[k.PLAN], C[k.ROOT] = (watch.plan, watch.root) if watch is not None else (watchdog.ALONE, True)
-        C[k.NIT], X[k.SIZE], X[k.DEADLINE], X[k.TARGET] = s.nit, norm(s.r), p.deadline, p.target
-        X[k.BETA] = getattr(getattr(s, "at", s), "beta", 0.0)
+        state.plan, state.root = (watch.plan, watch.root) if watch is not None else (watchdog.ALONE, True)
+        state.nit, state.size, state.deadline, state.target = s.nit, norm(s.r), p.deadline, p.target
+        state.beta = getattr(getattr(s, "at", s), "beta", 0.0)
         V[k.W, : p.m], V[k.R, : p.n] = s.w, s.r
-        C[k.NFEV], C[k.NJEV], C[k.NFEV_JAC] = p.nfev, p.njev, p.nfev_jac
+        state.nfev, state.njev, state.nfev_jac = p.nfev, p.njev, p.nfev_jac
         J = p.known(s.w)
         V[k.W_J, 0] = math.nan
         if J is not None:
             self._system.J[:], V[k.W_J, : p.m] = J, s.w
         if s.nit > 0:
             self._scale()
-        C[k.PHASE] = k.FRESH
+        state.phase = k.FRESH
 
     def _state(self, w: int, r: int) -> Start:
-        C, X = self._system.C, self._system.X
+        s = self._system.state
         vector = self._system.vector
-        step, pl, bend = X[[k.STEP, k.PL, k.BEND]].tolist()
-        return Start(vector(w), vector(r), RUNNING, C.item(k.NIT), step, True, pl, bend)
+        step, pl, bend = s.step, s.pl, s.bend
+        return Start(vector(w), vector(r), RUNNING, s.nit, step, True, pl, bend)
 
     def _counted(self) -> None:
         p = self._problem
-        p.nfev, p.njev, p.nfev_jac = self._system.C[k.NFEV : k.NFEV + 3].tolist()
+        s = self._system.state
+        p.nfev, p.njev, p.nfev_jac = s.nfev, s.njev, s.nfev_jac
 
     def _leave(self, end: Start) -> None:
         """Let the problem know what the run has found."""
-        p, C, V = self._problem, self._system.C, self._system.V
-        if self._system.X[k.LEAST] <= p.least:
-            p.best, p.best_residual, p.least = end.w, end.r, self._system.X.item(k.LEAST)
-        if C[k.SCALING]:
+        p, s, V = self._problem, self._system.state, self._system.V
+        if s.least <= p.least:
+            p.best, p.best_residual, p.least = end.w, end.r, s.least
+        if s.scaling:
             p.take_norms(V[k.LARGEST, : p.m].copy(), bool((V[k.SCALE, : p.m] != 1.0).any()))
 
     def _failed(self) -> int:
         """What a failure makes of the run: a status, or FAILURE where the function is to be called again."""
-        what = self._system.C.item(k.FAILED)
+        what = self._system.state.failed
         if what == k.LATE:
             return int(Status.MAX_TIME)
         self._problem.repeat = partial(self._repeat, what)  # type: ignore[method-assign]
@@ -231,21 +211,20 @@ class Engine:
 @lru_cache(maxsize=64)
 def template(addresses: tuple[int, int], n: int, m: int, bounded: bool, differences: str | None) -> Array:
     """The memory of systems with these functions, of this size and kind."""
-    s = System(np.zeros(size(n, m)), n, m)
-    C, V = s.C, s.V
-    C[k.F], C[k.JAC] = addresses
-    C[k.CLOCK], C[k.BOUNDED] = CLOCK_ADDRESS, bounded
-    C[k.DIFFERENCED], C[k.CENTRAL], C[k.REFINED] = (
+    system = System(blank(n, m), n, m)
+    s = system.state
+    s.F, s.jac = addresses
+    s.clock, s.bounded = CLOCK_ADDRESS, bounded
+    s.differenced, s.central, s.refined = (
         differences is not None,
         differences == "3-point",
         differences == "refined",
     )
     if bounded:
-        C[k.CUT], C[k.WITHIN_BOUNDS] = unit(k.cut), unit(k.within_bounds)
+        s.cut, s.within_bounds = unit(k.cut), unit(k.within_bounds)
     if differences:
-        C[k.DIFFERENCES] = unit(k.differences)
-    V[k.SCALE], V[k.LOWER], V[k.UPPER] = 1.0, -math.inf, math.inf
-    return s.memory
+        s.differences = unit(k.differences)
+    return system.memory
 
 
 def unit(function: Any) -> int:
@@ -276,7 +255,7 @@ def many(
     nit: Any,
 ) -> None:  # fmt: skip
     """The systems whose turn it is, one after the other; limits: tol, eps and max_iter."""
-    C, _, V, J = system(S)
+    s, V, J = system(S)
     t = take(turn)
     while t < which.size:
         i = which[t]
@@ -285,9 +264,9 @@ def many(
             V[k.W, j] = starts[i, j]
         for j in range(J.shape[0]):
             V[k.Y, j] = Y[i, j]
-        C[k.ARGS] = data(tables) + 8 * i * tables.shape[1]
+        s.args = data(tables) + 8 * i * tables.shape[1]
         status[i] = whole(S, limits[0], limits[1], int(limits[2]))
-        nit[i] = C[k.NIT]
+        nit[i] = s.nit
         for j in range(J.shape[1]):
             x[i, j] = V[k.W_BEST, j]
         for j in range(J.shape[0]):

@@ -7,8 +7,8 @@ of jac. What exactly went wrong is found out later, by a call from Python.
 
 from __future__ import annotations
 
-import struct
 from functools import lru_cache
+from itertools import count
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +18,7 @@ from numba.core.errors import NumbaError, TypingError
 from numba.extending import intrinsic, overload
 
 from plsolve._compiled.words import WORD, address, lent, pointer
-from plsolve._linalg import FLOAT64
+from plsolve._problem import Indices
 
 OK, RAISED, SHAPE = range(3)
 SIGNATURE = types.int64(*[types.int64] * 7)
@@ -137,28 +137,16 @@ def unpacked(kinds: tuple[Any, ...], reads_only: bool, rows: bool) -> Any:
     def read(typingctx: Any, w: Any, m: Any, table: Any, numbers: Any, s: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
             w, m, table, numbers, s = values
-            found, place = [lent(context, builder, given[0], w, [m])], 0
-
-            def word(kind: Any = WORD) -> Any:
-                nonlocal place
-                place += 1
-                start = builder.inttoptr(table, kind.as_pointer())
-                return builder.load(builder.gep(start, [WORD(place - 1)]))
-
+            found, words = [lent(context, builder, given[0], w, [m])], builder.inttoptr(table, WORD.as_pointer())
+            place = count()
             for kind in given[1 : 1 + len(kinds)]:
+                data = builder.load(builder.gep(words, [WORD(next(place))]))
                 if isinstance(kind, types.Array):
-                    data = word()
-                    found.append(lent(context, builder, kind, data, [word() for _ in range(kind.ndim)]))
-                elif isinstance(kind, types.Complex):
-                    z = context.make_complex(builder, kind)
-                    z.real, z.imag = word(cgutils.ir.DoubleType()), word(cgutils.ir.DoubleType())
-                    found.append(z._getvalue())
-                elif isinstance(kind, types.Float):
-                    found.append(word(cgutils.ir.DoubleType()))
+                    shape = [builder.load(builder.gep(words, [WORD(next(place))])) for _ in range(kind.ndim)]
+                    found.append(lent(context, builder, kind, data, shape))
                 else:
-                    found.append(
-                        builder.icmp_signed("!=", word(), WORD(0)) if isinstance(kind, types.Boolean) else word()
-                    )
+                    number = builder.inttoptr(data, context.get_data_type(kind).as_pointer())
+                    found.append(context.unpack_value(builder, kind, number))
             found += [lent(context, builder, given[-1], numbers, [s])] if rows else []
             return context.make_tuple(builder, signature.return_type, found)
 
@@ -174,84 +162,51 @@ class Arguments(NamedTuple):
     ----------
     kinds : tuple
         For each its kind: (dtype, ndim, layout), ndim -1 for a number.
-    table : bytes
-        Addresses, shapes and numbers, eight bytes each.
+    table : ndarray of int64
+        For each its address, and the shape of an array.
     kept : tuple
         What must stay alive.
     """
 
     kinds: tuple[Any, ...]
-    table: bytes
+    table: Indices
     kept: tuple[Any, ...]
 
     @property
     def address(self) -> int:
         """Where the table is."""
-        return address(np.frombuffer(self.table, np.int64)) if len(self.table) > WORD_SIZE else 0
-
-
-WORD_SIZE = 8
-_NO_ARGUMENTS = Arguments((), bytes(WORD_SIZE), ())
+        return address(self.table) if self.table.size else 0
 
 
 def arguments(args: tuple[Any, ...]) -> Arguments:
     """The table of arguments, arrays or numbers."""
-    if not args:
-        return _NO_ARGUMENTS
     kinds: list[Any] = []
     words: list[int] = []
     kept: list[Any] = []
     for i, value in enumerate(args):
-        if type(value) is np.ndarray and value.dtype is FLOAT64 and value.flags.carray and value.size:
-            kept.append(value)  # the quick way
-            kinds.append((FLOAT64.str, value.ndim, "C"))
-            words += [address(value), *value.shape]
-            continue
-        array = np.asarray(value)
-        is_array = isinstance(value, np.ndarray)
-        if array.dtype.kind not in "biufc" or not array.dtype.isnative or array.dtype.itemsize > 16:
+        array, is_array = np.asarray(value), isinstance(value, np.ndarray)
+        dtype = array.dtype
+        known = dtype.kind in "biufc" and dtype.isnative and dtype.itemsize <= 16
+        if not known or (array.ndim and not is_array):
             raise NotCompilableError(f"`args[{i}]` must be an array or a number, got {type(value).__name__}")
-        if is_array:
-            layout = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
-            array = np.asarray(array, order=layout)  # type: ignore[call-overload]
-            array = array if array.flags.aligned else array.copy(order=layout)  # type: ignore[arg-type]
-            kept.append(array)
-            kinds.append((array.dtype.str, array.ndim, layout))
-            words += [address(array), *array.shape]
-        elif array.ndim:
-            raise NotCompilableError(f"`args[{i}]` must be an array or a number, got {type(value).__name__}")
-        elif array.dtype.kind in "biu":
-            kinds.append(("?" if array.dtype.kind == "b" else "<i8", -1, ""))
-            words.append(int(value))
-        else:
-            kinds.append(("<c16" if array.dtype.kind == "c" else FLOAT64.str, -1, ""))
-            numbers = np.atleast_1d(np.asarray(value, kinds[-1][0]))
-            words += numbers.view(np.int64).tolist()
-    try:
-        table = struct.pack(f"{len(words) + 1}q", *words, 0)
-    except struct.error:
-        raise NotCompilableError("`args` has an integer of more than 64 bits") from None
-    return Arguments(tuple(kinds), table, tuple(kept))
+        array = array if array.flags.forc and array.flags.aligned else array.copy()
+        kept.append(array)
+        kinds.append((dtype.str, array.ndim if is_array else -1, "F" if array.flags.fnc else "C"))
+        words += [address(array), *array.shape]
+    return Arguments(kinds=tuple(kinds), table=np.array(words, np.int64), kept=tuple(kept))
 
 
 def arguments_of_each(args: tuple[Any, ...], each: tuple[Any, ...], k: int) -> tuple[Any, tuple[Any, ...]]:
     """Tables of arguments (k, words), one for each system, and what must stay alive."""
     shared = arguments((*args, *(a[0] for a in each)))
-    tables = np.tile(np.frombuffer(shared.table, np.int64), (k, 1))
-    kept: list[Any] = [shared.kept]
-    place = 0
-    for i, (dtype, ndim, _) in enumerate(shared.kinds):
-        words = 1 + ndim if ndim >= 0 else 2 if dtype == "<c16" else 1
+    tables, place = np.tile(shared.table, (k, 1)), 0
+    kept = [np.ascontiguousarray(a) for a in each]
+    for i, (_, ndim, _) in enumerate(shared.kinds):
         if i >= len(args):
-            a = np.ascontiguousarray(each[i - len(args)])
-            if ndim >= 0:
-                tables[:, place] = address(a) + np.arange(k) * a.strides[0]
-            else:
-                values = a.astype(np.int64 if dtype in ("?", "<i8") else dtype)
-                tables[:, place : place + words] = values.view(np.int64).reshape(k, words)
-            kept.append(a)
-        place += words
-    return tables, tuple(kept)
+            a = kept[i - len(args)]
+            tables[:, place] = address(a) + np.arange(k) * a.strides[0]
+        place += 1 + max(ndim, 0)
+    return tables, (shared.kept, *kept)
 
 
 # -- results -----------------------------------------------------------------------------------------------------------
@@ -277,21 +232,14 @@ REAL = (types.Float, types.Integer, types.Boolean)
 
 @overload(as_vector, strict=False)
 def _as_vector(f: Any, out: Any, n: Any, m: Any) -> Any:
-    if isinstance(f, types.Tuple):
+    if isinstance(f, types.BaseTuple):
         return lambda f, out, n, m: as_vector(np.array(f), out, n, m)
     if not isinstance(getattr(f, "dtype", f), REAL) or getattr(f, "ndim", 1) > 1:
         raise TypingError(f"it returns {f}, not a vector of real numbers")
-    if isinstance(f, types.Array) and f.ndim == 0:
-        return lambda f, out, n, m: as_vector(f[()], out, n, m)
     if isinstance(f, REAL):
-
-        def number(f: Any, out: int, n: int, m: int) -> int:
-            if n != 1:
-                return SHAPE
-            carray(pointer(out), (1,), np.float64)[0] = f
-            return OK
-
-        return number
+        return lambda f, out, n, m: as_vector((f,), out, n, m)
+    if isinstance(f, types.Array) and f.ndim == 0:
+        return lambda f, out, n, m: as_vector((f[()],), out, n, m)
 
     def vector(f: Any, out: int, n: int, m: int) -> int:
         if len(f) != n:
@@ -307,22 +255,14 @@ def _as_vector(f: Any, out: Any, n: Any, m: Any) -> Any:
 @overload(as_matrix, strict=False)
 def _as_matrix(J: Any, out: Any, n: Any, m: Any) -> Any:
     refuse_other_than_matrices(J)
-    if J.ndim == 1:
-
-        def row(J: Any, out: int, n: int, m: int) -> int:
-            if n != 1:
-                return SHAPE
-            return as_vector(J, out, m, m)
-
-        return row
 
     def matrix(J: Any, out: int, n: int, m: int) -> int:
-        if J.shape != (n, m):
+        A, place = np.atleast_2d(J), carray(pointer(out), (n, m), np.float64)
+        if A.shape != (n, m):
             return SHAPE
-        place = carray(pointer(out), (n, m), np.float64)
         for i in range(n):
             for j in range(m):
-                place[i, j] = J[i, j]
+                place[i, j] = A[i, j]
         return OK
 
     return matrix

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from functools import cache
 from typing import Any, NamedTuple
 
-import numpy as np
 from numba import njit, types
 from numba.extending import intrinsic, overload
 
@@ -14,7 +12,8 @@ from plsolve._compiled import kernel as k
 from plsolve._compiled.cache import address as compiled_unit
 from plsolve._compiled.functions import as_matrix, as_vector, trampoline
 from plsolve._compiled.kernel import whole
-from plsolve._compiled.words import REALS, WHOLES, WORD, data, system
+from plsolve._compiled.memory import blank, system
+from plsolve._compiled.words import WORD, data
 from plsolve._linalg import UNIT, Array
 
 
@@ -107,25 +106,19 @@ def _gauss_newton(F: Any, jac: Any, w0: Any, y: Any, tol: Any = 1e-10, max_iter:
     exact = not isinstance(jac, (types.NoneType, types.Omitted))
 
     def gauss_newton(F: Any, jac: Any, w0: Any, y: Any, tol: Any = 1e-10, max_iter: Any = 200) -> Any:
-        n, m = y.size, w0.size
-        width, height = max(n, m), k.ROWS_OF_V + 3 * min(n, m)
-        memory = np.zeros(WHOLES + REALS + width * height + n * m)
+        memory = blank(y.size, w0.size)
         S = data(memory)
-        sizes = memory[:4].view(np.int64)
-        sizes[0], sizes[1], sizes[2], sizes[3] = n, m, width, height
-        C, X, V, _ = system(S)
-        C[k.F] = _F_address(F)
-        C[k.JAC if exact else k.DIFFERENCES] = _jac_address(jac)
-        C[k.DIFFERENCED], C[k.REFINED], X[k.PRECISION] = not exact, not exact, 2 * UNIT
-        for j in range(width):
-            V[k.SCALE, j], V[k.LOWER, j], V[k.UPPER, j] = 1.0, -math.inf, math.inf
-        for j in range(m):
+        s, V, _ = system(S)
+        s.F, place = _F_address(F), _jac_address(jac)
+        s.jac, s.differences, s.differenced, s.refined = place, place, not exact, not exact
+        s.precision = 2 * UNIT
+        for j in range(w0.size):
             V[k.W, j] = w0[j]
-        for i in range(n):
+        for i in range(y.size):
             V[k.Y, i] = y[i]
         status = whole(S, tol, 0.0, max_iter)
-        x, fun = V[k.W_BEST, :m].copy(), V[k.R_BEST, :n].copy()
-        nit, nfev, njev = C[k.NIT], C[k.NFEV], C[k.NJEV]
+        x, fun = V[k.W_BEST, : w0.size].copy(), V[k.R_BEST, : y.size].copy()
+        nit, nfev, njev = s.nit, s.nfev, s.njev
         memory[0] = 0.0  # in use until here
         return Solution(x, fun, status, nit, nfev, njev, status > 0)
 

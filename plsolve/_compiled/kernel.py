@@ -22,18 +22,18 @@ from plsolve._compiled.algebra import (
     dot,
     forward,
     norm,
-    orthogonal,
     products,
     scaled_dot,
+    singular_values,
     sums,
     times,
 )
 from plsolve._compiled.cache import unit
 from plsolve._compiled.functions import OK
-from plsolve._compiled.places import *
-from plsolve._compiled.words import call, data, enter, pointer, seconds, system
+from plsolve._compiled.memory import *
+from plsolve._compiled.words import call, data, enter, pointer, seconds
 from plsolve._differences import TINY
-from plsolve._linalg import HUGE
+from plsolve._linalg import HUGE, UNIT
 from plsolve._loop import CHUNK, FAILURE, ROW, TIE
 from plsolve._problem import DIFFERENT, SMALL
 from plsolve._stopping import FAILED as FAILED_STATUS
@@ -44,10 +44,11 @@ from plsolve.methods.tuning import TUNING
 
 FAILED_F, FAILED_JAC, FAILED_DIFFERENCES, LATE, NOT_FINITE = range(1, 6)
 MAX_ITER, MAX_TIME, STALLED, STATIONARY = (
-    int(s) for s in (Status.MAX_ITER, Status.MAX_TIME, Status.STALLED, Status.STATIONARY)
+    int(status) for status in (Status.MAX_ITER, Status.MAX_TIME, Status.STALLED, Status.STATIONARY)
 )
 RESIDUAL, EPSILON = int(Status.RESIDUAL), int(Status.EPSILON)
 FRESH = -1  # the phase before the first step
+SQUARED = 1e-9  # reciprocal of the condition number of J^T J up to which the digits that it loses do not matter
 MONOTONE, UNDAMPED, KICKED = watchdog.MONOTONE, watchdog.UNDAMPED, watchdog.KICKED
 PHASES, HAND_OVER, ALONE = watchdog.PHASES, watchdog.HAND_OVER, watchdog.ALONE
 outwards = unit(gn.outwards)
@@ -58,11 +59,11 @@ outwards = unit(gn.outwards)
 @unit
 def evaluated(S: int, function: int, w: int, out: int, what: int) -> bool:
     """F or J at w, of a copy of w; after a failure, which is noted with its place, nothing is called any more."""
-    C, _, V, J = system(S)
-    if C[FAILED] == 0:
+    s, V, J = system(S)
+    if s.failed == 0:
         copy(S, w, GIVEN)
         place = data(V) + 8 * GIVEN * V.shape[1]
-        if call(function, place, J.shape[1], C[ARGS], C[ROWS], C[COUNT], out, J.shape[0]) == OK:
+        if call(function, place, J.shape[1], s.args, s.rows, s.count, out, J.shape[0]) == OK:
             return True
         fail(S, w, what)
     return False
@@ -70,23 +71,23 @@ def evaluated(S: int, function: int, w: int, out: int, what: int) -> bool:
 
 @unit
 def fail(S: int, w: int, what: int) -> None:
-    C, _, _, _ = system(S)
-    if C[FAILED] == 0:
-        C[FAILED] = what
+    s = state(S)
+    if s.failed == 0:
+        s.failed = what
         copy(S, w, W_FAILED)
 
 
 @unit
 def residual(S: int, w: int, r: int) -> float:
     """r = F(w) - y and ||r||, inf where that is no number."""
-    C, X, V, _ = system(S)
-    C[NFEV] += C[FAILED] == 0
-    if not evaluated(S, C[F], w, data(V) + 8 * r * V.shape[1], FAILED_F):
+    s, V, _ = system(S)
+    s.nfev += s.failed == 0
+    if not evaluated(S, s.F, w, data(V) + 8 * r * V.shape[1], FAILED_F):
         return math.inf
     combine(S, 1.0, r, -1.0, Y, r)
     size = norm(S, r)
-    if size < X[LEAST]:
-        X[LEAST] = size
+    if size < s.least:
+        s.least = size
         copy(S, w, W_BEST)
         copy(S, r, R_BEST)
     return size if size < math.inf else math.inf
@@ -95,33 +96,33 @@ def residual(S: int, w: int, r: int) -> float:
 @unit
 def linearise(S: int) -> bool:
     """J at w, and the scale that comes from it; whether it is finite."""
-    C, _, V, J = system(S)
-    known = not (C[DIFFERENCED] != 0 and C[PRECISE] != 0)
+    s, V, J = system(S)
+    known = not (s.differenced != 0 and s.precise != 0)
     for j in range(J.shape[1]):
         known = known and V[W_J, j] == V[W, j]
     if known:
         return True
     V[W_J, 0] = math.nan
-    C[NJEV] += 1
-    if C[DIFFERENCED] != 0:
-        enter(C[DIFFERENCES], S, 1.0 if C[CENTRAL] != 0 or (C[REFINED] != 0 and C[PRECISE] != 0) else 0.0, 0.0)
+    s.njev += 1
+    if s.differenced != 0:
+        enter(s.differences, S, 1.0 if s.central != 0 or (s.refined != 0 and s.precise != 0) else 0.0, 0.0)
     else:
-        evaluated(S, C[JAC], W, data(J), FAILED_JAC)
+        evaluated(S, s.jac, W, data(J), FAILED_JAC)
     for i in range(J.shape[0]):
         for j in range(J.shape[1]):
             if not abs(J[i, j]) < HUGE:
                 fail(S, W, NOT_FINITE)
-    if C[SCALING] != 0 and C[FAILED] == 0:
-        enter(C[RESCALE], S, 0.0, 0.0)
-    if C[FAILED] == 0:
+    if s.scaling != 0 and s.failed == 0:
+        enter(s.rescale, S, 0.0, 0.0)
+    if s.failed == 0:
         copy(S, W, W_J)
-    return C[FAILED] == 0
+    return s.failed == 0
 
 
 @unit
 def rescale(S: int, _x: float, _y: float) -> None:
     """x_scale='jac': see `Problem._update_scale`."""
-    C, _, V, J = system(S)
+    s, V, J = system(S)
     least, most, low, high = math.inf, 0.0, math.inf, 0.0
     first = V[LARGEST, 0] == 0.0
     for j in range(J.shape[1]):
@@ -132,7 +133,7 @@ def rescale(S: int, _x: float, _y: float) -> None:
         V[LARGEST, j] = size
         least, most = min(least, size), max(most, size)
         low, high = min(low, abs(V[W0, j])), max(high, abs(V[W0, j]))
-    unasked = C[SCALING] == 2
+    unasked = s.scaling == 2
     scaled = not unasked or (most > DIFFERENT * least and not (J.shape[0] == J.shape[1] and low > high / DIFFERENT))
     for j in range(J.shape[1]):
         V[SCALE, j] = (least if unasked else 1.0) / V[LARGEST, j] if scaled else 1.0
@@ -141,9 +142,9 @@ def rescale(S: int, _x: float, _y: float) -> None:
 @unit
 def differences(S: int, precise: float, _: float) -> None:
     """J at w: `plsolve._differences.jacobian` where F is finite on both sides."""
-    C, X, V, J = system(S)
+    s, V, J = system(S)
     central = precise > 0.0
-    eps = X[PRECISION]
+    eps = s.precision
     relative = eps ** (1 / 3) if central else eps ** (1 / 2)
     for j in range(J.shape[1]):
         size = abs(V[W, j])
@@ -162,7 +163,7 @@ def differences(S: int, precise: float, _: float) -> None:
                 sound = sound and abs(t) < math.inf
                 J[i, j] = t
             turn += 1
-            if C[FAILED] != 0:
+            if s.failed != 0:
                 return
             if not sound and min(above, below) > 0.0 and turn < 2:
                 above, below, h = (0.0, below, h) if side > 0.0 else (above, 0.0, h)
@@ -178,13 +179,13 @@ def differences(S: int, precise: float, _: float) -> None:
 @unit
 def probe(S: int, j: int, h: float, f: int) -> float:
     """f = F(w + h e_j) - F(w), in the box, and the step that was really made."""
-    C, X, V, _ = system(S)
-    if X[DEADLINE] < math.inf and seconds(C[CLOCK]) >= X[DEADLINE]:
+    s, V, _ = system(S)
+    if s.deadline < math.inf and seconds(s.clock) >= s.deadline:
         fail(S, W, LATE)
     copy(S, W, E)
     V[E, j] = min(max(V[W, j] + h, V[LOWER, j]), V[UPPER, j])
-    C[NFEV_JAC] += C[FAILED] == 0
-    evaluated(S, C[F], E, data(V) + 8 * f * V.shape[1], FAILED_DIFFERENCES)
+    s.nfev_jac += s.failed == 0
+    evaluated(S, s.F, E, data(V) + 8 * f * V.shape[1], FAILED_DIFFERENCES)
     combine(S, 1.0, f, -1.0, Y, f)
     combine(S, 1.0, f, -1.0, R, f)
     return V[E, j] - V[W, j]
@@ -194,42 +195,47 @@ def probe(S: int, j: int, h: float, f: int) -> float:
 
 
 @unit
-def factor(S: int, by_reflections: bool) -> None:
+def factor(S: int, by_singular_values: bool) -> None:
     """The pseudo-inverse of J on the unknowns that are free: by the kernel while that has digits."""
-    C, _, V, J = system(S)
-    free, k = 0, min(J.shape)
-    for j in range(J.shape[1]):
+    s, V, J = system(S)
+    n, m = J.shape
+    free, k = 0, min(n, m)
+    for j in range(m):
         free += V[D, j] > 0.0
-    C[CHOLESKY] = not by_reflections and J.shape[0] <= free and cholesky(S, D, ROWS_OF_V)
-    if C[CHOLESKY] == 0:
-        orthogonal(S, D, ROWS_OF_V, ROWS_OF_V + k, ROWS_OF_V + 2 * k)
+    s.cholesky = 0
+    if not by_singular_values and (n <= free or n > m):
+        s.cholesky = cholesky(S, D, ROWS_OF_V) > (8 * n * UNIT if n <= m else SQUARED)
+    if s.cholesky == 0:
+        singular_values(S, D, ROWS_OF_V, ROWS_OF_V + k)
 
 
 @unit
 def coordinates(S: int, x: int, u: int) -> None:
-    """J^+ x in coordinates u (k,), of which the inner product is that of the metric of the step."""
-    C, _, _, J = system(S)
+    """J^+ x in coordinates u, of which the inner product is that of the metric of the step."""
+    s, _, J = system(S)
     k = min(J.shape)
-    if C[CHOLESKY] != 0:
-        forward(S, ROWS_OF_V, k, x, u)
+    if s.cholesky == 0:
+        products(S, ROWS_OF_V + k, k, x, u)
     elif J.shape[0] <= J.shape[1]:
-        products(S, ROWS_OF_V + 2 * k, k, x, u)
+        forward(S, ROWS_OF_V, k, x, u)
     else:
-        products(S, ROWS_OF_V + k, k, x, T)
-        sums(S, ROWS_OF_V + 2 * k, k, T, u)
+        adjoint(S, x, T)
+        times(S, T, D, T)
+        forward(S, ROWS_OF_V, k, T, T)
+        backward(S, ROWS_OF_V, k, T, u)
 
 
 @unit
 def lift(S: int, u: int, p: int) -> None:
     """p = J^+ x from its coordinates u."""
-    C, _, _, J = system(S)
+    s, _, J = system(S)
     k = min(J.shape)
-    if C[CHOLESKY] != 0:
+    if s.cholesky == 0:
+        sums(S, ROWS_OF_V, k, u, p)
+    elif J.shape[0] <= J.shape[1]:
         backward(S, ROWS_OF_V, k, u, T)
         adjoint(S, T, p)
         times(S, p, D, p)
-    elif J.shape[0] <= J.shape[1]:
-        sums(S, ROWS_OF_V + k, k, u, p)
     else:
         copy(S, u, p)
     times(S, p, D, p)
@@ -246,7 +252,7 @@ def raised(S: int, x: int, p: int) -> None:
 @unit
 def long(S: int, p: int) -> float:
     """||p / scale||."""
-    _, _, V, _ = system(S)
+    _, V, _ = system(S)
     square = scaled_dot(S, p, p, SCALE)
     if 1e-280 < square < 1e280:
         return math.sqrt(square)
@@ -264,34 +270,32 @@ def distance(S: int, v: int, w: int) -> float:
 @unit
 def newton(S: int) -> None:
     """gn = -J^+ r with J gn, its length and what it promises; in a box the step of bounded least squares."""
-    C, X, V, J = system(S)
-    C[BOXED] = 0
+    s, V, J = system(S)
+    s.boxed = 0
     copy(S, SCALE, D)
-    if C[BOUNDED] != 0:
+    if s.bounded != 0:
         adjoint(S, R, G)
         room(S, 1.0)
         for j in range(J.shape[1]):
             if (V[LOW, j] >= 0.0 and V[G, j] >= 0.0) or (V[HIGH, j] <= 0.0 and V[G, j] <= 0.0):
                 V[D, j] = 0.0
-    by_reflections = C[ORTHOGONAL] != 0
-    while True:
-        factor(S, by_reflections)
-        left = refine(S)
-        if C[CHOLESKY] == 0 or left <= TUNING.lost_digits * X[SIZE]:
-            break
-        by_reflections = True
+    factor(S, s.orthogonal)
+    left = refine(S)
+    if s.cholesky != 0 and J.shape[0] <= J.shape[1] and not left <= TUNING.lost_digits * s.size:
+        factor(S, 1)
+        refine(S)
     measure(S)
     copy(S, D, FREE)
-    C[REFLECTED] = C[CHOLESKY] == 0
-    if C[BOUNDED] != 0:
+    s.reflected = s.cholesky == 0
+    if s.bounded != 0:
         copy(S, GN, PLAIN)
-        enter(C[CUT], S, 1.0, 0.0)
+        enter(s.cut, S, 1.0, 0.0)
 
 
 @unit
 def refine(S: int) -> float:
     """gn, its coordinates U and REST = r + J gn, with iterative refinement while that halves ||REST||."""
-    _, X, _, J = system(S)
+    s, _, J = system(S)
     copy(S, R, REST)
     combine(S, 0.0, R, 0.0, R, U)
     last = math.inf
@@ -302,7 +306,7 @@ def refine(S: int) -> float:
         apply(S, GN, REST)
         combine(S, 1.0, REST, 1.0, R, REST)
         left = norm(S, REST)
-        if not left <= 0.5 * last or J.shape[0] > J.shape[1] or not left > 1e-11 * X[SIZE]:
+        if not left <= 0.5 * last or J.shape[0] > J.shape[1] or not left > 1e-11 * s.size:
             break
         last = left
     return left
@@ -311,11 +315,11 @@ def refine(S: int) -> float:
 @unit
 def measure(S: int) -> None:
     """The length of gn, what it promises, and whether r stays, from gn and REST = r + J gn."""
-    C, X, _, _ = system(S)
+    s = state(S)
     combine(S, 1.0, REST, -1.0, R, JGN)
-    X[LENGTH] = long(S, GN)
-    X[POTENTIAL] = reduction(S, JGN)
-    C[STAYS] = norm(S, REST) > TUNING.inconsistent * X[SIZE]
+    s.length = long(S, GN)
+    s.potential = reduction(S, JGN)
+    s.stays = norm(S, REST) > TUNING.inconsistent * s.size
 
 
 @unit
@@ -333,14 +337,14 @@ def room(S: int, share: float) -> None:
 @unit
 def cut(S: int, share: float, _: float) -> None:
     """gn within so much of the box: `box.boxed`, from the plain gn."""
-    C, X, V, J = system(S)
+    s, V, J = system(S)
     room(S, share)
     copy(S, PLAIN, GOAL)
     copy(S, FREE, D)
     most, turns, out = 0.0, 0, False
     for j in range(J.shape[1]):
         out = out or V[D, j] == 0.0 or not V[LOW, j] <= V[GOAL, j] <= V[HIGH, j]
-    if not (out and math.isfinite(X[POTENTIAL])):
+    if not (out and math.isfinite(s.potential)):
         return
     combine(S, 0.0, PLAIN, 0.0, PLAIN, GN)
     copy(S, R, REST)
@@ -351,7 +355,7 @@ def cut(S: int, share: float, _: float) -> None:
             most, better = got, True
             copy(S, E, GN)
             combine(S, 1.0, R, 1.0, JP, REST)
-            if norm(S, REST) <= TUNING.active_set_solved * X[SIZE]:
+            if norm(S, REST) <= TUNING.active_set_solved * s.size:
                 break
             adjoint(S, REST, G)
         for turn in range(2):  # those that the gradient presses against bounds; else those that just met one
@@ -369,7 +373,7 @@ def cut(S: int, share: float, _: float) -> None:
         if not (changed and some):
             break
         copy(S, NOW, D)
-        factor(S, C[REFLECTED])
+        factor(S, s.reflected)
         for j in range(J.shape[1]):
             V[E, j] = V[GN, j] if V[D, j] == 0.0 else 0.0
         apply(S, E, Z)
@@ -378,14 +382,14 @@ def cut(S: int, share: float, _: float) -> None:
         lift(S, A, GOAL)
         combine(S, 1.0, E, -1.0, GOAL, GOAL)
     combine(S, 1.0, GN, -1.0, PLAIN, E)
-    C[BOXED] = norm(S, E) > 0.0
+    s.boxed = norm(S, E) > 0.0
     measure(S)
 
 
 @unit
 def ahead(S: int) -> float:
     """E becomes the better of GOAL cut to the box and the first bound on the way there, JP J times it; its gain."""
-    _, _, V, J = system(S)
+    _, V, J = system(S)
     t = 1.0
     for j in range(J.shape[1]):
         V[E, j] = min(max(V[GOAL, j], V[LOW, j]), V[HIGH, j])
@@ -412,9 +416,9 @@ def ahead(S: int) -> float:
 @unit
 def move(S: int, w: int, t: float, p: int, z: int) -> None:
     """z = w + t p in the box, exactly on a bound where p was made to lead there."""
-    C, _, V, _ = system(S)
+    s, V, _ = system(S)
     combine(S, 1.0, w, t, p, z)
-    if C[BOUNDED] != 0:
+    if s.bounded != 0:
         for j in range(V.shape[1]):
             low, high, step = V[LOWER, j], V[UPPER, j], t * V[p, j]
             inside = min(max(V[z, j], low), high)
@@ -424,8 +428,8 @@ def move(S: int, w: int, t: float, p: int, z: int) -> None:
 @unit
 def inside(S: int, length: float) -> bool:
     """Whether a step so long does not lead along gn."""
-    C, X, _, _ = system(S)
-    return C[STAYS] != 0 or length < TUNING.dogleg_below * X[LENGTH]
+    s = state(S)
+    return s.stays != 0 or length < TUNING.dogleg_below * s.length
 
 
 @unit
@@ -440,30 +444,30 @@ def natural(S: int, new: int, t: float, Jp: int, length: float) -> float:
 @unit
 def first_radius(S: int) -> float:
     """All of gn where that is within its natural radius, else the length of a cautious step."""
-    _, X, _, J = system(S)
+    s, _, J = system(S)
     size = long(S, W)
     size = (TUNING.first_size if J.shape[0] < J.shape[1] else TUNING.first_size_square) * (size if size > 0.0 else 1.0)
-    share = min(TUNING.first_probe, max(size / max(X[LENGTH], 1e-300), TUNING.shortest_probe))
+    share = min(TUNING.first_probe, max(size / max(s.length, 1e-300), TUNING.shortest_probe))
     move(S, W, share, GN, TRIAL)
     reach = 0.0
     if residual(S, TRIAL, TRIAL_R) < HUGE:
-        reach = natural(S, TRIAL_R, share, JGN, share * X[LENGTH])
-    return X[LENGTH] if reach >= X[LENGTH] else min(TUNING.first_fraction * X[LENGTH], max(size, reach))
+        reach = natural(S, TRIAL_R, share, JGN, share * s.length)
+    return s.length if reach >= s.length else min(TUNING.first_fraction * s.length, max(size, reach))
 
 
 @unit
 def path(S: int, radius: float) -> float:
     """The step P and J P: gn if that is shorter than the radius, gn cut, or the dogleg; its length."""
-    C, X, _, _ = system(S)
-    t = 1.0 if X[LENGTH] <= radius else radius / X[LENGTH]
+    s = state(S)
+    t = 1.0 if s.length <= radius else radius / s.length
     combine(S, t, GN, 0.0, GN, P)
     combine(S, t, JGN, 0.0, JGN, JP)
-    length = t * X[LENGTH]
+    length = t * s.length
     if t < 1.0 and inside(S, radius):
         dogleg(S, radius)
         length = radius
-        if C[BOUNDED] != 0:
-            enter(C[WITHIN_BOUNDS], S, t, radius)
+        if s.bounded != 0:
+            enter(s.within_bounds, S, t, radius)
             length = long(S, P)
     return length
 
@@ -471,7 +475,7 @@ def path(S: int, radius: float) -> float:
 @unit
 def dogleg(S: int, radius: float) -> None:
     """P of length radius: along a few conjugate gradients to the least loss in the model, then to gn."""
-    _, X, _, _ = system(S)
+    s = state(S)
     for x in (P, JP, E, JS):
         combine(S, 0.0, R, 0.0, R, x)
     last, first = 1.0, 0.0
@@ -494,7 +498,7 @@ def dogleg(S: int, radius: float) -> None:
         if done:
             return
     pp, pg = scaled_dot(S, P, P, SCALE), scaled_dot(S, P, GN, SCALE)
-    u = outwards(X[LENGTH] * X[LENGTH] - 2.0 * pg + pp, pg - pp, radius * radius - pp)
+    u = outwards(s.length * s.length - 2.0 * pg + pp, pg - pp, radius * radius - pp)
     combine(S, 1.0 - u, P, u, GN, P)
     combine(S, 1.0 - u, JP, u, JGN, JP)
 
@@ -502,7 +506,7 @@ def dogleg(S: int, radius: float) -> None:
 @unit
 def within_bounds(S: int, share: float, radius: float) -> None:
     """P cut to the box, gn cut to the radius, or a step down the projected gradient: `gauss_newton.within_bounds`."""
-    _, _, V, J = system(S)
+    _, V, J = system(S)
     combine(S, 1.0, W, 1.0, P, T)
     move(S, W, 1.0, P, E)
     out = False
@@ -536,166 +540,165 @@ def within_bounds(S: int, share: float, radius: float) -> None:
 @unit
 def attempt(S: int, slot: int, length: float, predicted: float) -> float:
     """||r(w + P)|| of a trial, with GAIN, REACH, and the SHARE of P where the loss is least."""
-    C, X, V, J = system(S)
+    s, V, J = system(S)
     move(S, W, 1.0, P, TRIAL + slot)
     size = residual(S, TRIAL + slot, TRIAL_R + slot)
-    X[GAIN], X[REACH], X[SHARE] = -math.inf, 0.0, 0.0
+    s.gain, s.reach, s.share = -math.inf, 0.0, 0.0
     if not size < HUGE:
         return size
     fell = 0.0
     for i in range(J.shape[0]):
         fell += (V[R, i] - V[TRIAL_R + slot, i]) * (V[R, i] + V[TRIAL_R + slot, i])
     gain, least = fell / predicted, math.inf
-    if gain < TUNING.overshoot_gain or C[STAYS] != 0:
+    if gain < TUNING.overshoot_gain or s.stays != 0:
         slope = dot(S, R, JP)
         curve = fell + 2.0 * slope
         least = slope / curve if curve < 0.0 else math.inf
     reach = natural(S, TRIAL_R + slot, 1.0, JP, length)
-    if inside(S, length) and not (C[BOXED] != 0 and abs(gain - 1.0) < TUNING.exact_gain):
+    if inside(S, length) and not (s.boxed != 0 and abs(gain - 1.0) < TUNING.exact_gain):
         reach, least = length * min(least, 1.0), math.inf
-    X[GAIN], X[REACH], X[SHARE] = gain, reach, least
+    s.gain, s.reach, s.share = gain, reach, least
     return size
 
 
 @unit
 def search(S: int, radius: float) -> float:
     """||r|| of the best of a few trials, with its length REACHED, GAIN (0: none), REACH, radius ENOUGH, slot BEST."""
-    C, X, _, _ = system(S)
-    size, length, gain, reach, reached = X[SIZE], 0.0, 0.0, 0.0, radius
+    s = state(S)
+    size, length, gain, reach, reached = s.size, 0.0, 0.0, 0.0, radius
     best, shortest, rejected, shortened = -1, 0.0, 0.0, False
-    while C[FAILED] == 0:
+    while s.failed == 0:
         step = path(S, radius)
         predicted = reduction(S, JP)
         if not (step > shortest and predicted > 0.0):
             break
         slot = 1 if best == 0 else 0
-        s = attempt(S, slot, step, predicted)
-        if X[GAIN] < TUNING.overshoot_gain and X[REACH] > step:  # the second-order part sent back through J^+
-            far, least, g = X[REACH], X[SHARE], X[GAIN]
+        new = attempt(S, slot, step, predicted)
+        if s.gain < TUNING.overshoot_gain and s.reach > step:  # the second-order part sent back through J^+
+            far, least, g = s.reach, s.share, s.gain
             lift(S, A, E)
             combine(S, 1.0, P, -1.0, E, P)
             other = 1 if best == 2 else 2
             better = attempt(S, other, step, predicted)
-            if better < s:
-                slot, s = other, better
+            if better < new:
+                slot, new = other, better
             else:
-                X[REACH], X[SHARE], X[GAIN] = far, least, g
-        if gain > 0.0 and not s < size:
+                s.reach, s.share, s.gain = far, least, g
+        if gain > 0.0 and not new < size:
             break
-        if gain > 0.0 or X[GAIN] > TUNING.sufficient_gain:
-            best, size, length, gain, reach, reached = slot, s, step, X[GAIN], X[REACH], radius
+        if gain > 0.0 or s.gain > TUNING.sufficient_gain:
+            best, size, length, gain, reach, reached = slot, new, step, s.gain, s.reach, radius
         if gain <= 0.0:
             scale = long(S, W)
-            shortest, rejected = 1e-16 * (scale if scale > 0.0 else X[LENGTH]), step
-            radius = min(max(X[REACH], 0.1 * step), 0.5 * step)
+            shortest, rejected = 1e-16 * (scale if scale > 0.0 else s.length), step
+            radius = min(max(s.reach, 0.1 * step), 0.5 * step)
             continue
-        first = rejected == 0.0 and step < X[LENGTH]
+        first = rejected == 0.0 and step < s.length
         shorter = inside(S, rejected) and TUNING.lengthen_ratio * step < rejected
-        if size <= X[TARGET] or C[STAYS] != 0:
+        if size <= s.target or s.stays != 0:
             break
-        if first and X[REACH] >= 4.0 * step and X[GAIN] > 0.5:  # much too short
-            radius = min(X[REACH], 10.0 * step)
-        elif shorter and X[GAIN] > TUNING.lengthen_gain and s > TUNING.lengthen_left * X[SIZE]:
+        if first and s.reach >= 4.0 * step and s.gain > 0.5:  # much too short
+            radius = min(s.reach, 10.0 * step)
+        elif shorter and s.gain > TUNING.lengthen_gain and new > TUNING.lengthen_left * s.size:
             radius = math.sqrt(step * rejected)  # cut too far
-        elif not shortened and X[GAIN] < TUNING.overshoot_gain and X[SHARE] < 0.8:
-            radius, shortened = step * min(max(X[SHARE], 0.1), 0.7), True
+        elif not shortened and s.gain < TUNING.overshoot_gain and s.share < 0.8:
+            radius, shortened = step * min(max(s.share, 0.1), 0.7), True
         else:
             break
-    C[BEST], X[REACHED], X[GAIN], X[REACH], X[ENOUGH] = best, length, gain, reach, reached
+    s.best, s.reached, s.gain, s.reach, s.enough = best, length, gain, reach, reached
     return size
 
 
 @unit
 def step(S: int) -> None:
     """A monotone step: `gauss_newton.step`."""
-    C, X, _, J = system(S)
+    s, _, J = system(S)
     if not linearise(S):
         return
     newton(S)
-    r2 = X[SIZE] * X[SIZE]
-    sound = X[POTENTIAL] > ending.FLAT * r2
-    if not sound or C[CRAWL] == TUNING.stagnation_steps:
-        end(S, not sound and math.isfinite(X[POTENTIAL]))
+    r2 = s.size * s.size
+    sound = s.potential > ending.FLAT * r2
+    if not sound or s.crawl == TUNING.stagnation_steps:
+        end(S, not sound and math.isfinite(s.potential))
         return
-    first = X[RADIUS] <= 0.0
-    radius = first_radius(S) if first else X[RADIUS]
-    far = C[BOXED] != 0 and C[STAYS] != 0 and X[POTENTIAL] > TUNING.box_promise * r2
-    if far and (not first or radius < X[LENGTH]):
-        whole = X[LENGTH]
-        enter(C[CUT], S, TUNING.box_share, 0.0)
-        radius *= X[LENGTH] / whole if first else 1.0
+    first = s.radius <= 0.0
+    radius = first_radius(S) if first else s.radius
+    far = s.boxed != 0 and s.stays != 0 and s.potential > TUNING.box_promise * r2
+    if far and (not first or radius < s.length):
+        whole = s.length
+        enter(s.cut, S, TUNING.box_share, 0.0)
+        radius *= s.length / whole if first else 1.0
     size = search(S, radius)
-    length, gain, reach, reached = X[REACHED], X[GAIN], X[REACH], X[ENOUGH]
-    if C[FAILED] != 0:
+    length, gain, reach, reached = s.reached, s.gain, s.reach, s.enough
+    if s.failed != 0:
         return
     if gain <= 0.0:
         end(S, False)
         return
-    w, r, other, full = TRIAL + C[BEST], TRIAL_R + C[BEST], 1 if C[BEST] == 0 else 0, length >= X[LENGTH]
-    straight = full and C[STAYS] == 0 and C[BOXED] == 0
-    if straight and 0.23 * X[SIZE] < size < 0.27 * X[SIZE] and 1.9 * length < reach < 2.1 * length:  # a double root
+    w, r, other, full = TRIAL + s.best, TRIAL_R + s.best, 1 if s.best == 0 else 0, length >= s.length
+    straight = full and s.stays == 0 and s.boxed == 0
+    if straight and 0.23 * s.size < size < 0.27 * s.size and 1.9 * length < reach < 2.1 * length:  # a double root
         move(S, W, 2.0, GN, TRIAL + other)
         new = residual(S, TRIAL + other, TRIAL_R + other)
         if new < size:
-            size, length, w, r, other = new, 2.0 * length, TRIAL + other, TRIAL_R + other, C[BEST]
+            size, length, w, r, other = new, 2.0 * length, TRIAL + other, TRIAL_R + other, s.best
     if not inside(S, length):
         radius = max(min(reach, 10.0 * length), length)
     elif gain > 0.75 and reached >= radius:
         radius = max(reached, 2.0 * length)
     else:
         radius = 0.5 * length if gain < 0.25 else reached
-    slow = C[STAYS] == 0 and inside(S, length) and size > (1.0 - TUNING.stagnation) * X[SIZE]
-    C[CRAWL] = C[CRAWL] + 1 if slow else 0
+    slow = s.stays == 0 and inside(S, length) and size > (1.0 - TUNING.stagnation) * s.size
+    s.crawl = s.crawl + 1 if slow else 0
     gradient(S)
-    tired = full and size > 0.9 * X[SIZE]
-    if straight and (J.shape[0] >= TUNING.chord_rows or C[DIFFERENCED] != 0):
-        X[RADIUS] = radius
-        size = chords(S, w, r, other, size, length / X[LENGTH])
-        radius = X[RADIUS]
-    X[STEP], X[RADIUS] = distance(S, w, W), radius
-    if X[BETA] > 0.0:
+    tired = full and size > 0.9 * s.size
+    if straight and (J.shape[0] >= TUNING.chord_rows or s.differenced != 0):
+        s.radius = radius
+        size = chords(S, w, r, other, size, length / s.length)
+        radius = s.radius
+    s.step, s.radius = distance(S, w, W), radius
+    if s.beta > 0.0:
         combine(S, 1.0, w, -1.0, W, P)
         bend(S, r)
-    if C[REFLECTED] != 0 and J.shape[0] <= J.shape[1]:
-        C[ORTHOGONAL] = 1
-    if X[POTENTIAL] < 0.1 * r2:
-        C[PRECISE] = 1
+    s.orthogonal |= s.reflected
+    if s.potential < 0.1 * r2:
+        s.precise = 1
     arrive(S, w, r, size)
-    C[NIT] += 1
+    s.nit += 1
     if tired and at_rounding_level(S):
-        C[STATUS] = RESIDUAL
+        s.status = RESIDUAL
 
 
 @unit
 def gradient(S: int) -> None:
     """The PL ratio of w, and `gauss_newton.steepness`."""
-    _, X, _, _ = system(S)
+    s = state(S)
     adjoint(S, R, G)
-    slope = norm(S, G) / X[SIZE]
+    slope = norm(S, G) / s.size
     times(S, G, FREE, G)
-    X[PL] = slope * slope
-    X[STEEP] = (norm(S, G) / X[SIZE]) * (max(long(S, W), distance(S, W, W0)) / X[SIZE])
+    s.pl = slope * slope
+    s.steep = (norm(S, G) / s.size) * (max(long(S, W), distance(S, W, W0)) / s.size)
 
 
 @unit
 def arrive(S: int, w: int, r: int, size: float) -> None:
-    _, X, _, _ = system(S)
+    s = state(S)
     copy(S, w, W)
     copy(S, r, R)
-    X[SIZE] = size
+    s.size = size
 
 
 @unit
 def chords(S: int, w: int, r: int, other: int, size: float, share: float) -> float:
     """Steps on from w with J^+ corrected by good-Broyden updates, while they shrink: `gauss_newton.chords`."""
-    _, X, _, _ = system(S)
+    s = state(S)
     made = 0
     combine(S, share, U, 0.0, U, CHORD)
     square = dot(S, CHORD, CHORD)
-    while size > X[TARGET] and square > 0.0 and made < TUNING.chord_steps:
+    while size > s.target and square > 0.0 and made < TUNING.chord_steps:
         coordinates(S, r, A)
-        for s in range(CHORD, CHORD + made):
-            combine(S, 1.0, A, dot(S, s, A) / dot(S, s, s), s + 1, A)
+        for c in range(CHORD, CHORD + made):
+            combine(S, 1.0, A, dot(S, c, A) / dot(S, c, c), c + 1, A)
         zz, bent = dot(S, A, A), 1.0 + dot(S, CHORD + made, A) / square
         contracts = zz < TUNING.chord_contraction * TUNING.chord_contraction * square
         if not (contracts and bent >= 0.1 and zz <= 4.0 * bent * bent * square):
@@ -713,7 +716,7 @@ def chords(S: int, w: int, r: int, other: int, size: float, share: float) -> flo
             break
         copy(S, TRIAL + other, w)
         copy(S, TRIAL_R + other, r)
-        size, X[RADIUS] = new, max(X[RADIUS], 2.0 * math.sqrt(square))
+        size, s.radius = new, max(s.radius, 2.0 * math.sqrt(square))
     return size
 
 
@@ -723,30 +726,30 @@ def chords(S: int, w: int, r: int, other: int, size: float, share: float) -> flo
 @unit
 def end(S: int, flat: bool) -> None:
     """No step reduces the loss: why, after better differences (if there are any) have been tried."""
-    C, X, _, _ = system(S)
+    s = state(S)
     gradient(S)
-    X[STEP], X[PL] = 0.0, -1.0
-    if C[DIFFERENCED] != 0 and C[PRECISE] == 0:
-        C[PRECISE], X[RADIUS], C[CRAWL] = 1, 0.0, 0
+    s.step, s.pl = 0.0, -1.0
+    if s.differenced != 0 and s.precise == 0:
+        s.precise, s.radius, s.crawl = 1, 0.0, 0
         return
-    C[STATUS] = STALLED
+    s.status = STALLED
     if at_rounding_level(S):
-        C[STATUS] = RESIDUAL
+        s.status = RESIDUAL
     elif flat or stationary(S):
-        C[STATUS] = STATIONARY
-    if flat and C[STATUS] != RESIDUAL:
+        s.status = STATIONARY
+    if flat and s.status != RESIDUAL:
         move(S, W, 1.0, GN, TRIAL)
         new = residual(S, TRIAL, TRIAL_R)
-        if new <= X[SIZE]:
-            X[STEP] = X[LENGTH]
+        if new <= s.size:
+            s.step = s.length
             arrive(S, TRIAL, TRIAL_R, new)
-            C[NIT] += 1
+            s.nit += 1
 
 
 @unit
 def terms(S: int, p: int) -> float:
     """|| |J| |p| ||: how large the terms are that cancel in F."""
-    _, _, V, J = system(S)
+    _, V, J = system(S)
     for i in range(J.shape[0]):
         t = 0.0
         for j in range(J.shape[1]):
@@ -758,19 +761,19 @@ def terms(S: int, p: int) -> float:
 @unit
 def rounding_level(S: int) -> float:
     """The size of ||r|| that rounding in F alone can make."""
-    _, X, _, _ = system(S)
+    s = state(S)
     combine(S, 1.0, R, 1.0, Y, A)
-    return 2.0 * X[PRECISION] * (norm(S, A) + X[SIZE_Y] + terms(S, W))
+    return 2.0 * s.precision * (norm(S, A) + s.size_y + terms(S, W))
 
 
 @unit
 def at_rounding_level(S: int) -> bool:
     """Whether rounding in F alone can make r; F is asked once whether J is as large as it says."""
-    _, X, V, J = system(S)
-    if not X[SIZE] <= rounding_level(S) < math.inf:
+    s, V, J = system(S)
+    if not s.size <= rounding_level(S) < math.inf:
         return False
     for j in range(J.shape[1]):
-        V[G, j] = max(ending.PROBE, math.sqrt(X[PRECISION])) * V[W, j] * (-1.0 if j % 2 == 0 else 1.0)
+        V[G, j] = max(ending.PROBE, math.sqrt(s.precision)) * V[W, j] * (-1.0 if j % 2 == 0 else 1.0)
     move(S, W, 1.0, G, E)
     combine(S, 1.0, E, -1.0, W, G)
     apply(S, G, A)
@@ -785,7 +788,7 @@ def at_rounding_level(S: int) -> bool:
 @unit
 def stationary(S: int) -> bool:
     """Whether the gradient is zero to rounding: see `ending.verdict`."""
-    C, X, V, J = system(S)
+    s, V, J = system(S)
     copy(S, SCALE, FREE)
     copy(S, R, Z)
     top = 0.0
@@ -798,12 +801,12 @@ def stationary(S: int) -> bool:
     adjoint(S, R, G)
     combine(S, 1.0, W, -1.0, W0, E)
     size = norm(S, W)
-    if C[BOUNDED] != 0:
+    if s.bounded != 0:
         size = max(size, norm(S, E))
         for j in range(J.shape[1]):
             low, high = V[W, j] <= V[LOWER, j], V[W, j] >= V[UPPER, j]
             V[G, j] = 0.0 if (low and V[G, j] >= 0.0) or (high and V[G, j] <= 0.0) else V[G, j]
-    r2 = X[SIZE] * X[SIZE]
+    r2 = s.size * s.size
     times(S, G, SCALE, P)
     times(S, P, SCALE, P)
     move(S, W, -1.0 / max(top, 1e-300), P, E)
@@ -817,13 +820,13 @@ def stationary(S: int) -> bool:
 @unit
 def bend(S: int, r: int) -> None:
     """2 ||r(w + p) - r - J p|| / ||p||^2, less rounding, where that exceeds beta, of a step P."""
-    _, X, _, _ = system(S)
+    s = state(S)
     apply(S, P, Z)
     combine(S, 1.0, r, -1.0, Z, Z)
     combine(S, 1.0, Z, -1.0, R, Z)
     rest, length = norm(S, Z), norm(S, P)
-    if 2.0 * rest > X[BETA] * length * length:
-        X[BEND] = max(X[BEND], 2.0 * max(rest - 4.0 * rounding_level(S), 0.0) / (length * length))
+    if 2.0 * rest > s.beta * length * length:
+        s.bend = max(s.bend, 2.0 * max(rest - 4.0 * rounding_level(S), 0.0) / (length * length))
 
 
 # -- the watchdog ------------------------------------------------------------------------------------------------------
@@ -832,89 +835,89 @@ def bend(S: int, r: int) -> None:
 @unit
 def watched(S: int) -> None:
     """`watchdog.step`."""
-    C, X, _, _ = system(S)
-    phase = C[PHASE]
+    s = state(S)
+    phase = s.phase
     if phase == UNDAMPED:
         undamped(S)
     else:
         step(S)
-        if C[FAILED] == 0:
+        if s.failed == 0:
             if phase == KICKED:
                 kicked(S)
             else:
                 guarded(S)
-    if C[FAILED] == NOT_FINITE and phase != MONOTONE:
-        C[FAILED] = 0
+    if s.failed == NOT_FINITE and phase != MONOTONE:
+        s.failed = 0
         back(S)
-        monotone(S, 1, X[LEVEL], 1.0)
+        monotone(S, 1, s.level, 1.0)
 
 
 @unit
 def monotone(S: int, tired: int, level: float, force: float) -> None:
     """Monotone steps from here."""
-    C, X, _, _ = system(S)
-    C[PHASE], C[SLOW], C[TIRED], X[MARK], X[LEVEL], X[FORCE] = MONOTONE, 0, tired, X[SIZE], level, force
+    s = state(S)
+    s.phase, s.slow, s.tired, s.mark, s.level, s.force = MONOTONE, 0, tired, s.size, level, force
 
 
 @unit
 def resumed(S: int, tired: int, force: float) -> None:
     """After a phase: on from the best point by monotone steps, or where they have ended by a kick."""
-    C, X, _, _ = system(S)
+    s = state(S)
     back(S)
-    monotone(S, tired, X[LEVEL], force)
-    if C[STATUS] != RUNNING and spare(S) > 0:
+    monotone(S, tired, s.level, force)
+    if s.status != RUNNING and spare(S) > 0:
         kick(S)
 
 
 @unit
 def spare(S: int) -> int:
     """Jacobians that phases and kicks may still cost."""
-    C, _, _, _ = system(S)
-    return (1 + C[GRANT]) * C[OWN] - C[NIT] - C[KICKS]
+    s = state(S)
+    return (1 + s.grant) * s.own - s.nit - s.kicks
 
 
 @unit
 def keep(S: int) -> None:
-    C, X, _, _ = system(S)
+    s = state(S)
     copy(S, W, W_KEPT)
     copy(S, R, R_KEPT)
-    X[KEPT_SIZE], X[KEPT_RADIUS], C[KEPT_STATUS], C[KEPT_CRAWL] = X[SIZE], X[RADIUS], C[STATUS], C[CRAWL]
+    s.kept_size, s.kept_radius, s.kept_status, s.kept_crawl = s.size, s.radius, s.status, s.crawl
 
 
 @unit
 def back(S: int) -> None:
-    C, X, _, _ = system(S)
-    arrive(S, W_KEPT, R_KEPT, X[KEPT_SIZE])
-    X[RADIUS], C[STATUS], C[CRAWL], X[PL] = X[KEPT_RADIUS], C[KEPT_STATUS], C[KEPT_CRAWL], -1.0
+    s = state(S)
+    arrive(S, W_KEPT, R_KEPT, s.kept_size)
+    s.radius, s.status, s.crawl, s.pl = s.kept_radius, s.kept_status, s.kept_crawl, -1.0
 
 
 @unit
 def in_phase(S: int, phase: int, steps: int) -> None:
-    C, X, _, _ = system(S)
-    C[STATUS], C[PHASE], C[LEFT], C[SLOW], X[MARK] = RUNNING, phase, steps, 0, X[SIZE]
+    s = state(S)
+    s.status, s.phase, s.left, s.slow, s.mark = RUNNING, phase, steps, 0, s.size
 
 
 @unit
 def guarded(S: int) -> None:
     """After a monotone step: `watchdog.watched`."""
-    C, X, _, _ = system(S)
-    size, plan = X[SIZE], C[PLAN]
-    C[SLOW] += 1
-    if size <= TUNING.decrease * X[MARK]:
-        X[MARK], C[SLOW], C[TIRED] = size, 0, 0
-    X[LEVEL] = X[LEVEL] if size > TUNING.recovery * X[LEVEL] else 0.0
-    grant = TUNING.allowance_steep if X[STEEP] > TUNING.steep else TUNING.allowance
-    C[GRANT] = grant if X[LEVEL] == 0.0 else min(grant, C[GRANT])
-    C[OWN] += X[LEVEL] == 0.0
-    patience = TUNING.patience_after_phase if C[TIRED] != 0 else TUNING.patience
+    s = state(S)
+    size, plan = s.size, s.plan
+    s.slow += 1
+    if size <= TUNING.decrease * s.mark:
+        s.mark, s.slow, s.tired = size, 0, 0
+    s.level = s.level if size > TUNING.recovery * s.level else 0.0
+    grant = TUNING.allowance_steep if s.steep > TUNING.steep else TUNING.allowance
+    s.grant = grant if s.level == 0.0 else min(grant, s.grant)
+    s.own += s.level == 0.0
+    patience = TUNING.patience_after_phase if s.tired != 0 else TUNING.patience
     patience = TUNING.patience_hand_over if plan == HAND_OVER else patience
-    crawls = C[STATUS] == RUNNING and plan != ALONE and C[SLOW] >= patience
-    if C[STATUS] == RUNNING and ((crawls and plan != PHASES) or spare(S) <= 0):
-        C[STATUS] = STALLED
-    if C[STATUS] == STALLED:
-        X[LEVEL] = max(X[LEVEL], size)
-    over = C[STATUS] == STALLED or (C[STATUS] == STATIONARY and C[ROOT] != 0)
-    if plan not in (HAND_OVER, ALONE) and spare(S) > 0 and (over or (crawls and X[STEEP] > TUNING.phase_steepness)):
+    crawls = s.status == RUNNING and plan != ALONE and s.slow >= patience
+    if s.status == RUNNING and ((crawls and plan != PHASES) or spare(S) <= 0):
+        s.status = STALLED
+    if s.status == STALLED:
+        s.level = max(s.level, size)
+    over = s.status == STALLED or (s.status == STATIONARY and s.root != 0)
+    if plan not in (HAND_OVER, ALONE) and spare(S) > 0 and (over or (crawls and s.steep > TUNING.phase_steepness)):
         keep(S)
         if over:
             kick(S)
@@ -925,11 +928,11 @@ def guarded(S: int) -> None:
 @unit
 def undamped(S: int) -> None:
     """A full step, halved while ||r|| would be above its value at w0; after the last one back to the best point."""
-    C, X, _, _ = system(S)
+    s = state(S)
     if not linearise(S):
         return
     newton(S)
-    way, length, size = distance(S, W_KEPT, W0), X[LENGTH], math.inf
+    way, length, size = distance(S, W_KEPT, W0), s.length, math.inf
     if not math.isfinite(length):
         fail(S, W, NOT_FINITE)
         return
@@ -938,38 +941,38 @@ def undamped(S: int) -> None:
     while True:
         move(S, W, t, GN, TRIAL)
         size = residual(S, TRIAL, TRIAL_R)
-        if C[FAILED] != 0:
+        if s.failed != 0:
             return
-        if size <= X[TOP] or not t * length > TUNING.phase_shortest * way:
+        if size <= s.top or not t * length > TUNING.phase_shortest * way:
             break
         t *= 0.5
-    lands = size < X[KEPT_SIZE] and t == 1.0 and size <= TUNING.phase_converged * X[SIZE]
+    lands = size < s.kept_size and t == 1.0 and size <= TUNING.phase_converged * s.size
     arrive(S, TRIAL, TRIAL_R, size)
-    C[LEFT], C[NIT], C[CRAWL], X[STEP], X[RADIUS], X[PL] = C[LEFT] - 1, C[NIT] + 1, 0, t * length, length, -1.0
-    if size < X[KEPT_SIZE]:
+    s.left, s.nit, s.crawl, s.step, s.radius, s.pl = s.left - 1, s.nit + 1, 0, t * length, length, -1.0
+    if size < s.kept_size:
         keep(S)
-    if lands or C[STAYS] != 0 or not size <= X[TOP] or min(C[LEFT], spare(S)) <= 0:
-        resumed(S, X[KEPT_SIZE] > TUNING.decrease * X[MARK], X[FORCE])
+    if lands or s.stays != 0 or not size <= s.top or min(s.left, spare(S)) <= 0:
+        resumed(S, s.kept_size > TUNING.decrease * s.mark, s.force)
 
 
 @unit
 def kick(S: int) -> None:
     """A start at random around the best point, nearer while ||r|| would be above its value at w0."""
-    C, X, V, J = system(S)
+    s, V, J = system(S)
     unit = distance(S, W_KEPT, W0)
     unit = (unit if unit > 0.0 else 1.0) / math.sqrt(J.shape[1])
     for j in range(J.shape[1]):  # `linalg.scattered`
-        x = math.sin(12.9898 * (j + 1.0) + 78.233 * (C[KICKS] + 1.0)) * 43758.5453
+        x = math.sin(12.9898 * (j + 1.0) + 78.233 * (s.kicks + 1.0)) * 43758.5453
         V[P, j] = unit * V[SCALE, j] * math.sqrt(12.0) * (x - math.floor(x) - 0.5)
-    t = X[FORCE]
-    while t > TUNING.phase_shortest and C[FAILED] == 0:
+    t = s.force
+    while t > TUNING.phase_shortest and s.failed == 0:
         move(S, W_KEPT, t, P, TRIAL)
         size = residual(S, TRIAL, TRIAL_R)
-        if size <= X[TOP]:
+        if size <= s.top:
             arrive(S, TRIAL, TRIAL_R, size)
             in_phase(S, KICKED, TUNING.kick_steps)
-            C[KICKS], C[CRAWL], X[RADIUS], X[STEP], X[PL] = C[KICKS] + 1, 0, 0.0, 0.0, -1.0
-            X[WAY] = distance(S, W, W_KEPT)
+            s.kicks, s.crawl, s.radius, s.step, s.pl = s.kicks + 1, 0, 0.0, 0.0, -1.0
+            s.way = distance(S, W, W_KEPT)
             return
         t *= 0.5
 
@@ -977,27 +980,27 @@ def kick(S: int) -> None:
 @unit
 def kicked(S: int) -> None:
     """After a step on the way from a kick: on once it is the best point, back where it leads nowhere."""
-    C, X, _, _ = system(S)
-    size, least, status, minimum = X[SIZE], X[KEPT_SIZE], C[STATUS], C[GRANT] <= TUNING.allowance
-    C[LEFT] -= 1
+    s = state(S)
+    size, least, status, minimum = s.size, s.kept_size, s.status, s.grant <= TUNING.allowance
+    s.left -= 1
     again = abs(size - least) <= TUNING.same_point * least
-    near = size < TUNING.kick_return_size * least and distance(S, W, W_KEPT) < TUNING.kick_return * X[WAY]
-    falls, other = again or near, TUNING.better_minimum if C[KEPT_STATUS] == STALLED and minimum else 0.0
+    near = size < TUNING.kick_return_size * least and distance(S, W, W_KEPT) < TUNING.kick_return * s.way
+    falls, other = again or near, TUNING.better_minimum if s.kept_status == STALLED and minimum else 0.0
     if status > 0 or (status == RUNNING and size < (1.0 - other) * least and not falls):
-        monotone(S, 0, X[LEVEL] if size > TUNING.recovery * X[LEVEL] else 0.0, 1.0)
+        monotone(S, 0, s.level if size > TUNING.recovery * s.level else 0.0, 1.0)
         return
-    C[SLOW] += 1
-    if size <= TUNING.decrease * X[MARK]:
-        X[MARK], C[SLOW] = size, 0
-    if status == RUNNING and C[SLOW] < TUNING.patience and min(C[LEFT], spare(S)) > 0 and not falls:
+    s.slow += 1
+    if size <= TUNING.decrease * s.mark:
+        s.mark, s.slow = size, 0
+    if status == RUNNING and s.slow < TUNING.patience and min(s.left, spare(S)) > 0 and not falls:
         return
     same = falls or abs(size - least) <= TUNING.same_minimum * least
-    if again or (same and (status == STATIONARY or (minimum and X[FORCE] == TUNING.kick_largest))):
-        C[GRANT] = 0
+    if again or (same and (status == STATIONARY or (minimum and s.force == TUNING.kick_largest))):
+        s.grant = 0
     if size < least and not again:
-        C[STATUS] = C[KEPT_STATUS]
+        s.status = s.kept_status
         keep(S)
-    resumed(S, 1, min(2.0 * X[FORCE], TUNING.kick_largest) if same else 1.0)
+    resumed(S, 1, min(2.0 * s.force, TUNING.kick_largest) if same else 1.0)
 
 
 # -- the run -----------------------------------------------------------------------------------------------------------
@@ -1006,39 +1009,39 @@ def kicked(S: int) -> None:
 @unit
 def solved(S: int, enough: float) -> bool:
     """Whether r is small enough: `Problem.accepts`."""
-    C, X, V, _ = system(S)
-    if X[LEAST] <= enough and X[LEAST] <= X[SURE]:
+    s, V, _ = system(S)
+    if s.least <= enough and s.least <= s.sure:
         return True
-    if not (X[LEAST] <= enough and X[SIZE] <= X[LEAST] < X[JUDGED]):
+    if not (s.least <= enough and s.size <= s.least < s.judged):
         return False
-    X[JUDGED], least, at_hand = X[LEAST], X[TOL] * X[SIZE0], V[W_J, 0] == V[W_J, 0]
+    s.judged, least, at_hand = s.least, s.tol * s.size0, V[W_J, 0] == V[W_J, 0]
     combine(S, 1.0, W, -1.0, W0, P)
-    if least > max(SMALL, X[TOL]) * scale_of_terms(S, at_hand):  # J is of the point before
+    if least > max(SMALL, s.tol) * scale_of_terms(S, at_hand):  # J is of the point before
         combine(S, 1.0, W, -1.0, W_J, P)
         if at_hand and not linearise(S):
             return False
-        least = X[TOL] * min(X[SIZE0], scale_of_terms(S, at_hand))
-    if C[COARSE] != 0 and at_hand:
+        least = s.tol * min(s.size0, scale_of_terms(S, at_hand))
+    if s.coarse != 0 and at_hand:
         least = max(least, rounding_level(S))
-    X[TARGET] = least
-    return X[SIZE] <= least
+    s.target = least
+    return s.size <= least
 
 
 @unit
 def scale_of_terms(S: int, at_hand: bool) -> float:
     """max(||y||, || |J| |w| || + || |J| |P| ||) with the last J, where it is at hand."""
-    _, X, _, _ = system(S)
-    return max(X[SIZE_Y], terms(S, W) + terms(S, P) if at_hand else 0.0)
+    s = state(S)
+    return max(s.size_y, terms(S, W) + terms(S, P) if at_hand else 0.0)
 
 
 @unit
 def begin(S: int) -> None:
     """Monotone steps from w, where F was evaluated."""
-    C, X, _, _ = system(S)
-    C[STATUS], C[PHASE], C[SLOW], C[TIRED], C[KICKS], C[FAILED] = RUNNING, MONOTONE, 0, 0, 0, 0
-    C[OWN], C[GRANT], C[CRAWL], C[ORTHOGONAL], C[PRECISE] = C[NIT], TUNING.allowance_steep, 0, 0, 0
-    X[MARK], X[FORCE], X[RADIUS], X[STEP], X[PL] = X[SIZE], 1.0, 0.0, 0.0, -1.0
-    X[LEVEL], X[BEND], X[LEAST], X[JUDGED] = X[SIZE] if C[NIT] > 0 else 0.0, 0.0, X[SIZE], math.inf
+    s = state(S)
+    s.status, s.phase, s.slow, s.tired, s.kicks, s.failed = RUNNING, MONOTONE, 0, 0, 0, 0
+    s.own, s.grant, s.crawl, s.orthogonal, s.precise = s.nit, TUNING.allowance_steep, 0, 0, 0
+    s.mark, s.force, s.radius, s.step, s.pl = s.size, 1.0, 0.0, 0.0, -1.0
+    s.level, s.bend, s.least, s.judged = s.size if s.nit > 0 else 0.0, 0.0, s.size, math.inf
     copy(S, W, W_BEST)
     copy(S, R, R_BEST)
     keep(S)
@@ -1050,56 +1053,56 @@ def advance(S: int, log: int, size: int, enough: float, max_iter: int, until: fl
 
     log: the address of so many rows (see `loop.ROW`); 0: nobody looks at the run, nor at the clock.
     """
-    C, X, _, _ = system(S)
+    s = state(S)
     rows, row = carray(pointer(log), (size, ROW), np.float64), 0
-    if C[PHASE] == FRESH:
+    if s.phase == FRESH:
         begin(S)
     while True:
-        C[LOGGED] = row
+        s.logged = row
         if solved(S, enough):
             return RUNNING
-        if C[STATUS] != RUNNING:  # a verdict on w says nothing of a better point
-            return C[STATUS] if (1.0 - TIE) * X[SIZE] <= X[LEAST] or C[STATUS] == RESIDUAL else STALLED
-        if C[NIT] >= max_iter:
+        if s.status != RUNNING:  # a verdict on w says nothing of a better point
+            return s.status if (1.0 - TIE) * s.size <= s.least or s.status == RESIDUAL else STALLED
+        if s.nit >= max_iter:
             return MAX_ITER
         if size > 0:
-            now = seconds(C[CLOCK])
-            if now >= X[DEADLINE]:
+            now = seconds(s.clock)
+            if now >= s.deadline:
                 return MAX_TIME
             if row == size or now >= until:
                 return CHUNK
-        nit = C[NIT]
+        nit = s.nit
         watched(S)
-        if C[FAILED] != 0:
+        if s.failed != 0:
             return FAILURE
-        if size > 0 and C[NIT] > nit:
-            rows[row, 0], rows[row, 1], rows[row, 2] = C[NIT], 0.5 * X[SIZE] * X[SIZE], X[STEP]
-            rows[row, 3], rows[row, 4] = X[PL], X[BEND]
+        if size > 0 and s.nit > nit:
+            rows[row, 0], rows[row, 1], rows[row, 2] = s.nit, 0.5 * s.size * s.size, s.step
+            rows[row, 3], rows[row, 4] = s.pl, s.bend
             row += 1
 
 
 @unit
 def whole(S: int, tol: float, eps: float, max_iter: int) -> int:
     """One solve from w for the target y: the status; FAILED where F or jac fail, or are not finite at the start."""
-    C, X, V, J = system(S)
+    s, V, J = system(S)
     copy(S, W, W0)
     for i in range(J.shape[0]):
         V[R, i] = math.nan
-    C[FAILED], C[NFEV], C[NJEV], C[NFEV_JAC], C[NIT], C[ROOT], V[W_J, 0] = 0, 0, 0, 0, 0, 1, math.nan
-    C[PLAN] = PHASES if J.shape[0] <= J.shape[1] else ALONE
-    X[SIZE_Y], X[LEAST], X[DEADLINE], X[BETA] = norm(S, Y), math.inf, math.inf, 0.0
-    X[SIZE] = residual(S, W, R)
+    s.failed, s.nfev, s.njev, s.nfev_jac, s.nit, s.root, V[W_J, 0] = 0, 0, 0, 0, 0, 1, math.nan
+    s.plan = PHASES if J.shape[0] <= J.shape[1] else ALONE
+    s.size_y, s.least, s.deadline, s.beta = norm(S, Y), math.inf, math.inf, 0.0
+    s.size = residual(S, W, R)
     combine(S, 1.0, R, 1.0, Y, A)
-    X[TOP], X[TOL], X[SIZE0], X[SURE] = X[SIZE], tol, max(X[SIZE_Y], norm(S, A)), math.sqrt(2.0 * eps)
-    X[TARGET], X[SURE], enough = tol * X[SIZE0], max(X[SURE], tol * X[SIZE_Y]), max(tol * X[SIZE0], X[SURE])
-    if C[COARSE] != 0 and tol > 0.0:
-        enough = max(enough, 2.0 * X[PRECISION] * X[SIZE0])
-    failed, C[PHASE] = C[FAILED], FRESH
-    if failed != 0 or not X[SIZE] < math.inf:
+    s.top, s.tol, s.size0, s.sure = s.size, tol, max(s.size_y, norm(S, A)), math.sqrt(2.0 * eps)
+    s.target, s.sure, enough = tol * s.size0, max(s.sure, tol * s.size_y), max(tol * s.size0, s.sure)
+    if s.coarse != 0 and tol > 0.0:
+        enough = max(enough, 2.0 * s.precision * s.size0)
+    failed, s.phase = s.failed, FRESH
+    if failed != 0 or not s.size < math.inf:
         copy(S, W, W_BEST)
         copy(S, R, R_BEST)
         return FAILED_STATUS
     status = advance(S, 0, 0, enough, max_iter, math.inf)
     if status == RUNNING:
-        return RESIDUAL if X[LEAST] <= X[TARGET] else EPSILON
+        return RESIDUAL if s.least <= s.target else EPSILON
     return FAILED_STATUS if status == FAILURE else status

@@ -17,7 +17,7 @@ from numba.extending import register_jitable
 from plsolve import _loop as loop
 from plsolve._compiled.cache import entry
 from plsolve._compiled.functions import OK, NotCompilableError, arguments, as_gradient, functions
-from plsolve._compiled.words import address, call, data
+from plsolve._compiled.words import call, data
 from plsolve._linalg import HUGE
 from plsolve._loop import Native
 from plsolve._problem import Problem
@@ -99,7 +99,7 @@ class Engine:
         self._problem, self._args = p, arguments(args)
         self._functions = functions(F, jac, self._args.kinds, (True, True), as_gradient)
         writes = not all(getattr(f, "reads_only", False) for f in (F, jac))
-        user = address(np.frombuffer(self._args.table, np.int64)), int(writes)
+        user = self._args.address, int(writes)
         self._kernel = partial(kernel(), *self._functions.addresses, user)
         self._known = p.y, (p.lower, p.upper), p.scale * p.scale
         self._count = 1  # how many steps are made at once

@@ -62,32 +62,6 @@ def lent(context: Any, builder: Any, kind: Any, data: Any, shape: list[Any]) -> 
     return made._getvalue()
 
 
-WHOLES, REALS = 48, 32  # how many numbers of each kind a system has
-ARRAYS = (
-    types.Array(types.int64, 1, "C"),
-    types.Array(types.float64, 1, "C"),
-    types.Array(types.float64, 2, "C"),
-    types.Array(types.float64, 2, "C"),
-)
-
-
-@intrinsic
-def system(typingctx: Any, S: Any) -> Any:
-    """C, X, V and J of the system at this address (see `plsolve._compiled.kernel`): lent arrays, which cost nothing."""
-
-    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        start = builder.inttoptr(values[0], WORD.as_pointer())
-        n, m, width, height = (builder.load(builder.gep(start, [WORD(i)])) for i in range(4))
-        shapes, place, found = ([WORD(WHOLES)], [WORD(REALS)], [height, width], [n, m]), values[0], []
-        for kind, shape in zip(ARRAYS, shapes, strict=True):
-            found.append(lent(context, builder, kind, place, shape))
-            size = shape[0] if len(shape) == 1 else builder.mul(*shape)
-            place = builder.add(place, builder.mul(size, WORD(8)))
-        return context.make_tuple(builder, signature.return_type, found)
-
-    return types.Tuple(ARRAYS)(types.int64), codegen
-
-
 @intrinsic
 def enter(typingctx: Any, place: Any, S: Any, x: Any, y: Any) -> Any:
     """The unit (see `plsolve._compiled.cache`) of a system and two numbers at this address."""
