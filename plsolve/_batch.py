@@ -195,7 +195,7 @@ def runner(
 
     problem = first_problem(F, jac, W0, target, own, common)
     if problem.n >= problem.m <= TUNING.curved_unknowns:
-        problem.scale_unasked()
+        problem.metric.scale_unasked()
     native = engine(problem, compiled, watchdog.step if problem.n <= problem.m else tall.step)
 
     def work(starts: Array, which: Indices, turn: Any, x: Array, fun: Array, status: Any, nit: Any) -> None:
@@ -297,8 +297,8 @@ def first_problem(F: Any, jac: Any, W0: Array, target: Any, own: Any, common: An
     failure: Exception | None = None
     for i in range(len(W0)):
         try:
-            limits = common["bounds"], common["x_scale"], common["tol"]
-            return Problem(F, jac, W0[i], target(i), own(i), *limits, None, names=Names(w0="W0", y="Y"))
+            given = {name: common[name] for name in ("bounds", "x_scale", "tol")}
+            return Problem(F, jac, W0[i], target(i), args=own(i), names=Names(w0="W0", y="Y"), **given)
         except Exception as error:  # noqa: BLE001  # another system may be fine
             failure = failure or error
     assert failure is not None

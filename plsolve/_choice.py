@@ -26,7 +26,7 @@ def choose(problem: Problem, method: str) -> tuple[str, str]:
         return method, f"{method}: chosen by the caller."
     k = min(problem.n, problem.m)
     fits = 8 * k * k <= _KERNEL_BYTES
-    if not fits and problem.has_rows:
+    if not fits and problem.system.rows_F and problem.system.rows_of_J:
         return "sgd", f"sgd: a {k} x {k} kernel does not fit into memory, and F and jac have `rows`."
     if k <= _FEW_ROWS or problem.differenced:
         return "gauss-newton", f"gauss-newton: its {k} x {k} kernel is small."

@@ -14,16 +14,18 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csc_array, csr_array
 
+from plsolve._geometry import Box
 from plsolve._linalg import Array, finite, norm
 
 _EPS = float(np.finfo(np.float64).eps)
+Residual = Callable[[Array], Array]  # F - y, (m,) -> (n,)
 COMPLEX = 1e-30  # relative step: it has no rounding to balance
 CROOKED = 0.03  # of the change in F: curvature that leaves a central difference few digits
 TINY = 1e-290  # smaller numbers are no measure of a step
 
 
-def jacobian(problem: Any, w: Array, r: Array, magnitude: Array, central: bool, eps: float = _EPS) -> Array:
-    """DF(w) (n, m) by ``problem.difference_residual`` inside the box only.
+def jacobian(f: Residual, w: Array, r: Array, magnitude: Array, central: bool, box: Box, eps: float = _EPS) -> Array:
+    """DF(w) (n, m) from values of f inside the box only.
 
     r is the residual at w; magnitude (n,) is the size of the numbers that rounding in F goes by, eps its precision.
     """
@@ -36,49 +38,49 @@ def jacobian(problem: Any, w: Array, r: Array, magnitude: Array, central: bool, 
         size = sizes[j]
         small = relative * (size if size > TINY else 1.0)
         large = relative * max(1.0, size)
-        step, change, differences = column(problem, w, j, small, r, central)
+        step, change, differences = column(f, w, j, small, r, central, box)
         if central and not norm(change - step * differences) <= CROOKED * norm(change):  # F has an end or a pole near
             shorter = eps ** (1 / 2) * min(small / relative, 1.0)
-            _, closer, better = column(problem, w, j, shorter, r, central)
+            _, closer, better = column(f, w, j, shorter, r, central, box)
             if not finite(differences) or norm(closer) > 1e3 * eps * norm(magnitude):
                 differences = better
         if large > small and norm(change) <= invisible and (np.abs(change) <= rounding).all():
-            _, _, better = column(problem, w, j, large, r, central)
+            _, _, better = column(f, w, j, large, r, central, box)
             if finite(better):
                 differences = better
         J[j] = differences
     return J.T
 
 
-def stepped_jacobian(problem: Any, w: Array, r: Array, steps: Array, central: bool) -> Array:
+def stepped_jacobian(f: Residual, w: Array, r: Array, steps: Array, central: bool, box: Box) -> Array:
     """DF(w) (n, m) with steps (m,) that are given."""
     J = np.empty((w.size, r.size))
     for j in range(w.size):
-        J[j] = column(problem, w, j, steps[j], r, central)[2]
+        J[j] = column(f, w, j, steps[j], r, central, box)[2]
     return J.T
 
 
-def column(problem: Any, w: Array, j: int, h: float, r: Array, central: bool) -> tuple[float, Array, Array]:
+def column(f: Residual, w: Array, j: int, h: float, r: Array, central: bool, box: Box) -> tuple[float, Array, Array]:
     """The step, the change that it makes in F (n,), and the column of differences."""
-    below = w.item(j) - problem.lower.item(j) if problem.bounded else math.inf
-    above = problem.upper.item(j) - w.item(j) if problem.bounded else math.inf
+    below = w.item(j) - box.lower.item(j) if box.bounded else math.inf
+    above = box.upper.item(j) - w.item(j) if box.bounded else math.inf
     if max(below, above) <= 0.0:  # lower == upper: the unknown never moves
         return 0.0, np.zeros(r.size), np.zeros(r.size)
     side = above if h <= above or above >= below else -below
     if central and h <= min(above, below):
-        a, fa = moved(problem, w, j, h, r)
-        b, fb = moved(problem, w, j, -h, r)
+        a, fa = moved(f, w, j, h, r, box)
+        b, fb = moved(f, w, j, -h, r, box)
         if math.isfinite(norm(fa)) and math.isfinite(norm(fb)):
             return a, fa, parabola(a, fa, b, fb)
         side = h if math.isfinite(norm(fa)) else -h  # F ends on the other side
     for room in (side, -below if side > 0.0 else above):
         step = math.copysign(min(h, abs(room) / (2.0 if central else 1.0)), room)
-        a, fa = moved(problem, w, j, step, r)
+        a, fa = moved(f, w, j, step, r, box)
         if not math.isfinite(norm(fa)) and a * side > 0.0 and min(above, below) > 0.0:
             continue  # F may end on this side
         if not central:
             return a, fa, chord(a, fa)
-        b, fb = moved(problem, w, j, 2.0 * step, r)
+        b, fb = moved(f, w, j, 2.0 * step, r, box)
         if math.isfinite(norm(fb)):
             return a, fa, parabola(a, fa, b, fb)
     return a, fa, chord(a, fa)
@@ -100,15 +102,14 @@ def chord(a: float, fa: Array) -> Array:
     return fa / a if a != 0.0 else np.full(fa.size, np.nan)
 
 
-def moved(problem: Any, w: Array, j: int, h: float, r: Array) -> tuple[float, Array]:
+def moved(f: Residual, w: Array, j: int, h: float, r: Array, box: Box) -> tuple[float, Array]:
     """The step that was really made from w_j to w_j + h, and the change in F."""
     z, old = w.copy(), w.item(j)
     new = old + h
-    if problem.bounded:
-        new = min(max(new, problem.lower.item(j)), problem.upper.item(j))
+    if box.bounded:
+        new = min(max(new, box.lower.item(j)), box.upper.item(j))
     z[j] = new
-    f = problem.difference_residual(z)
-    return new - old, difference(f, r)
+    return new - old, difference(f(z), r)
 
 
 def difference(f: Array, r: Array) -> Array:
@@ -119,48 +120,48 @@ def difference(f: Array, r: Array) -> Array:
         return f - r
 
 
-def complex_jacobian(problem: Any, w: Array, n: int) -> Array:
-    """DF(w) (n, m) by complex steps."""
+def complex_jacobian(f: Callable[[Any], Any], w: Array, n: int) -> Array:
+    """DF(w) (n, m) from values of F at complex points."""
     J = np.empty((w.size, n))
     for j in range(w.size):
         h = COMPLEX * (abs(w[j]) if abs(w[j]) > TINY / COMPLEX else 1.0)
         z = w.astype(complex)
         z[j] += 1j * h
-        J[j] = problem.complex_values(z).imag / h
+        J[j] = f(z).imag / h
     return J.T
 
 
 class Ahead:
-    """A problem whose residuals were evaluated ahead, all at once, at the points that differences ask for first."""
+    """f, with values that were found ahead, all at once, at the points that differences ask for first."""
 
-    def __init__(self, problem: Any, w: Array, r: Array) -> None:
-        self.problem, self.bounded, self.lower, self.upper = problem, problem.bounded, problem.lower, problem.upper
-        self.points: list[Array] = []
+    def __init__(self, f: Callable[[Any], Any], w: Array, r: Array) -> None:
+        self.points: list[Any] = []
         self.found: dict[bytes, Array] | None = None
-        self._w, self._r = w, r
+        self._f, self._w, self._r = f, w, r
 
-    def difference_residual(self, z: Array) -> Array:
-        if self.found is None:
-            self.points.append(z)
-            return self._r + 1e200 * float((z - self._w).sum())  # straight and large: no other step is asked for
-        value = self.found.get(z.tobytes())
-        return self.problem.difference_residual(z) if value is None else value
-
-    def complex_values(self, z: Any) -> Any:
-        if self.found is None:
-            self.points.append(z)
+    def __call__(self, z: Any) -> Any:
+        if self.found is not None:
+            value = self.found.get(z.tobytes())
+            return self._f(z) if value is None else value
+        self.points.append(z)
+        if np.iscomplexobj(z):
             return self._r
-        return self.found[z.tobytes()]
+        return self._r + 1e200 * float((z - self._w).sum())  # straight and large: no other step is asked for
 
 
-def ahead(problem: Any, build: Any, mapped: Any, w: Array, r: Array) -> Array:
-    """build(problem), a Jacobian by differences, with F evaluated by ``mapped`` at all points at once."""
-    source = Ahead(problem, w, r)
+def ahead(
+    build: Callable[[Callable[[Any], Any]], Array],
+    f: Callable[[Any], Any],
+    values: Callable[[list[Any]], list[Array]],
+    w: Array,
+    r: Array,
+) -> Array:
+    """build(f), a Jacobian by differences, with the values of f that it asks for first found all at once."""
+    source = Ahead(f, w, r)
     with np.errstate(all="ignore"):
         build(source)
-    values = problem.values_ahead(mapped, source.points)
-    source.found = {z.tobytes(): f for z, f in zip(source.points, values, strict=True)}
-    return build(source)  # type: ignore[no-any-return]
+    source.found = {z.tobytes(): v for z, v in zip(source.points, values(source.points), strict=True)}
+    return build(source)
 
 
 # -- sparse Jacobians -------------------------------------------------------------------------------------------------

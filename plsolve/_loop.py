@@ -12,7 +12,7 @@ from plsolve._problem import Problem
 from plsolve._state import Start, State
 from plsolve._stopping import OUT_OF_RANGE, RUNNING, Ended, Status
 
-#: What a run in compiled code returns when the chunk is over, but not the run; any run when a step failed.
+#: What compiled code returns when the chunk is over, but not the run, and when a function failed.
 CHUNK, FAILURE = -101, -102
 
 TIE = 1e-9  # of ||r||: no point is better than another by less
@@ -24,7 +24,7 @@ MAX_ITER, MAX_TIME, CALLBACK = int(Status.MAX_ITER), int(Status.MAX_TIME), int(S
 class Native(Protocol):
     """A run in compiled code: the best state, and the status."""
 
-    def __call__(self, s: Any, best: Any, stop: int, enough: float, max_iter: int) -> tuple[Any, int]: ...
+    def __call__(self, s: Any, stop: int, enough: float, max_iter: int) -> tuple[Any, int]: ...
 
 
 def residual_norm(problem: Problem, s: State) -> float:
@@ -40,7 +40,7 @@ def exceeded(problem: Problem, s: Any, max_iter: int) -> int:
     """The status where a limit is reached, else RUNNING. Time ends a run where r is known: an epoch is not lost."""
     if s.nit >= max_iter or problem.spent:
         return MAX_ITER
-    return MAX_TIME if s.checked and problem.late() else RUNNING
+    return MAX_TIME if s.checked and problem.run.late() else RUNNING
 
 
 def advance(
@@ -49,39 +49,49 @@ def advance(
     observe: Callable[[Any], int],
     measure: Callable[[Problem, Any], float],
     s: Any,
-    best: Any,
     stop: int,
     enough: float,
     max_iter: int,
 ) -> tuple[Any, int]:
-    """Steps until the run ends: the best state by its measure, and the status.
+    """Steps from s until the run ends: the best state by its measure, and the status.
 
     stop: what the observer made of s.
     """
-    least = measure(problem, best)
-    while True:
-        latest, better = False, s.nit == 0
-        if s.checked:
-            size = measure(problem, s)
-            better = better or size < least
-            if size <= least:
-                latest, best, least = True, s, size
-        if better and least <= enough and problem.accepts(s.w, s.r):  # J at hand is of the point before
-            return best, RUNNING
-        if stop == CALLBACK:
-            return best, stop
-        if s.status != RUNNING:  # a verdict on s says nothing of a better point
-            return best, s.status if latest else STALLED
-        if stop != RUNNING:
-            return (s if stop == DISTANCE else best), stop
-        limit = exceeded(problem, s, max_iter)
-        if limit != RUNNING:
-            return best, limit
-        new = step(problem, s)
-        if problem.failed:
-            return best, FAILURE
-        s = new
-        stop = observe(s) if s.checked else stop
+    best, least = s, measure(problem, s)
+    try:
+        while True:
+            latest, better = False, s.nit == 0
+            if s.checked:
+                size = measure(problem, s)
+                better = better or size < least
+                if size <= least:
+                    latest, best, least = True, s, size
+            if better and least <= enough and problem.goal.accepts(problem, s.w, s.r):
+                return best, RUNNING
+            if stop == CALLBACK:
+                return best, stop
+            if s.status != RUNNING:  # a verdict on s says nothing of a better point
+                return best, s.status if latest else STALLED
+            if stop != RUNNING:
+                return (s if stop == DISTANCE else best), stop
+            limit = exceeded(problem, s, max_iter)
+            if limit != RUNNING:
+                return best, limit
+            s = attempt(problem, step, s)
+            stop = observe(s) if s.checked else stop
+    except Ended as end:
+        return best, problem.run.end(end)
+
+
+def attempt(problem: Problem, step: Callable[[Problem, Any], Any], s: Any) -> Any:
+    """The next state; where J is not finite at a point that was tried, the one that the method retreats to."""
+    try:
+        return step(problem, s)
+    except Ended as end:
+        on = s.retreat() if end.status == STALLED and hasattr(s, "retreat") else None
+        if on is None:
+            raise
+        return on
 
 
 def run(
@@ -99,24 +109,18 @@ def run(
     observe is called with every state whose residual is known; a status other than RUNNING stops the run. Whatever is
     raised on the way carries the best point that F was evaluated at as ``best``. native runs it in compiled code.
     """
-    best: State | None = None
     with problem.at_work():
         try:
-            s = best = init(problem)
+            s = init(problem)
             stop = observe(s)
-            if native is None:
-                best, status = advance(problem, kept(step), observe, measure, s, best, stop, enough, max_iter)
-            else:
-                best, status = native(s, best, stop, enough, max_iter)
-            if status == FAILURE:
-                problem.repeat()
-            return best, status
         except Ended as end:
-            problem.note = str(end)
-            best = Start(problem.w0, problem.r0) if best is None else best
+            s = Start(problem.w0, problem.r0)
             with suppress(Ended):
-                observe(best)
-            return best, end.status
+                observe(s)
+            return s, problem.run.end(end)
+        if native is not None:
+            return native(s, stop, enough, max_iter)
+        return advance(problem, step, observe, measure, s, stop, enough, max_iter)
 
 
 def run_stages(
@@ -139,34 +143,18 @@ def run_stages(
             best = s
         else:  # a verdict on s says nothing of a better point
             best, status = best._replace(nit=s.nit), STALLED if status == STATIONARY else status
-        if status not in (STALLED, STATIONARY) or problem.note:
+        if status not in (STALLED, STATIONARY) or problem.run.note:
             break
-    if status == DISTANCE or not problem.least < (1.0 - TIE) * norm(best.r):
+    if status == DISTANCE or not problem.run.least < (1.0 - TIE) * norm(best.r):
         return best, status
     if status == STATIONARY:  # a verdict on that point says nothing of a better one
         status = STALLED
-    return best._replace(w=problem.best, r=problem.best_residual), status
-
-
-def kept(step: Callable[[Problem, Any], Any]) -> Callable[[Problem, Any], Any]:
-    """The step, that keeps what ends the run for later."""
-
-    def attempt(problem: Problem, s: Any) -> Any:
-        try:
-            return step(problem, s)
-        except Ended as end:
-            on = s.retreat() if end.status == STALLED and hasattr(s, "retreat") else None
-            if on is not None:
-                return on
-            problem.ended, problem.failed = end, True
-            return s
-
-    return attempt
+    return best._replace(w=problem.run.best, r=problem.run.best_residual), status
 
 
 def check_range(problem: Problem) -> None:
     """End the run where ||r||^2 is not a number at w0."""
-    if not in_range(problem.least):
+    if not in_range(problem.run.least):
         raise Ended(Status.STALLED, OUT_OF_RANGE)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import scipy.sparse as sps
 from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
-from plsolve._linalg import Array
+from plsolve._linalg import Array, norm
 
 _TINY = 1e-20  # z below: rho(z) = rho'(0) z to rounding
 
@@ -79,6 +79,41 @@ class Loss(NamedTuple):
         z = (r / self.scale) ** 2
         _, slope, bend = self.rho(z)
         return np.asarray(np.sqrt(np.maximum(slope + 2.0 * z * bend, np.finfo(np.float64).eps)))
+
+
+class Robust:
+    """A loss in use: the residual that carries it, beside the plain one of the best point and of the last.
+
+    Attributes
+    ----------
+    J : ndarray, sparse or LinearOperator
+        DF at the point of the last linearisation.
+    """
+
+    def __init__(self, loss: Loss) -> None:
+        self.loss = loss
+        self.J: Any = None
+        self._plain: list[tuple[Array, Array]] = []
+        self._least = 0.0
+
+    def residual(self, w: Array, r: Array) -> Array:
+        """The residual that carries the loss, r = F(w) - y."""
+        t = self.loss.transform(r)
+        size = norm(t)
+        if not self._plain or size <= self._least:
+            self._least, self._plain = size, [(w, r)]
+        else:
+            self._plain[1:] = [(w, r)]
+        return t
+
+    def plain(self, w: Array) -> Array | None:
+        """F(w) - y, if w is one of the points that are remembered."""
+        return next((r for point, r in self._plain if np.array_equal(point, w)), None)
+
+    def jacobian(self, J: Any, r: Array) -> Any:
+        """That of the residual, J = DF and r = F - y at the point."""
+        self.J = J
+        return scaled_rows(J, self.loss.derivative(r))
 
 
 def scaled_rows(J: Any, d: Array) -> Any:

@@ -109,11 +109,11 @@ class Record:
                 fun = self._problem.plain_residual(s.w, s.r).copy()
                 left = observed_iterations(self._nit, self._loss, self._enough)
                 state.update(
-                    x=s.w.copy(), fun=fun, cost=self._loss[-1], nit=s.nit, nfev=self._problem.nfev, forecast=left
+                    x=s.w.copy(), fun=fun, cost=self._loss[-1], nit=s.nit, nfev=self._problem.system.nfev, forecast=left
                 )
-                self._problem.theirs(self._callback, intermediate_result=state)
+                self._problem.run.theirs(self._callback, intermediate_result=state)
             else:
-                self._problem.theirs(self._callback, s.w.copy())
+                self._problem.run.theirs(self._callback, s.w.copy())
         except StopIteration:
             return Status.CALLBACK
         return RUNNING

@@ -137,7 +137,7 @@ class Result(OptimizeResult):
     def add_absence(self, problem: Problem) -> None:
         """Say in the message that there is no solution near x, where that is proved."""
         certificate = self["certificate"]
-        self.update(nfev=problem.nfev, njev=problem.njev, nfev_jac=problem.nfev_jac)
+        self.update(problem.system.counts)
         if certificate is not None and certificate.absent and certificate.rigorous:
             self["message"] += f" No solution within {rounded(certificate.radius, ROUND_FLOOR)} of x (theory 3.5)."
 

@@ -163,16 +163,28 @@ def solve(
     certify, progress = as_flag(certify, "certify"), as_flag(progress, "progress")
     compiled = None if compiled is None else as_flag(compiled, "compiled")
     deadline = as_deadline(max_time)
-    problem = Problem(F, jac, w0, y, args, bounds, x_scale, tol, generator(rng), eps=eps)
+    problem = Problem(
+        F,
+        jac,
+        w0,
+        y,
+        args=args,
+        bounds=bounds,
+        x_scale=x_scale,
+        tol=tol,
+        eps=eps,
+        deadline=deadline,
+        rng=generator(rng),
+        linear_solver=options.get("linear_solver", "auto"),
+    )
     if options.get("nearest") and problem.bounded:
         raise ValueError("`options`: 'nearest' cannot be combined with `bounds`.")
     betas = as_beta(beta, problem.n)
-    enough = problem.enough
+    enough = problem.goal.enough
     record = Record(callback, problem, Nearness(problem, betas, xtol) if xtol > 0.0 else None, enough)
     method, reason = choose(problem, method)
     beta = 0.0 if betas is None else max(norm(betas), 1e-300)
     chosen = prepared(problem, lambda: METHODS[method](problem, options, beta))
-    problem.deadline = deadline
     limit = chosen.limit if max_iter is None else max_iter
     native = engine(problem, compiled, chosen.stages[0].step)
 
@@ -187,15 +199,17 @@ def solve(
         status = STATUSES[int(status)]
         left, message = 0.0 if status > 0 else math.nan, MESSAGES[status]
         if status == Status.RESIDUAL and size > min(problem.target, tol * problem.size0):
-            message = AT_ROUNDING_LEVEL + (", which does not return double precision." if problem.narrow else ".")
+            message = AT_ROUNDING_LEVEL + (
+                ", which does not return double precision." if problem.system.narrow else "."
+            )
         if status > 0 and options.get("nearest"):
             start = partial(nearest.init, w=s.w, r=s.r, nit=s.nit)
             s, ended = loop.run(problem, start, nearest.step, record, loop.latest, -1.0, limit, run_of(nearest.step))
             if ended != Status.RESIDUAL:
                 message += NEAREST_MISSED.format(Status(ended).name)
     record.guarantee = None if chosen.guarantee is None else partial(chosen.guarantee, s)
-    message, size = message + problem.note, norm(s.r)
-    problem.deadline = math.inf  # what is computed on access takes the time it takes
+    message, size = message + problem.run.note, norm(s.r)
+    problem.run.finish()
     if status in (Status.MAX_ITER, Status.MAX_TIME) and chosen.forecast is not None and s.nit > 0:
         left, told = foretold(problem, chosen.forecast, s, record, enough)
         message += told
@@ -208,9 +222,7 @@ def solve(
             "fun": s.r,
             "cost": 0.5 * size * size,
             "nit": record.last,
-            "nfev": problem.nfev,
-            "njev": problem.njev,
-            "nfev_jac": problem.nfev_jac,
+            **problem.system.counts,
             "method": method,
             "method_reason": reason,
             "compiled": native is not None,
@@ -227,7 +239,12 @@ def solve(
         with problem.at_work():
             result.add_absence(problem)
     LOG.info(
-        "%s %d iterations, %d F, %d J, loss %.3g", message, record.last, problem.nfev, problem.njev, result["cost"]
+        "%s %d iterations, %d F, %d J, loss %.3g",
+        message,
+        record.last,
+        problem.system.nfev,
+        problem.system.njev,
+        result["cost"],
     )
     return result
 
@@ -242,7 +259,7 @@ def compiler() -> Any:
 
 def engine(problem: Problem, wanted: bool | None, step: Any) -> Any:
     """What runs this problem compiled; None: it is to be interpreted."""
-    if wanted is False or step is loop.no_step or (wanted is None and not problem.of_numba):
+    if wanted is False or step is loop.no_step or (wanted is None and not problem.system.of_numba):
         return None
     compiled = compiler()
     try:

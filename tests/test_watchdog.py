@@ -91,10 +91,10 @@ def test_a_worse_point_does_not_settle_a_run():
 
 def test_no_call_beyond_the_limit_asks_whether_a_jacobian_is_right():
     A, w = np.array([[1.0, 3.0]]), np.array([1.0, 1.0 / 9.0])
-    problem = Problem(lambda w: A @ w, lambda w: A, w, [4.0 / 3.0 + 2e-16], (), None, 1.0, 0.0, None, max_nfev=1)
+    problem = Problem(lambda w: A @ w, lambda w: A, w, [4.0 / 3.0 + 2e-16], max_nfev=1)
     assert not at_rounding_level(problem, w, problem.r0, problem.linearise(w, problem.r0, True))
-    assert problem.nfev == 1
-    problem.max_nfev = 2
+    assert problem.system.nfev == 1
+    problem.system.max_nfev = 2
     assert at_rounding_level(problem, w, problem.r0, problem.linearise(w, problem.r0, True))
 
 

@@ -41,7 +41,7 @@ class Engine:
     """
 
     def __init__(self, problem: Problem, step: Any) -> None:
-        F, jac, args, _, full = problem.functions()
+        F, jac, args, _, full = problem.system.functions()
         n, m = problem.n, problem.m
         if step not in (watchdog.step, tall.step):
             raise NotCompilableError("this method is for interpreted runs")
@@ -65,10 +65,10 @@ class Engine:
         s.args = self._args.address
         if self._rows.size:
             s.rows, s.count = address(self._rows), self._rows.size
-        s.tol, s.coarse = p.tolerance
+        s.tol, s.coarse = p.goal.tol, p.goal.coarse
         s.size_y, s.size0, s.top = p.size_y, p.size0, norm(p.r0)
-        s.precision, s.sure = p.precision, p.sure
-        V[k.Y, : p.n], V[k.W0, : p.m] = p.y, p.w0
+        s.precision, s.sure = p.system.precision, p.goal.sure
+        V[k.Y, : p.n], V[k.W0, : p.m] = p.system.y, p.w0
         if p.bounded:
             V[k.LOWER, : p.m], V[k.UPPER, : p.m] = p.lower, p.upper
         self._scale()
@@ -76,12 +76,13 @@ class Engine:
     def _scale(self) -> None:
         """The scale of the problem: an interpreted stage may have learnt more of it."""
         s, V = self._system.state, self._system.V
-        scale, largest = self._problem.column_norms()
-        if scale.size:
-            V[k.SCALE, : scale.size] = scale
+        metric, m = self._problem.metric, self._problem.m
+        largest = metric.column_norms(self._problem.n)
+        if metric.scale.size or largest.size:
+            V[k.SCALE, :m] = metric.scale if metric.scale.size else 1.0
         if largest.size:
-            V[k.LARGEST, : largest.size] = largest
-            s.scaling, s.rescale = 2 if self._problem.unasked else 1, unit(k.rescale)
+            V[k.LARGEST, :m] = largest
+            s.scaling, s.rescale = 2 if metric.unasked else 1, unit(k.rescale)
 
     def run(self, step: Any, record: Record) -> Native | None:
         """The compiled run of a method: it makes many steps at a time, but no longer than for PAUSE seconds.
@@ -92,7 +93,7 @@ class Engine:
             return partial(self._run, record)
         return partial(self._tall, record) if step is tall.step and self._problem.n > self._problem.m else None
 
-    def _run(self, record: Record, s: Any, best: Any, stop: int, enough: float, max_iter: int) -> tuple[Any, int]:
+    def _run(self, record: Record, s: Any, stop: int, enough: float, max_iter: int) -> tuple[Any, int]:
         self._begin(s)
         state, memory = self._system.state, self._system.address
         log, run, status = np.empty((1 if record.every else CHUNK, loop.ROW)), runner(), loop.CHUNK
@@ -112,27 +113,26 @@ class Engine:
             if end is None or (state.size > state.least and status != Status.DISTANCE):
                 end = self._state(k.W_BEST, k.R_BEST)
             self._leave(end)
-        return end, self._failed() if status == loop.FAILURE else status
+        return end, self._failed(state.failed) if status == loop.FAILURE else status
 
-    def _tall(self, record: Record, s: Any, best: Any, stop: int, enough: float, max_iter: int) -> tuple[Any, int]:
+    def _tall(self, record: Record, s: Any, stop: int, enough: float, max_iter: int) -> tuple[Any, int]:
         """n > m: first without the curvature of the residual, then from where that has led with it."""
-        at, status = self._run(record, s, best, stop, enough, min(max_iter, UNCURVED))
+        at, status = self._run(record, s, stop, enough, min(max_iter, UNCURVED))
         if not (status == Status.STALLED or (status == Status.MAX_ITER and at.nit < max_iter)):
             return at, status
         p = self._problem
         state = tall.init(p, float(self._system.state.beta), at)._replace(nit=at.nit)
-        steps = loop.kept(tall.step)
-        return loop.advance(p, steps, record, loop.residual_norm, state, state, RUNNING, enough, max_iter)
+        return loop.advance(p, tall.step, record, loop.residual_norm, state, RUNNING, enough, max_iter)
 
     def _begin(self, s: Any) -> None:
         """The kernel's memory of the state that a run starts from."""
         p, state, V = self._problem, self._system.state, self._system.V
         watch = getattr(s, "watch", None)
         state.plan, state.root = (watch.plan, watch.root) if watch is not None else (watchdog.ALONE, True)
-        state.nit, state.size, state.deadline, state.target = s.nit, norm(s.r), p.deadline, p.target
+        state.nit, state.size, state.deadline, state.target = s.nit, norm(s.r), p.run.deadline, p.target
         state.beta = getattr(getattr(s, "at", s), "beta", 0.0)
         V[k.W, : p.m], V[k.R, : p.n] = s.w, s.r
-        state.nfev, state.njev, state.nfev_jac = p.nfev, p.njev, p.nfev_jac
+        state.nfev, state.njev, state.nfev_jac = p.system.nfev, p.system.njev, p.system.nfev_jac
         J = p.known(s.w)
         V[k.W_J, 0] = math.nan
         if J is not None:
@@ -148,36 +148,31 @@ class Engine:
         return Start(vector(w), vector(r), RUNNING, s.nit, step, True, pl, bend)
 
     def _counted(self) -> None:
-        p = self._problem
-        s = self._system.state
-        p.nfev, p.njev, p.nfev_jac = s.nfev, s.njev, s.nfev_jac
+        system, s = self._problem.system, self._system.state
+        system.count(s.nfev - system.nfev, s.njev - system.njev, s.nfev_jac - system.nfev_jac)
 
     def _leave(self, end: Start) -> None:
         """Let the problem know what the run has found."""
         p, s, V = self._problem, self._system.state, self._system.V
-        if s.least <= p.least:
-            p.best, p.best_residual, p.least = end.w, end.r, s.least
+        p.run.offer(end.w, end.r, s.least)
         if s.scaling:
-            p.take_norms(V[k.LARGEST, : p.m].copy(), bool((V[k.SCALE, : p.m] != 1.0).any()))
+            p.metric.take_norms(V[k.LARGEST, : p.m].copy(), bool((V[k.SCALE, : p.m] != 1.0).any()))
 
-    def _failed(self) -> int:
-        """What a failure makes of the run: a status, or FAILURE where the function is to be called again."""
-        what = self._system.state.failed
+    def _failed(self, what: int) -> int:
+        """The status of a run that a failure ends; the function that failed is called again for its exception."""
+        p, w = self._problem, self._system.vector(k.W_FAILED)
         if what == k.LATE:
             return int(Status.MAX_TIME)
-        self._problem.repeat = partial(self._repeat, what)  # type: ignore[method-assign]
-        return loop.FAILURE
-
-    def _repeat(self, what: int) -> None:
-        """Call the function that failed from Python, for its exception."""
-        p, w = self._problem, self._system.vector(k.W_FAILED)
-        if what in (k.FAILED_F, k.FAILED_DIFFERENCES):
-            p.residual(w)
-        else:
-            p.njev -= p.njev == 1  # the first one, which is refused by name
-            p.linearise(w, p.r0, False)
+        try:
+            if what in (k.FAILED_F, k.FAILED_DIFFERENCES):
+                p.residual(w)
+            else:
+                p.system.count(njev=-int(p.system.njev == 1))  # the first one, which is refused by name
+                p.linearise(w, p.r0, False)
+        except Ended as end:
+            return p.run.end(end)
         if what == k.NOT_FINITE:
-            raise Ended(Status.STALLED, JACOBIAN_NOT_FINITE)
+            return p.run.end(Ended(Status.STALLED, JACOBIAN_NOT_FINITE))
         raise RuntimeError("F or jac failed in compiled code, but not when it was called again at the same point.")
 
     def unfinished(self, status: Any) -> Any:

@@ -18,7 +18,7 @@ from numba.core.errors import NumbaError, TypingError
 from numba.extending import intrinsic, overload
 
 from plsolve._compiled.words import WORD, address, lent, pointer
-from plsolve._problem import Indices
+from plsolve._system import Indices
 
 OK, RAISED, SHAPE = range(3)
 SIGNATURE = types.int64(*[types.int64] * 7)

@@ -33,9 +33,10 @@ from plsolve._compiled.functions import OK
 from plsolve._compiled.memory import *
 from plsolve._compiled.words import call, data, enter, pointer, seconds
 from plsolve._differences import TINY
+from plsolve._geometry import DIFFERENT
 from plsolve._linalg import HUGE, UNIT
 from plsolve._loop import CHUNK, FAILURE, ROW, TIE
-from plsolve._problem import DIFFERENT, SMALL
+from plsolve._run import SMALL
 from plsolve._stopping import FAILED as FAILED_STATUS
 from plsolve._stopping import RUNNING, Status
 from plsolve.methods import ending, watchdog

@@ -91,8 +91,8 @@ class Engine:
     """A problem in compiled code. Raises NotCompilableError where that is not possible, or gains nothing."""
 
     def __init__(self, problem: Problem, step: Any) -> None:
-        p, (F, jac, args, takes, _) = problem, problem.functions()
-        if not callable(jac) or p.column_norms()[1].size:
+        p, (F, jac, args, takes, _) = problem, problem.system.functions()
+        if not callable(jac) or p.metric.column_norms(p.n).size:
             raise NotCompilableError("sgd is interpreted with `x_scale='jac'`, and where jac is no function")
         if step is sgd.other_step or not all(takes):
             raise NotCompilableError("sgd that looks at all rows, or needs all of J_B, is as quick when interpreted")
@@ -101,26 +101,26 @@ class Engine:
         writes = not all(getattr(f, "reads_only", False) for f in (F, jac))
         user = self._args.address, int(writes)
         self._kernel = partial(kernel(), *self._functions.addresses, user)
-        self._known = p.y, (p.lower, p.upper), p.scale * p.scale
+        self._known = p.system.y, (p.lower, p.upper), p.scale * p.scale
         self._count = 1  # how many steps are made at once
 
     def run(self, step: Any, record: Record) -> Native:
         """`loop.advance`, where what it takes for one step is the rest of an epoch."""
-        return partial(loop.advance, self._problem, loop.kept(self._epoch), record, loop.residual_norm)
+        return partial(loop.advance, self._problem, self._epoch, record, loop.residual_norm)
 
     def _epoch(self, problem: Problem, s: sgd.State) -> sgd.State:
         plan, nit, w, u, epoch = s.plan, s.nit, s.w.copy(), s.ahead.copy(), -(-problem.n // s.plan.batch)
         last = min(nit + epoch - nit % epoch, plan.last) - 1  # whose step is interpreted, as it is to be judged
         mass = (s.gamma, s.kick) if plan.mass else (0.0, 0.0)
         how = plan.rule == sgd.POLYAK, (s.shrink * s.eta * problem.n / plan.batch, *mass)
-        while nit < last and not problem.late():
+        while nit < last and not problem.run.late():
             count = max(min(last - nit, ROWS // plan.batch, self._count), 1)
             before, begun = problem.rng.bit_generator.state, time.monotonic()
             calls = np.zeros(2, np.int64)
             made = self._kernel(sgd.drawn(problem, plan, nit, count), *how, *self._known, w, u, calls)
-            problem.nfev, problem.njev = problem.nfev + int(calls[0]), problem.njev + int(calls[1])
+            problem.system.count(int(calls[0]), int(calls[1]))
             now = time.monotonic()
-            share = min(problem.deadline - now, SECONDS) / max(now - begun, 1e-7)
+            share = min(problem.run.deadline - now, SECONDS) / max(now - begun, 1e-7)
             self._count = int(count * min(share, 2.0))  # so that Ctrl-C and the limit of time are heeded
             if made < count:
                 problem.rng.bit_generator.state = before

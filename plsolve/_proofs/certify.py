@@ -79,7 +79,7 @@ def certify(
     A solution of F(w)=y lies within 0.008 of x (Newton-Kantorovich, h = 0.008; beta given, safety margin 62).
     """
     names = Names(w0="w")
-    problem = Problem(F, jac, w, y, args, bounds, 1.0, 0.0, np.random.default_rng(0), names=names)
+    problem = Problem(F, jac, w, y, args=args, bounds=bounds, names=names)
     beta, point = as_beta(beta, problem.n), (problem.w0, problem.r0)
     with problem.at_work():
         try:
@@ -223,7 +223,7 @@ class Local:
         n, m = T.shape
         self._kernel = kernel = enclosure.kernel(T) if kernel is None else kernel
         self._rows = enclosure.row_norms(T, kernel)
-        self._coarse = problem.precision / (2.0 * UNIT)
+        self._coarse = problem.system.precision / (2.0 * UNIT)
         self.noise = self._coarse * enclosure.noise(T, self._w, problem.magnitudes(self._r), self._rows)
         self.frobenius = enclosure.norm_bound(kernel, self._rows, tight=False)
         self._inverse = enclosure.inverse(T, kernel) if kernel is not None and n <= m else None
@@ -381,7 +381,7 @@ def doubt(problem: Problem, w: Array, radius: float, estimated: bool, contradict
         return "F contradicts beta or jac"
     if problem.differenced:
         return "the Jacobian is a finite difference"
-    if problem.narrow:
+    if problem.system.narrow:
         return "F or jac is not in double precision"
     return "" if inside(problem, w, radius) else "the ball leaves the bounds"
 

@@ -273,7 +273,13 @@ def by_leastsq(data: Data, start: Any, kwargs: dict[str, Any], full: bool) -> Fi
     if callable(derivative):
         derivative = JacobianCall(data.jacobian, (), {}, lambda J: check_shape((problem.n, problem.m), J)).__call__
     problem = Problem(
-        *(Call(data, (), {}, MODEL).__call__, derivative, start, data.target, (), None, scale, 0.0, None),
+        Call(data, (), {}, MODEL).__call__,
+        derivative,
+        start,
+        data.target,
+        x_scale=scale,
+        flat=tolerances.flat,
+        flat_gradient=tolerances.gtol**2,
         diff_step=None if given["epsfcn"] is None else np.sqrt(as_tolerance(given["epsfcn"], "epsfcn")),
         max_nfev=limit,
         names=MODEL,
@@ -288,7 +294,7 @@ def by_leastsq(data: Data, start: Any, kwargs: dict[str, Any], full: bool) -> Fi
             s = nearest_to_start(problem, s)
         A = last_triangle(s)
         J = tangent_at(problem, s, True).toarray() if full or not A.size else A
-    nfev, cost = problem.nfev + problem.nfev_jac, 0.5 * float(s.r.dot(s.r))
+    nfev, cost = problem.system.nfev + problem.system.nfev_jac, 0.5 * float(s.r.dot(s.r))
     return Fit(s.w, s.r, cost, A if A.size else J, J, nfev, *leastsq_message(status, tolerances))
 
 
@@ -328,7 +334,7 @@ def by_least_squares(data: Data, start: Any, **kwargs: Any) -> Fit:
             s = nearest_to_start(problem, Start(x, fun, nit=res.nit))
             x, fun, J = s.w, s.r, tangent_at(problem, s, True).J
     J = J if isinstance(J, np.ndarray) else J.toarray()
-    return Fit(x, fun, res.cost, J, J, problem.nfev, res.message, res.status)
+    return Fit(x, fun, res.cost, J, J, problem.system.nfev, res.message, res.status)
 
 
 class Space(NamedTuple):

@@ -54,6 +54,11 @@ class Tolerances(NamedTuple):
     xtol: float
     gtol: float
 
+    @property
+    def flat(self) -> float:
+        """The share of the loss that a step must promise."""
+        return max(self.ftol, self.gtol) ** 2
+
     def settled(self, before: State, after: State) -> int:
         """SETTLED and scipy's status 2, 3 or 4 if the step was small enough, else RUNNING."""
         if after.nit == before.nit or np.array_equal(after.w, before.w):  # no step: a phase begins where another ended
@@ -203,16 +208,13 @@ def least_squares(
             derivative = SparseDifferences(lambda: problem, call, jac, step, limits, structure, mapped).__call__
         problem = Problem(
             call.__call__,  # a method has the __code__ that spares a look at the signature
-            *(
-                derivative,
-                start,
-                call.target,
-                (),
-                limits,
-                scale,
-                0.0,
-                None,
-            ),
+            derivative,
+            start,
+            call.target,
+            bounds=limits,
+            x_scale=scale,
+            flat=tolerances.flat,
+            flat_gradient=tolerances.gtol**2,
             diff_step=step,
             mapped=None if workers is None else mapped,
             loss=robust,
@@ -239,8 +241,6 @@ def minimise(
 ) -> tuple[int, State, Record]:
     """Run the method: how it ended, the best state, and the record."""
     name = method if method in METHODS else "gauss-newton"
-    problem.flat = max(tolerances.ftol, tolerances.gtol) ** 2
-    problem.flat_gradient = tolerances.gtol**2 * min(1.0, norm(problem.r0))
 
     def make() -> Method:
         if name == "gauss-newton":
@@ -259,9 +259,9 @@ def package(problem: Problem, s: State, ended: int, tolerances: Tolerances, reco
     plain = problem.plain_residual(s.w, s.r)
     T = tangent_at(problem, s, ended != Status.MAX_ITER)
     J, g = T.J, T.adjoint(s.r)
-    if problem.loss is not None:
-        J = scaled_rows(problem.plain_J, problem.loss.triggs(plain))
-        g = problem.plain_J.T @ (problem.loss.slope(plain) * plain)
+    if problem.robust is not None:
+        loss = problem.robust.loss
+        J, g = scaled_rows(problem.robust.J, loss.triggs(plain)), problem.robust.J.T @ (loss.slope(plain) * plain)
     if issparse(J):
         J = csr_array(J)  # type: ignore[call-overload]
     optimality = np.abs(s.w - problem.project(s.w - g) if problem.bounded else g).max()
@@ -275,9 +275,7 @@ def package(problem: Problem, s: State, ended: int, tolerances: Tolerances, reco
             "grad": g,
             "optimality": optimality,
             "active_mask": active(problem, s.w),
-            "nfev": problem.nfev,
-            "njev": problem.njev,
-            "nfev_jac": problem.nfev_jac,
+            **problem.system.counts,
             "status": status,
             "message": message,
             "success": status > 0,
@@ -292,8 +290,8 @@ def package(problem: Problem, s: State, ended: int, tolerances: Tolerances, reco
 def concluded(problem: Problem, s: State, ended: int, tolerances: Tolerances, optimality: float) -> tuple[int, str]:
     """scipy's status and message, where the gradient has the size ``optimality``."""
     status = tolerances.status(ended, optimality)
-    if status != STALLED or problem.note:
-        return status, MESSAGES[status] + problem.note
+    if status != STALLED or problem.run.note:
+        return status, MESSAGES[status] + problem.run.note
     status = tolerances.met(problem, s, tangent_at(problem, s, True))
     return status, MESSAGES[status]
 
@@ -314,7 +312,7 @@ def nearest_to_start(problem: Problem, s: State) -> State:
         return s
     if norm(s.r) > 1e4 * level:
         return s
-    problem.target = level
+    problem.goal.aim(level)
     start = partial(nearest.init, w=s.w, r=s.r, nit=s.nit)
     return loop.run(problem, start, nearest.step, lambda s: RUNNING, loop.latest, -1.0, s.nit + 1000)[0]
 
@@ -369,9 +367,9 @@ class SparseDifferences:
         return self.mapped(partial(called, self.call, self.kind), self.counted(points))  # type: ignore[no-any-return]
 
     def counted(self, points: Iterable[Any]) -> Iterator[Any]:
-        problem = self.problem()
+        system = self.problem().system
         for point in points:
-            problem.nfev_jac += 1
+            system.count(nfev_jac=1)
             yield point
 
 
@@ -417,5 +415,5 @@ class Progress:
         if last is not None:
             change = f"{0.5 * float(last.r.dot(last.r)) - cost:^15.2e}{norm(s.w - last.w):^15.2e}"
         g = tangent_at(self.problem, s, False).adjoint(s.r)
-        print(f"{s.nit:^15}{self.problem.nfev:^15}{cost:^15.4e}{change}{float(np.abs(g).max()):^15.2e}")  # noqa: T201
+        print(f"{s.nit:^15}{self.problem.system.nfev:^15}{cost:^15.4e}{change}{float(np.abs(g).max()):^15.2e}")  # noqa: T201
         return self.record(s)

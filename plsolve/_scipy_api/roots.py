@@ -118,12 +118,15 @@ def root(
     scale = None if diag is None else 1.0 / as_weights(diag, start.size, "options['diag']")
     problem = Problem(
         fun,
-        *(derivative, start, None, args, None, scale, 0.0, None),
+        derivative,
+        start,
+        args=args,
+        x_scale=scale,
+        flat_gradient=1e-26,  # at a double root J vanishes with r
         diff_step=np.sqrt(as_tolerance(eps, "options['eps']")) if eps is not None else None,
         max_nfev=limit,
         names=FUN,
     )
-    problem.flat_gradient = 1e-26 * min(1.0, norm(problem.r0))  # at a double root J vanishes with r
     record = Record(callback, problem)
     chosen = prepared(problem, lambda: Method(stages=newton.stages(problem, 0.0, True), limit=sys.maxsize))
     observe = Settled(record, partial(settled, problem, xtol))
@@ -139,7 +142,7 @@ def transposed(jac: Callable[..., Any], x: Any, *args: Any) -> Any:
 
 def settled(problem: Problem, xtol: float, before: State, after: State) -> int:
     """RESIDUAL where a step that still took most of the residual away changed x by less than xtol of it."""
-    d = problem.weights
+    d = problem.metric.weights
     small = norm(d * (after.w - before.w)) <= xtol * norm(d * after.w) and norm(after.r) <= 0.01 * norm(before.r)
     return int(Status.RESIDUAL) if small else RUNNING
 
@@ -167,9 +170,9 @@ def package(problem: Problem, s: Any, ended: int, name: str, limit: int, xtol: f
         "message": message,
         "method": name,
         "fun": s.r,
-        "nfev": problem.nfev + problem.nfev_jac,
-        "njev": problem.njev,
-        "nfev_jac": problem.nfev_jac,
+        "nfev": problem.system.nfev + problem.system.nfev_jac,
+        "njev": problem.system.njev,
+        "nfev_jac": problem.system.nfev_jac,
         "nit": record.last,
         "history": record.history(),
     }

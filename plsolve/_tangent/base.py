@@ -23,8 +23,8 @@ class LinearSolver:
     (Eisenstat, Walker, SIAM J. Sci. Comput. 17, 1996).
     """
 
-    def __init__(self, kind: str = "auto", inexact: bool = False) -> None:
-        self.kind, self.inexact, self.target = kind, inexact, 0.0
+    def __init__(self, kind: str = "auto") -> None:
+        self.kind, self.inexact, self.target = kind, False, 0.0
         self.augmented: bool | None = None  # which sparse factorisation fills less, once both have been tried
         self._size = 0.0
 
@@ -32,6 +32,10 @@ class LinearSolver:
     def memory(self) -> Memory:
         """Of conjugate gradients."""
         return Memory()
+
+    def loosen(self, target: float) -> None:
+        """Solve no further than Newton's method can use, ||r|| <= target being its aim."""
+        self.inexact, self.target = True, target
 
     def forcing(self, size: float) -> float:
         """The accuracy at a new point, where ||r|| is this size."""

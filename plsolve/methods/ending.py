@@ -38,14 +38,14 @@ def at_rounding_level(problem: Problem, w: Array, r: Array, T: Tangent) -> bool:
     A wrong or overflowing J must not make a success.
     """
     size = norm(r)
-    if size > 4.0 * problem.precision * (2.0 * problem.size_y + T.frobenius() * norm(w)):
+    if size > 4.0 * problem.system.precision * (2.0 * problem.size_y + T.frobenius() * norm(w)):
         return False  # the quick way
     return size <= problem.rounding_level(w, r, T) < math.inf and agrees(problem, w, r, T)
 
 
 def agrees(problem: Problem, w: Array, r: Array, T: Tangent) -> bool:
     """Whether F changes as much as J says, along one direction of size |w|."""
-    v = max(PROBE, math.sqrt(problem.precision)) * w * alternating(w)
+    v = max(PROBE, math.sqrt(problem.system.precision)) * w * alternating(w)
     t = problem.move(w, v)
     told = norm(T.apply(t - w))
     return told == 0.0 or (not problem.spent and norm(problem.residual(t) - r) >= 0.1 * told)

@@ -18,8 +18,7 @@ OPTIONS = ("nearest", "linear_solver")
 
 def method(problem: Problem, options: Mapping[str, Any], beta: float) -> Method:
     """Gauss-Newton for a solution."""
-    solver = problem.linear_solver
-    solver.kind, solver.inexact, solver.target = options.get("linear_solver", "auto"), True, problem.target
+    problem.linear_solver.loosen(problem.target)
     return Method(stages=stages(problem, beta, True), limit=200)
 
 
@@ -36,7 +35,7 @@ def stages(problem: Problem, beta: float, root: bool) -> list[Stage]:
 
     if n < m or problem.linear_solver.kind != "auto" or not is_tall(problem):
         return [watched(watchdog.PHASES if n <= m else watchdog.ALONE)]
-    problem.scale_unasked()
+    problem.metric.scale_unasked()
     curved = Stage(lambda limit, problem, before: tall.init(problem, beta, before), tall.step)
     if n > m:
         return [curved]

@@ -17,8 +17,9 @@ import numpy as np
 
 from plsolve._history import History
 from plsolve._linalg import ALL_FREE, HUGE, Array, norm
-from plsolve._problem import Indices, Problem
+from plsolve._problem import Problem
 from plsolve._stopping import RUNNING, Status
+from plsolve._system import Indices
 from plsolve._tangent import Tangent
 from plsolve.methods import options as given
 from plsolve.methods import spectrum
@@ -183,7 +184,7 @@ def step(problem: Problem, s: State) -> State:
     w = problem.project(stepped(T, s.ahead, r, s.plan.rule, s.shrink * s.eta * problem.n / s.plan.batch))
     ahead = problem.project(w + s.gamma * (w - s.w) - s.kick * (w - s.ahead)) if s.plan.mass else w
     nit, epoch = s.nit + 1, (problem.n + s.plan.batch - 1) // s.plan.batch
-    if nit % epoch and nit != s.plan.last and norm(w) < HUGE and not problem.late():
+    if nit % epoch and nit != s.plan.last and norm(w) < HUGE and not problem.run.late():
         return s._replace(w=w, ahead=ahead, nit=nit, step=0.0, checked=False)
     return checked(problem, s, w, ahead, nit, T.distance(w, s.w))
 

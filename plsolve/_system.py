@@ -1,0 +1,316 @@
+"""The user's F and jac: made uniform, called with copies of what they may write to, and counted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import issparse
+from scipy.sparse.linalg import LinearOperator
+
+from plsolve import _differences as differences
+from plsolve._checks import DIFFERENCES, Names, as_float, as_matrix, as_real, as_vector, shown, takes_rows
+from plsolve._geometry import EMPTY, Box
+from plsolve._lasting import lasting
+from plsolve._linalg import FLOAT64, UNIT, Array, norm
+from plsolve._run import Run
+from plsolve._stopping import Ended, Status
+
+Indices = npt.NDArray[np.int64]
+
+
+class System:
+    """F(w) = y as it was given.
+
+    Attributes
+    ----------
+    n, m : int
+        Numbers of equations and unknowns; n is known from the first value of F.
+    y : ndarray (n,)
+        Target.
+    nfev, njev, nfev_jac : int
+        Calls of F, Jacobians evaluated at a point, calls of F for differences.
+    max_nfev : float
+        Limit of nfev.
+    rows_F : bool
+        Whether F can evaluate some equations alone.
+    differenced : bool
+        Whether jac comes from differences that can still be refined or that never are exact.
+    precision : float
+        Relative spacing of the floats that F returned last.
+    narrow : bool
+        Whether F or jac has returned less than double precision.
+    names : Names
+        What messages call the functions and arguments.
+    """
+
+    n = 0
+    nfev = njev = nfev_jac = 0
+    precision = 2 * UNIT
+    narrow = False
+    _pair: tuple[Array, Any] | None = None  # a point and J there, where F returns both
+
+    def __init__(
+        self,
+        F: Any,
+        jac: Any,
+        m: int,
+        y: Any,
+        args: Any,
+        box: Box,
+        run: Run,
+        *,
+        diff_step: Array | None,
+        mapped: Callable[..., Iterable[Any]] | None,
+        max_nfev: float,
+        names: Names,
+    ) -> None:
+        self.names, self.m, self.max_nfev = names, m, max_nfev
+        self._F, self._jac, self._box, self._run = F, jac, box, run
+        self.differenced = not (callable(jac) or jac is True)
+        self._F_reads = bool(getattr(F, "reads_only", False))
+        self._jac_reads = bool(getattr(jac, "reads_only", False))
+        self._args: tuple[Any, ...] = args if isinstance(args, tuple) else (args,)
+        self.y = EMPTY if y is None else as_vector(y, names.y)
+        self._diff_step, self._mapped = diff_step, mapped
+        self.rows_F, self._full_F = self._rows_protocol(F, y is None)
+        self._rows_jac, self._full_jac = self._rows_protocol(jac, y is None)
+
+    def first(self, w0: Array) -> Array:
+        """F(w0) (n,), perhaps the user's own array; it tells n."""
+        self.nfev = 1
+        f0 = self._call(w0)
+        self.n = f0.size
+        if self.y is EMPTY:
+            self.y = np.zeros(self.n)
+        return f0
+
+    def _rows_protocol(self, function: Any, no_target: bool) -> tuple[bool, dict[str, Any]]:
+        """Whether F or jac takes `rows`, and the keywords of its full evaluations."""
+        takes, required = takes_rows(function, len(self._args))
+        if required and no_target:
+            name = self.names.y
+            raise ValueError(
+                f"`{name}` is required when {self.names.F} or jac has a parameter `rows` without a default."
+            )
+        return takes, {"rows": np.arange(self.y.size)} if required else {}
+
+    # -- what others ask about the functions ---------------------------------------------------------------------------
+
+    def functions(self) -> tuple[Any, Any, tuple[Any, ...], tuple[bool, bool], tuple[bool, bool]]:
+        """F, jac, args, whether F and jac take `rows`, and whether they must be given them."""
+        required = bool(self._full_F), bool(self._full_jac)
+        return self._F, self._jac, self._args, (self.rows_F, self._rows_jac), required
+
+    @property
+    def of_numba(self) -> bool:
+        """Whether F and jac are numba functions, or F is and jac is to be differenced."""
+        if not type(self._F).__module__.startswith("numba."):
+            return False
+        return not callable(self._jac) or type(self._jac).__module__.startswith("numba.")
+
+    @property
+    def rows_of_J(self) -> bool:
+        """Whether J of some equations can be had alone."""
+        return self._rows_jac or (self._jac is True and self.rows_F)
+
+    @property
+    def spent(self) -> bool:
+        """Whether F may not be called any more."""
+        return self.nfev >= self.max_nfev
+
+    def count(self, nfev: int = 0, njev: int = 0, nfev_jac: int = 0) -> None:
+        """Add calls that were made elsewhere."""
+        self.nfev += nfev
+        self.njev += njev
+        self.nfev_jac += nfev_jac
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The calls so far, by the names of a result."""
+        return {"nfev": self.nfev, "njev": self.njev, "nfev_jac": self.nfev_jac}
+
+    def forget(self) -> None:
+        """Let go of the last J."""
+        self._pair = None
+
+    # -- F -------------------------------------------------------------------------------------------------------------
+
+    def residual(self, w: Array) -> Array:
+        """F(w) - y (n,), a new array."""
+        self.nfev += 1
+        return self._call(w, self.n) - self.y
+
+    def residual_rows(self, w: Array, rows: Indices) -> Array:
+        """The same of some equations (s,), for an F with `rows`."""
+        self.nfev += 1
+        f = self._run.theirs(self._F, given(self._F_reads, w), *self._args, rows=rows.copy())
+        if self._jac is True:
+            f, J = f
+            self._pair = w, J  # to be used before F is called again
+        return self._vector(f, rows.size) - self.y[rows]
+
+    def _call(self, w: Array, size: int | None = None) -> Array:
+        """F(w), of a copy of w, so that F may write into it (but see `given`)."""
+        f = self._run.theirs(self._F, given(self._F_reads, w), *self._args, **fresh(self._full_F))
+        if self._jac is True:
+            try:
+                f, *J = f
+            except TypeError:
+                J = []
+            if len(J) != 1:
+                pair = "({0}({1}), J({1}))".format(*self.names)
+                raise ValueError(f"`jac=True` means that {self.names.F} returns the pair {pair}; it did not.")
+            self._pair = w, lasting(J.pop())
+        return self._vector(f, size)
+
+    def _vector(self, f: Any, size: int | None) -> Array:
+        """What F returned, as float64 (n,): perhaps the user's own array, so not to be kept or written to."""
+        if type(f) is np.ndarray and f.dtype is FLOAT64 and f.shape == (size or f.size or 1,):  # the quick way
+            self.precision = 2 * UNIT
+            return f
+        name = self.names.F
+        numbers = as_real(f, f"{name}({self.names.w})")
+        value, self.precision = as_float(numbers, name), precision(numbers)
+        self.narrow |= self.precision > 2 * UNIT
+        if value.ndim == 0:
+            value = value.reshape(1)
+        if value.ndim != 1 or value.size == 0:
+            raise ValueError(f"`{name}` must return a vector with at least one entry, got shape {value.shape}.")
+        if size is not None and value.size != size:
+            raise ValueError(f"`{name}` must return {size} numbers here, got {value.size}.")
+        return value
+
+    # -- J -------------------------------------------------------------------------------------------------------------
+
+    def jacobian(self, w: Array, r: Array, precise: bool) -> Any:
+        """J at w, where F(w) - y is r; precise asks for central differences where jac is None."""
+        self.njev += 1
+        if callable(self._jac):
+            jac = partial(self._jac, given(self._jac_reads, w), *self._args, **fresh(self._full_jac))
+            return lasting(self._matrix(self._run.theirs(jac)))
+        if self._jac is True:
+            if self._pair is None or self._pair[0] is not w:
+                self.residual(w)
+            assert self._pair is not None
+            return self._matrix(self._pair[1])
+        central = self._jac == "3-point" or (self._jac is None and precise)
+        build = partial(self._differences, w=w, r=r, central=central)
+        f = self._complex if self._jac == "cs" else self._moved
+        return build(f) if self._mapped is None else differences.ahead(build, f, self._all_at_once, w, r)
+
+    def jacobian_rows(self, w: Array, rows: Indices) -> Any:
+        """J of some equations, where it can be had alone."""
+        self.njev += 1
+        if self._jac is True:
+            assert self._pair is not None  # the residual of the same rows came first
+            return as_matrix(self._pair[1], rows.size, self.m)
+        J = self._run.theirs(self._jac, given(self._jac_reads, w), *self._args, rows=rows.copy())
+        return as_matrix(J, rows.size, self.m)
+
+    def _matrix(self, J: Any) -> Any:
+        """What jac returned for all equations."""
+        if type(J) is not np.ndarray and not (isinstance(J, LinearOperator) or issparse(J)):
+            J = as_real(J, "jac(w)")
+        matrix = as_matrix(J, self.n, self.m)
+        self.narrow |= precision(J) > 2 * UNIT
+        return matrix
+
+    # -- differences ---------------------------------------------------------------------------------------------------
+
+    def _differences(self, f: Callable[[Any], Any], w: Array, r: Array, central: bool) -> Array:
+        """DF(w) from values of f, which is F - y, or F at complex points."""
+        if self._jac == "cs":
+            return differences.complex_jacobian(f, w, self.n)
+        if self._diff_step is None:
+            magnitude = np.abs(r) + np.abs(self.y)
+            return differences.jacobian(f, w, r, magnitude, central, self._box, self.precision)
+        steps = self._diff_step * np.abs(w)
+        least = (2 * UNIT) ** (1 / 3 if central else 1 / 2) * np.maximum(1.0, np.abs(w))  # scipy's, where that is none
+        steps = np.where((w + steps) - w == 0.0, least, steps)
+        return differences.stepped_jacobian(f, w, r, steps, central, self._box)
+
+    def _moved(self, w: Array) -> Array:
+        """F - y at a point of a difference scheme."""
+        if self._run.late():
+            raise Ended(Status.MAX_TIME)
+        if not (norm(w) < math.inf or np.isfinite(w).all()):
+            return np.full(self.n, np.nan)
+        self.nfev_jac += 1
+        return self._call(w, self.n) - self.y
+
+    def _complex(self, z: Any) -> Any:
+        """F at a complex point."""
+        self.nfev_jac += 1
+        values = np.atleast_1d(np.asarray(self._run.theirs(self._F, z, *self._args, **fresh(self._full_F))))
+        if values.shape != (self.n,) or values.dtype.kind != "c":
+            raise ValueError(
+                f"`jac='cs'` needs {self.names.F} to return {self.n} complex numbers at a complex {self.names.w}, "
+                f"got dtype {values.dtype}, shape {values.shape}."
+            )
+        return values
+
+    def _all_at_once(self, points: list[Any]) -> list[Array]:
+        """F - y, or F at complex points, at all of them, by what the caller gave for that."""
+        self.nfev_jac += len(points)
+        called, mapped = partial(_called, self._F, self._args, self._full_F), self._mapped
+        assert mapped is not None
+        values = self._run.theirs(lambda: list(mapped(called, points)))
+        if self._jac == "cs":
+            return [np.asarray(value).reshape(self.n) for value in values]
+        return [self._vector(value, self.n) - self.y for value in values]
+
+
+def check_functions(F: Any, jac: Any, names: Names) -> None:
+    """F must be callable, and jac something that gives a Jacobian."""
+    if not callable(F):
+        raise TypeError(f"`{names.F}` must be callable, got {type(F).__name__}.")
+    if not (jac is None or jac is True or callable(jac) or (isinstance(jac, str) and jac in DIFFERENCES)):
+        error = ValueError if isinstance(jac, str) else TypeError
+        raise error(f"`jac` must be callable, True, None or one of {', '.join(DIFFERENCES)}, got {shown(jac)}.")
+
+
+def given(reads_only: bool, w: Array) -> Array:
+    """What a function gets: a copy of w, or w itself, made read-only, where its attribute ``reads_only`` is True."""
+    if not reads_only:
+        return w.copy()
+    w.flags.writeable = False
+    return w
+
+
+def fresh(keywords: dict[str, Any]) -> dict[str, Any]:
+    """The same with copies, which a function may write to."""
+    return {name: value.copy() for name, value in keywords.items()} if keywords else keywords
+
+
+def precision(value: Any) -> float:
+    """The relative spacing of the floats that F or jac returned, at least that of float64."""
+    kind = getattr(value, "dtype", None)
+    if kind is None and not isinstance(value, LinearOperator):
+        kind = np.asarray(value).dtype
+    if kind is None or kind is FLOAT64 or np.dtype(kind).kind != "f":
+        return 2 * UNIT
+    return max(float(np.finfo(kind).eps), 2 * UNIT)
+
+
+def _called(F: Callable[..., Any], args: tuple[Any, ...], keywords: dict[str, Any], w: Array) -> Any:
+    f = F(w, *args, **fresh(keywords))
+    return f.copy() if isinstance(f, np.ndarray) else f  # it may be one array that is filled again and again
+
+
+def some(J: Any, rows: Indices) -> Any:
+    """The given rows of any kind of J."""
+    if not isinstance(J, LinearOperator):
+        return J[rows]
+    n = J.shape[0]
+
+    def rmatvec(z: Array) -> Array:
+        full = np.zeros(n)
+        np.add.at(full, rows, z)
+        return J.rmatvec(full)
+
+    return LinearOperator((rows.size, J.shape[1]), lambda v: J.matvec(v)[rows], rmatvec, dtype=np.float64)
