@@ -11,7 +11,7 @@ import pytest
 import plsolve
 
 ROOT = Path(plsolve.__file__).parent
-WINGS = {"networks", "testing", "experiments", "_scipy_api", "__main__"}
+WINGS = {"models", "networks", "testing", "experiments", "_scipy_api", "__main__"}
 # room -> rooms of the package that it must not know
 MAY_IMPORT_NOTHING = {"_stopping", "theory"}
 UPPER = {"_solver", "_result", "_loop", "methods"}
@@ -131,7 +131,18 @@ def test_import_is_light():
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(out.stdout.split())
     assert "plsolve" in loaded
-    assert not loaded & {"numba", "llvmlite", "matplotlib", "tqdm", "pandas", "sklearn", "pytest"}
+    assert not loaded & {
+        "numba",
+        "llvmlite",
+        "matplotlib",
+        "tqdm",
+        "pandas",
+        "sklearn",
+        "pytest",
+        "jax",
+        "torch",
+        "mpi4py",
+    }
 
 
 @pytest.mark.parametrize(
@@ -166,6 +177,19 @@ def test_public_names():
 def test_every_page_names_the_same_version(file):
     found = re.findall(r"^(?:## |version: |  version = {)(\d[\d.]*\d)", (ROOT.parent / file).read_text(), re.MULTILINE)
     assert found[:1] == [plsolve.__version__]
+
+
+@pytest.mark.parametrize(("name", "package"), [("JaxModel", "jax"), ("JaxSystem", "jax")])
+def test_a_missing_extra_is_named(name, package):
+    """In a fresh interpreter in which the package cannot be imported; the room itself can."""
+    code = (
+        f"import sys; sys.modules[{package!r}] = None\n"
+        "import plsolve; assert plsolve.models.__name__ == 'plsolve.models'\n"
+        f"try: plsolve.models.{name}\n"
+        "except ImportError as error: print(error)"
+    )
+    out = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
+    assert f"{name} needs {package}: python -m pip install 'plsolve[{package}]'" in out.stdout
 
 
 def test_typed():

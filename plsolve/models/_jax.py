@@ -1,0 +1,411 @@
+"""Systems F(w) = y whose F is a JAX function of a pytree of parameters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+
+from plsolve._checks import as_flag
+from plsolve._linalg import Array
+from plsolve.models._jaxpr import Layers
+from plsolve.models._operator import (
+    CHUNKS,
+    Indices,
+    Layer,
+    ModelJacobian,
+    PickedJacobian,
+    Rows,
+    as_rows,
+    as_weights,
+)
+
+HELD = 1 << 20  # numbers of J that are held wherever unknowns lie in no layer (8 MiB)
+SHARE = 8  # of J that is: one part in so many
+
+
+class Unknowns:
+    """Which leaves of a pytree are unknowns, and where they lie in w."""
+
+    def __init__(self, params: Any, mask: Any, dtype: Any) -> None:
+        self.leaves, self.tree = jax.tree.flatten(params)
+        masks = [True] * len(self.leaves)
+        if mask is not None:
+            spread = jax.tree.map(lambda kept, below: jax.tree.map(lambda _: bool(kept), below), mask, params)
+            masks = jax.tree.leaves(spread)
+        floating = [hasattr(v, "dtype") and jnp.issubdtype(v.dtype, jnp.floating) for v in self.leaves]
+        self.free = [i for i, (number, kept) in enumerate(zip(floating, masks, strict=True)) if number and kept]
+        if not self.free:
+            raise ValueError("`params` must have a floating-point array that is an unknown.")
+        self.shapes = [jnp.shape(self.leaves[i]) for i in self.free]
+        ends = np.cumsum([0, *(int(np.prod(shape)) for shape in self.shapes)]).tolist()
+        self.slices = [slice(start, end) for start, end in pairwise(ends)]
+        self.m, self.dtype = ends[-1], dtype
+        self.w0: Array = np.concatenate([np.asarray(self.leaves[i], np.float64).ravel() for i in self.free])
+        self.arrays = [i for i, v in enumerate(self.leaves) if hasattr(v, "dtype") and i not in self.free]
+        self.fixed = [
+            jnp.asarray(self.leaves[i], dtype if floating[i] else None) for i in self.arrays
+        ]  # arguments of compiled functions, not constants in them
+
+    def split(self, w: Any) -> list[Any]:
+        """The unknown leaves in w (m,)."""
+        return [w[where].reshape(shape) for where, shape in zip(self.slices, self.shapes, strict=True)]
+
+    def whole(self, unknown: Sequence[Any], fixed: Sequence[Any]) -> Any:
+        """The pytree with these."""
+        leaves = list(self.leaves)
+        for i, value in [*zip(self.free, unknown, strict=True), *zip(self.arrays, fixed, strict=True)]:
+            leaves[i] = value
+        return jax.tree.unflatten(self.tree, leaves)
+
+
+class JaxSystem:
+    """Residuals of any kind as a system F(w) = y: differential equations at points, several networks, constraints.
+
+    Parameters
+    ----------
+    f : callable
+        ``f(params) -> (n,)``, a JAX function.
+    params : pytree
+        Where w0 comes from. Its floating-point arrays are the unknowns.
+    mask : pytree of bool, optional
+        Of the form of ``params`` or of its upper part; what is False keeps its value.
+    dtype : {'float64', 'float32'}
+        What f is computed in. float32 must be asked for: `solve` then judges by what float32 can tell.
+
+    Attributes
+    ----------
+    F, jac : callable
+        F(w) (n,), and the Jacobian at w as a LinearOperator with products for several vectors and ``gram(d2=None)``:
+        K is accumulated on the device from rows of J, a sixteenth of them at a time.
+    w0 : ndarray (m,)
+    n, m : int
+
+    Notes
+    -----
+    Functions are compiled once and kept. Where f is a function of one example or point, `JaxModel` knows more of its
+    Jacobian and is faster.
+
+    Examples
+    --------
+    >>> import jax, jax.numpy as jnp, plsolve
+    >>> jax.config.update("jax_enable_x64", True)
+    >>> params = {"a": jnp.ones(2), "b": jnp.ones(2)}
+    >>> system = plsolve.models.JaxSystem(lambda p: p["a"] * jnp.exp(p["b"]) - 1.0, params)
+    >>> sol = plsolve.solve(system.F, system.jac, system.w0)
+    >>> sol.success, system.params(sol.x)["a"].shape
+    (True, (2,))
+    """
+
+    _q = 1  # equations that an example gives
+
+    def __init__(self, f: Callable[..., Any], params: Any, *, mask: Any = None, dtype: str = "float64") -> None:
+        self._start(f, params, mask, dtype)
+        self._data: Any = ()
+        self._compile(lambda unknown, fixed, data: jnp.ravel(f(self._unknowns.whole(unknown, fixed))))
+
+    def _start(self, f: Any, params: Any, mask: Any, dtype: str) -> None:
+        if not callable(f):
+            raise TypeError(f"`f` must be callable, got {type(f).__name__}.")
+        if dtype not in ("float64", "float32"):
+            raise ValueError(f"`dtype` must be 'float64' or 'float32', got {dtype!r}.")
+        if dtype == "float64" and not jax.config.jax_enable_x64:
+            raise ValueError(
+                "JAX computes in float32 until jax.config.update('jax_enable_x64', True) is called, before any array "
+                "is made; dtype='float32' asks for a model in float32."
+            )
+        self._dtype = jnp.dtype(dtype)
+        self._unknowns = Unknowns(params, mask, self._dtype)
+        self.w0, self.m = self._unknowns.w0, self._unknowns.m
+
+    def _compile(self, value: Callable[..., Any]) -> None:
+        """The functions of w that are compiled when they are called first."""
+        unknowns = self._unknowns
+
+        def of_w(w: Any, fixed: Any, data: Any) -> Any:
+            return value(unknowns.split(w), fixed, data)
+
+        def product(w: Any, fixed: Any, data: Any, v: Any) -> Any:
+            return jax.jvp(lambda w: of_w(w, fixed, data), (w,), (v,))[1]
+
+        def adjoint(w: Any, fixed: Any, data: Any, z: Any) -> Any:
+            return jax.vjp(lambda w: of_w(w, fixed, data), w)[1](z)[0]
+
+        self._of_leaves = value
+        self._value, self._product, self._adjoint = jax.jit(of_w), jax.jit(product), jax.jit(adjoint)
+        self._products = jax.jit(jax.vmap(product, (None, None, None, 0)))
+        self._adjoints = jax.jit(jax.vmap(adjoint, (None, None, None, 0)))
+        self._columns = jax.jit(self._columns_of, static_argnames="size")
+        out = jax.eval_shape(of_w, jax.ShapeDtypeStruct((self.m,), self._dtype), unknowns.fixed, self._data)
+        if out.dtype != self._dtype:
+            raise ValueError(f"`f` must return {self._dtype} here, got {out.dtype}: it computes in another precision.")
+        self.n = out.size
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(n={self.n}, m={self.m})"
+
+    def F(self, w: Array) -> npt.NDArray[Any]:
+        """F(w) (n,)."""
+        return np.array(self._value(self._device(w), self._unknowns.fixed, self._data))
+
+    def jac(self, w: Array) -> ModelJacobian:
+        """The Jacobian (n, m) at w."""
+        return ModelJacobian(JaxPoint(self, self._device(w), self._data, self.n))
+
+    #: Neither writes into w: `solve` need not copy it for them.
+    F.reads_only = jac.reads_only = True  # type: ignore[attr-defined]
+
+    def params(self, w: Any) -> Any:
+        """The pytree of parameters with the unknowns of w."""
+        w = self._device(w)
+        return self._unknowns.whole(self._unknowns.split(w), self._unknowns.fixed)
+
+    def _device(self, w: Any) -> Any:
+        """w, which may change later, as an array of JAX's."""
+        return jnp.array(as_weights(w, self.m), self._dtype)
+
+    def _parts(self, w: Any, fixed: Any, data: Any) -> Any:
+        """What the layers are made of: inputs, sensitivities, and rows of J that are held."""
+        return [], [], []
+
+    def _made(self, A: Sequence[Any], D: Sequence[Any], J: Sequence[Any]) -> list[Layer | Rows]:
+        return []
+
+    @property
+    def _chunked(self) -> list[int]:
+        """The unknown leaves whose rows of J are made in chunks."""
+        return list(range(len(self._unknowns.free)))
+
+    def _columns_of(self, w: Any, fixed: Any, data: Any, start: Any, d2: Any, size: int) -> Any:
+        """So many columns of J diag(d2) J^T, of the unknowns in no layer: rows of J, multiplied by J at once."""
+        leaves = self._unknowns.split(w)
+        some = [leaves[i] for i in self._chunked]
+
+        def of_some(some: list[Any]) -> Any:
+            return self._of_leaves(self._with(leaves, some), fixed, data)
+
+        rows = self._some_rows(leaves, some, fixed, data, start, size)
+        if d2 is not None:
+            weights = self._unknowns.split(d2)
+            rows = [row * weights[i] for row, i in zip(rows, self._chunked, strict=True)]
+        return jax.vmap(lambda row: jax.jvp(of_some, (some,), (row,))[1], out_axes=1)(rows)
+
+    def _with(self, leaves: list[Any], some: list[Any]) -> list[Any]:
+        now = list(leaves)
+        for i, value in zip(self._chunked, some, strict=True):
+            now[i] = value
+        return now
+
+    def _some_rows(self, leaves: Any, some: Any, fixed: Any, data: Any, start: Any, size: int) -> list[Any]:
+        """Rows of J for these unknowns."""
+        f, back = jax.vjp(lambda some: self._of_leaves(self._with(leaves, some), fixed, data), some)
+        units = jax.nn.one_hot(start + jnp.arange(size), f.size, dtype=f.dtype)
+        (rows,) = jax.vmap(back)(units)
+        return list(rows)
+
+
+class JaxModel(JaxSystem):
+    """A network of one example as a system F(w) = y: its outputs at the data, with the tangent kernel by layers.
+
+    Parameters
+    ----------
+    f : callable
+        ``f(params, x)`` -> outputs of one example: a number or (q,). With ``batch`` f(params, X) -> (N,) or (N, q),
+        where no example may depend on another.
+    params : pytree
+        Where w0 comes from. Its floating-point arrays are the unknowns.
+    X : array_like or pytree of arrays
+        The N examples, along the first axis.
+    batch : bool
+    mask, dtype
+        As for `JaxSystem`.
+
+    Attributes
+    ----------
+    F, jac : callable
+        F(w) (n,), n = N q, and the Jacobian at w as a LinearOperator with products for several vectors and
+        ``gram(d2=None)``. Both take ``rows`` (numbers of equations), for sgd.
+    w0 : ndarray (m,)
+    n, m : int
+    layers : list of str
+        How the kernel is formed, parameter by parameter.
+
+    Notes
+    -----
+    Parameters that are only multiplied by activations, or added to them (``x @ W + b``), are found in the jaxpr of f: K
+    is the sum over them of (A A^T) o (D D^T), activations and sensitivities by one forward and one backward pass. J is
+    never formed. The others (scales of a layer norm, convolutions) contribute by rows of J.
+
+    Examples
+    --------
+    >>> import jax, jax.numpy as jnp, plsolve
+    >>> jax.config.update("jax_enable_x64", True)
+    >>> keys = jax.random.split(jax.random.key(0), 2)
+    >>> params = {"W": jax.random.normal(keys[0], (1, 50)), "v": jax.random.normal(keys[1], (50,)) / 7}
+    >>> X = jnp.linspace(-1, 1, 5)[:, None]
+    >>> model = plsolve.models.JaxModel(lambda p, x: jnp.tanh(x @ p["W"]) @ p["v"], params, X)
+    >>> sol = plsolve.solve(model.F, model.jac, model.w0, jnp.sin(3 * X[:, 0]))
+    >>> sol.success
+    True
+    """
+
+    def __init__(
+        self,
+        f: Callable[..., Any],
+        params: Any,
+        X: Any,
+        *,
+        batch: bool = False,
+        mask: Any = None,
+        dtype: str = "float64",
+    ) -> None:
+        self._start(f, params, mask, dtype)
+        self._data = self._examples(X)
+        first, unknowns = jax.tree.map(lambda x: x[0], self._data), self._unknowns
+        batch = as_flag(batch, "batch")
+
+        def outputs(unknown: Any, rest: Any) -> Any:
+            whole, x = unknowns.whole(unknown, rest[0]), rest[1]
+            return f(whole, jax.tree.map(lambda a: a[None], x))[0] if batch else f(whole, x)
+
+        self._outputs = outputs
+        leaves = [jax.ShapeDtypeStruct(shape, self._dtype) for shape in unknowns.shapes]
+        self._shape: tuple[int, ...] = jax.eval_shape(outputs, leaves, (unknowns.fixed, first)).shape
+        self._q = math.prod(self._shape)
+        self._compile(lambda unknown, fixed, X: self._all(unknown, fixed, X).ravel())
+        self._layers = Layers(outputs, leaves, (unknowns.fixed, first))
+        few = max(HELD // self.n, self.m // SHARE)
+        self._held: list[int] = []
+        self._in_chunks: list[int] = []
+        for i in sorted(self._layers.others, key=lambda i: math.prod(unknowns.shapes[i])):
+            few -= math.prod(unknowns.shapes[i])
+            (self._held if few >= 0 else self._in_chunks).append(i)
+        self._parts = jax.jit(self._parts_of)  # type: ignore[method-assign]
+
+    def _examples(self, X: Any) -> Any:
+        """The data as arrays of JAX's, floating-point ones in the precision of the model."""
+
+        def as_array(x: Any) -> Any:
+            x = jnp.asarray(x)
+            return x.astype(self._dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x
+
+        X = jax.tree.map(as_array, X)
+        sizes = {jnp.shape(x)[:1] for x in jax.tree.leaves(X)}
+        if len(sizes) != 1 or sizes & {(), (0,)}:
+            raise ValueError("`X` must be an array, or a pytree of arrays, with one entry for each example.")
+        return X
+
+    def _all(self, unknown: Any, fixed: Any, X: Any) -> Any:
+        """The outputs (N, ...) of all examples."""
+        return jax.vmap(lambda x: self._outputs(unknown, (fixed, x)))(X)
+
+    def F(self, w: Array, rows: Any = None) -> npt.NDArray[Any]:
+        """F(w) (n,), or the entries ``rows`` of it."""
+        if rows is None:
+            return super().F(w)
+        places, data, _ = self._some(rows)
+        f: npt.NDArray[Any] = np.asarray(self._value(self._device(w), self._unknowns.fixed, data))
+        return f[places]
+
+    def jac(self, w: Array, rows: Any = None) -> ModelJacobian | PickedJacobian:  # type: ignore[override]
+        """The Jacobian (n, m) at w, or the rows ``rows`` of it."""
+        if rows is None:
+            return super().jac(w)
+        places, data, n = self._some(rows)
+        return PickedJacobian(ModelJacobian(JaxPoint(self, self._device(w), data, n)), places)
+
+    F.reads_only = jac.reads_only = True  # type: ignore[attr-defined]
+
+    def predict(self, w: Any, X: Any) -> npt.NDArray[Any]:
+        """The outputs at other examples X: (N,) or (N, q)."""
+        out = self._value(self._device(w), self._unknowns.fixed, self._examples(X))
+        return np.array(out).reshape(-1, *self._shape)
+
+    def _some(self, rows: Any) -> tuple[Indices, Any, int]:
+        """Their places among the equations of some examples, these, and how many equations they have.
+
+        Examples are repeated up to a power of two, so that few sizes are compiled.
+        """
+        rows = as_rows(rows, self.n)
+        wanted, inverse = np.unique(rows // self._q, return_inverse=True)
+        size = 1 << (max(wanted.size, 1) - 1).bit_length()
+        wanted = np.concatenate([wanted, np.zeros(size - wanted.size, np.int64)])
+        return inverse * self._q + rows % self._q, jax.tree.map(lambda x: x[wanted], self._data), size * self._q
+
+    @property
+    def _chunked(self) -> list[int]:
+        return self._in_chunks
+
+    def _parts_of(self, w: Any, fixed: Any, X: Any) -> Any:
+        leaves = self._unknowns.split(w)
+        return jax.vmap(lambda x: self._layers(leaves, (fixed, x), self._held))(X)
+
+    def _some_rows(self, leaves: Any, some: Any, fixed: Any, data: Any, start: Any, size: int) -> list[Any]:
+        count = len(jax.tree.leaves(data)[0])
+        places = jnp.minimum(start // self._q + jnp.arange(size // self._q), count - 1)
+
+        def of_one(x: Any) -> Any:
+            f, back = jax.vjp(lambda some: jnp.ravel(self._outputs(self._with(leaves, some), (fixed, x))), some)
+            return jax.vmap(back)(jnp.eye(f.size, dtype=f.dtype))[0]
+
+        rows = jax.vmap(of_one)(jax.tree.map(lambda x: x[places], data))
+        return [row.reshape(size, *row.shape[2:]) for row in rows]
+
+    def _made(self, A: Sequence[Any], D: Sequence[Any], J: Sequence[Any]) -> list[Layer | Rows]:
+        """The parts, from what `_parts` gave."""
+        where, shapes = self._unknowns.slices, self._unknowns.shapes
+        own = {p.leaf: d for p, d in zip(self._layers.parts, D, strict=True)}
+        layers: list[Layer | Rows] = [
+            Layer(
+                A=a,
+                D=own[p.leaf if p.shares < 0 else p.shares],
+                where=where[p.leaf],
+                shape=shapes[p.leaf],
+                axes=(*p.contracted, *p.free),
+            )
+            for p, a in zip(self._layers.parts, A, strict=True)
+        ]
+        return layers + [Rows(J=j, where=where[i]) for i, j in zip(self._held, J, strict=True)]
+
+
+class JaxPoint:
+    """A model at w, see `plsolve.models._operator.Point`."""
+
+    def __init__(self, model: JaxSystem, w: Any, data: Any, n: int) -> None:
+        self._model, self._w, self._given = model, w, (model._unknowns.fixed, data)
+        self.n, self.m = n, model.m
+        self.step = -(-n // (model._q * CHUNKS)) * model._q
+        self.near = w.dtype == jnp.float32 or w.device.platform == "cpu"
+        self.whole = not model._chunked
+
+    def products(self, V: Array) -> Array:
+        if V.shape[1] == 1:
+            return self.host(self._model._product(self._w, *self._given, self._array(V[:, 0])))[:, None]
+        return self.host(self._model._products(self._w, *self._given, self._array(V.T))).T
+
+    def adjoints(self, Z: Array) -> Array:
+        if Z.shape[1] == 1:
+            return self.host(self._model._adjoint(self._w, *self._given, self._array(Z[:, 0])))[:, None]
+        return self.host(self._model._adjoints(self._w, *self._given, self._array(Z.T))).T
+
+    def _array(self, x: Array) -> Any:
+        return jnp.asarray(x, self._w.dtype)
+
+    def parts(self) -> list[Layer | Rows]:
+        parts = self._model._parts(self._w, *self._given)
+        if self.near:
+            parts = jax.tree.map(self.host, parts)
+        return self._model._made(*parts)
+
+    def columns(self, start: int, d2: Array | None) -> Array:
+        weights = None if d2 is None else self._array(d2)
+        return self.host(self._model._columns(self._w, *self._given, start, weights, size=self.step))
+
+    def host(self, array: Any) -> Array:
+        return np.asarray(array, np.float64)
