@@ -35,7 +35,7 @@ def choose(problem: Problem, method: str) -> tuple[str, str]:
             T = problem.linearise(problem.w0, problem.r0, False)
         except Ended:
             return "gauss-newton", "gauss-newton: J(w0) is out of range."
-        low, high = ends(T, _PROBES)
+        low, high = ends(problem, T, _PROBES)
     kappa = high / low if low > 0.0 else math.inf
     ours, descent = operations(T, kappa, fits)
     what = f"its {k} x {k} kernel fits into memory"

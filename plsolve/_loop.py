@@ -78,7 +78,7 @@ def advance(
             if limit != RUNNING:
                 return best, limit
             s = attempt(problem, step, s)
-            stop = observe(s) if s.checked else stop
+            stop = observe(s) if getattr(s, "noted", s.checked) else stop
     except Ended as end:
         return best, problem.run.end(end)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from plsolve._losses import Loss, Robust
 from plsolve._run import AtWork, Goal, Run
 from plsolve._stopping import JACOBIAN_NOT_FINITE, JACOBIAN_OUT_OF_RANGE, Ended, Status
 from plsolve._system import Indices, System, check_functions, some
-from plsolve._tangent import LinearSolver, Tangent, tangent
+from plsolve._tangent import LinearSolver, RowsJacobian, Tangent, tangent
 
 NOTHING = nullcontext()
 CALLED = Names()
@@ -77,6 +77,7 @@ class Problem:
         max_nfev: float = math.inf,
         flat: float = 0.0,
         flat_gradient: float = 0.0,
+        by_rows: bool = False,
         names: Names = CALLED,
     ) -> None:
         check_functions(F, jac, names)
@@ -98,6 +99,7 @@ class Problem:
             diff_step=diff_step,
             mapped=mapped,
             max_nfev=max_nfev,
+            by_rows=by_rows and not self.metric.by_columns,
             names=names,
         )
         self.robust = None if loss is None else Robust(loss)
@@ -199,6 +201,10 @@ class Problem:
         if self._last is not None and self._last[0] is w and self._last[1] >= (precise and system.differenced):
             return self._last[2]
         self._last = None  # so that there are never two of them in memory
+        if system.by_rows:
+            T = tangent(RowsJacobian(partial(self._piece, w), self.n, self.m), self.scale, self.linear_solver)
+            self._last = w, precise, T
+            return T
         plain = self.plain_residual(w, r)
         J = system.jacobian(w, plain, precise)
         size = size_of(J)
@@ -221,8 +227,26 @@ class Problem:
         self._last = w, precise, T
         return T
 
+    def part(self, w: Array, rows: Indices, scale: Array) -> Tangent:
+        """The tangent of some equations apart from the run, where their rows of J can be had alone."""
+        return tangent(self.system.part(w, rows), scale, self.linear_solver)
+
+    def _piece(self, w: Array, rows: Indices, scale: Array) -> Tangent:
+        """A piece of a J that is read by rows."""
+        self.run.check_time()
+        T = self.part(w, rows, scale)
+        if not size_of(T.J) < HUGE:
+            raise Ended(Status.STALLED, JACOBIAN_NOT_FINITE)
+        return T
+
+    def read_by_rows(self) -> None:
+        """Evaluate F and J by rows where that is possible, and J is large."""
+        if not self.metric.by_columns:
+            self.system.read_by_rows()
+
     def linearise_rows(self, w: Array, rows: Indices) -> Tangent:
-        """The tangent of some equations."""
+        """The tangent of some equations, of which the residual at w was asked for last."""
+        self._sample = None  # so that there are never two of them in memory
         if self.system.rows_of_J:
             J = self.system.jacobian_rows(w, rows)
         else:
@@ -271,6 +295,13 @@ class Problem:
             return 0.0
         T = self._last[2]
         return T.magnitude(w) + T.magnitude(p)
+
+    def rounding_seen(self, w: Array, r: Array) -> float:
+        """`rounding_level` by the last J at hand, 0 where there is none."""
+        if self._sample is None and self._last is None:
+            return 0.0
+        system = self.system
+        return 2 * system.precision * (norm(r + system.y) + self.size_y + self.terms(w, np.zeros(self.m)))
 
     @property
     def sampled(self) -> bool:

@@ -96,11 +96,9 @@ class Record:
         self.last = s.nit
         for watch in self.watchers:
             watch(s, self)
-        if self._near is not None and self._near(s.w, s.r, self.path, self._bend):
+        if s.checked and self._near is not None and self._near(s.w, s.r, self.path, self._bend):
             return Status.DISTANCE
-        if len(self.path) > _KEPT:
-            del self.path[1]  # the start stays
-        self.path.append((s.w, s.r))
+        self._remember(s)
         if self._callback is None or s.nit == 0:
             return RUNNING
         try:
@@ -124,10 +122,8 @@ class Record:
             return self(s) if s.checked else RUNNING
         self._logs.append(log.copy())
         self.last = int(log.item(-1, 0))
+        self._remember(s)
         if s.checked:
-            if len(self.path) > _KEPT:
-                del self.path[1]
-            self.path.append((s.w, s.r))
             for watch in self.watchers:
                 watch(s, self)
         return RUNNING
@@ -138,6 +134,14 @@ class Record:
             for nit, *numbers in log.tolist():
                 self._note(int(nit), *numbers)
         self._logs.clear()
+
+    def _remember(self, s: State) -> None:
+        """A point whose residual is known."""
+        if not s.checked:
+            return
+        if len(self.path) > _KEPT:
+            del self.path[1]  # the start stays
+        self.path.append((s.w, s.r))
 
     def _note(self, nit: int, loss: float, step: float, pl: float, bend: float) -> None:
         """A state, and what it tells about the point before, or about this one if the run ends here."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from plsolve._linalg import Array, norm
-from plsolve._stopping import Ended
+from plsolve._stopping import Ended, Status
 
 if TYPE_CHECKING:
     from plsolve._problem import Problem
@@ -37,6 +37,7 @@ class Run:
     best_residual: Array
     note = ""
     _inside = False
+    _reserve = 0.0  # seconds
 
     def __init__(self, w0: Array, deadline: float) -> None:
         self.best = w0
@@ -49,8 +50,21 @@ class Run:
             self.best, self.best_residual, self.least = w, r, size
 
     def late(self) -> bool:
-        """Whether the time is over."""
-        return time.monotonic() >= self.deadline
+        """Whether the time is over, but for what the last look at all of F takes."""
+        return time.monotonic() >= self.deadline - self._reserve
+
+    def check_time(self) -> None:
+        """End the run if the time is over."""
+        if self.late():
+            raise Ended(Status.MAX_TIME)
+
+    def reserve(self, seconds: float) -> None:
+        """Keep so much of the time for a last look at all of F."""
+        self._reserve = seconds
+
+    def allow(self, seconds: float) -> None:
+        """Give what comes now so much time."""
+        self.deadline, self._reserve = time.monotonic() + seconds, 0.0
 
     def end(self, why: Ended) -> int:
         """The status of a run that this ends."""
@@ -140,7 +154,7 @@ class Goal:
                 before = problem.latest[0]
                 problem.linearise(w, r, False)
             bound = self.tol * min(self._size0, max(self._size_y, problem.terms(w, w - before)))
-        if self.coarse and problem.latest is not None:
-            bound = max(bound, problem.rounding_level(w, r, problem.latest[1]))
+        if self.coarse:
+            bound = max(bound, problem.rounding_seen(w, r))
         self.target = bound
         return size <= bound

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping
 from functools import cache, partial
 from typing import Any
@@ -20,6 +21,7 @@ from plsolve._stopping import AT_ROUNDING_LEVEL, MESSAGES, RUNNING, STATUSES, En
 from plsolve.methods import METHODS, OPTIONS, nearest
 from plsolve.methods.method import Forecast
 
+FORECAST = 0.1  # of the time that a run has taken, or seconds if there are any left: for a forecast
 NEAREST_MISSED = " The solution nearest to w0 was not reached ({}): x is the nearest found."
 
 
@@ -162,7 +164,7 @@ def solve(
     max_iter = None if max_iter is None else as_count(max_iter, "max_iter", 0)
     certify, progress = as_flag(certify, "certify"), as_flag(progress, "progress")
     compiled = None if compiled is None else as_flag(compiled, "compiled")
-    deadline = as_deadline(max_time)
+    begun, deadline = time.monotonic(), as_deadline(max_time)
     problem = Problem(
         F,
         jac,
@@ -176,6 +178,7 @@ def solve(
         deadline=deadline,
         rng=generator(rng),
         linear_solver=options.get("linear_solver", "auto"),
+        by_rows=method == "sgd",
     )
     if options.get("nearest") and problem.bounded:
         raise ValueError("`options`: 'nearest' cannot be combined with `bounds`.")
@@ -185,6 +188,7 @@ def solve(
     method, reason = choose(problem, method)
     beta = 0.0 if betas is None else max(norm(betas), 1e-300)
     chosen = prepared(problem, lambda: METHODS[method](problem, options, beta))
+    reason = f"{reason} {chosen.reason}" if chosen.reason else reason
     limit = chosen.limit if max_iter is None else max_iter
     native = engine(problem, compiled, chosen.stages[0].step)
 
@@ -209,10 +213,12 @@ def solve(
                 message += NEAREST_MISSED.format(Status(ended).name)
     record.guarantee = None if chosen.guarantee is None else partial(chosen.guarantee, s)
     message, size = message + problem.run.note, norm(s.r)
-    problem.run.finish()
     if status in (Status.MAX_ITER, Status.MAX_TIME) and chosen.forecast is not None and s.nit > 0:
+        now = time.monotonic()
+        problem.run.allow(max(FORECAST * (now - begun), min(FORECAST, deadline - now)))
         left, told = foretold(problem, chosen.forecast, s, record, enough)
         message += told
+    problem.run.finish()
     result = Result(
         {
             "x": s.w.copy(),
@@ -277,7 +283,7 @@ def foretold(problem: Problem, forecast: Forecast, s: Any, record: Record, enoug
         try:
             left, kappa = forecast(problem, s, record.history(), enough)
         except Ended as end:
-            return math.nan, f" No forecast:{end}"
+            return math.nan, f" No forecast:{end}" if str(end) else ""
     if math.isfinite(left):
         return left, f" At kappa = {kappa:.2g} about {left:.2g} more iterations are needed."
     return left, f" At kappa = {kappa:.2g} this method will not arrive."

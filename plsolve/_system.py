@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
@@ -19,8 +20,10 @@ from plsolve._lasting import lasting
 from plsolve._linalg import FLOAT64, UNIT, Array, norm
 from plsolve._run import Run
 from plsolve._stopping import Ended, Status
+from plsolve._tangent.rows import PIECE_NUMBERS, pieces
 
 Indices = npt.NDArray[np.int64]
+PIECE_ROWS = 8192  # of F, where it is read by rows
 
 
 class System:
@@ -67,6 +70,7 @@ class System:
         diff_step: Array | None,
         mapped: Callable[..., Iterable[Any]] | None,
         max_nfev: float,
+        by_rows: bool,
         names: Names,
     ) -> None:
         self.names, self.m, self.max_nfev = names, m, max_nfev
@@ -79,11 +83,11 @@ class System:
         self._diff_step, self._mapped = diff_step, mapped
         self.rows_F, self._full_F = self._rows_protocol(F, y is None)
         self._rows_jac, self._full_jac = self._rows_protocol(jac, y is None)
+        self._wanted_by_rows = by_rows
 
     def first(self, w0: Array) -> Array:
         """F(w0) (n,), perhaps the user's own array; it tells n."""
-        self.nfev = 1
-        f0 = self._call(w0)
+        f0 = self._whole(w0)
         self.n = f0.size
         if self.y is EMPTY:
             self.y = np.zeros(self.n)
@@ -119,6 +123,15 @@ class System:
         return self._rows_jac or (self._jac is True and self.rows_F)
 
     @property
+    def by_rows(self) -> bool:
+        """Whether F and J are evaluated by rows, never as a whole: that is wanted and possible, and J is large."""
+        return self._wanted_by_rows and self.rows_F and self.rows_of_J and self.y.size * self.m > PIECE_NUMBERS
+
+    def read_by_rows(self) -> None:
+        """Evaluate F and J by rows where that is possible, and J is large."""
+        self._wanted_by_rows = True
+
+    @property
     def spent(self) -> bool:
         """Whether F may not be called any more."""
         return self.nfev >= self.max_nfev
@@ -142,17 +155,31 @@ class System:
 
     def residual(self, w: Array) -> Array:
         """F(w) - y (n,), a new array."""
-        self.nfev += 1
-        return self._call(w, self.n) - self.y
+        return self._whole(w) - self.y
 
     def residual_rows(self, w: Array, rows: Indices) -> Array:
         """The same of some equations (s,), for an F with `rows`."""
+        return self._call_rows(w, rows) - self.y[rows]
+
+    def _whole(self, w: Array) -> Array:
+        """F(w) (n,), perhaps the user's own array; where it is read by rows in pieces, for which it then keeps time."""
+        if not self.by_rows:
+            self.nfev += 1
+            return self._call(w, self.n or None)
+        begun, size = time.monotonic(), max(1, PIECE_NUMBERS // self.m) if self._jac is True else PIECE_ROWS
+        f = np.concatenate([self._call_rows(w, rows) for rows in pieces(self.y.size, size)])
+        self._pair = None
+        self._run.reserve(time.monotonic() - begun)
+        return f
+
+    def _call_rows(self, w: Array, rows: Indices) -> Array:
+        """These entries of F(w)."""
         self.nfev += 1
         f = self._run.theirs(self._F, given(self._F_reads, w), *self._args, rows=rows.copy())
         if self._jac is True:
             f, J = f
             self._pair = w, J  # to be used before F is called again
-        return self._vector(f, rows.size) - self.y[rows]
+        return self._vector(f, rows.size)
 
     def _call(self, w: Array, size: int | None = None) -> Array:
         """F(w), of a copy of w, so that F may write into it (but see `given`)."""
@@ -204,13 +231,19 @@ class System:
         return build(f) if self._mapped is None else differences.ahead(build, f, self._all_at_once, w, r)
 
     def jacobian_rows(self, w: Array, rows: Indices) -> Any:
-        """J of some equations, where it can be had alone."""
+        """J of some equations, where it can be had alone; F of the same came first where it returns both."""
         self.njev += 1
         if self._jac is True:
-            assert self._pair is not None  # the residual of the same rows came first
+            assert self._pair is not None
             return as_matrix(self._pair[1], rows.size, self.m)
         J = self._run.theirs(self._jac, given(self._jac_reads, w), *self._args, rows=rows.copy())
         return as_matrix(J, rows.size, self.m)
+
+    def part(self, w: Array, rows: Indices) -> Any:
+        """J of some equations, apart from the run."""
+        if self._jac is True:
+            self._call_rows(w, rows)
+        return self.jacobian_rows(w, rows)
 
     def _matrix(self, J: Any) -> Any:
         """What jac returned for all equations."""
@@ -310,7 +343,7 @@ def some(J: Any, rows: Indices) -> Any:
 
     def rmatvec(z: Array) -> Array:
         full = np.zeros(n)
-        np.add.at(full, rows, z)
+        np.add.at(full, rows, z.ravel())
         return J.rmatvec(full)
 
     return LinearOperator((rows.size, J.shape[1]), lambda v: J.matvec(v)[rows], rmatvec, dtype=np.float64)

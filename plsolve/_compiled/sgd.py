@@ -46,12 +46,13 @@ def project(w: Any, lower: Any, upper: Any) -> Any:
 
 
 def batches(
-    F: Any, jac: Any, user: Any, drawn: Any, polyak: Any, how: Any, y: Any, box: Any, square: Any, w: Any, u: Any,
+    F: Any, jac: Any, user: Any, drawn: Any, safe: Any, how: Any, y: Any, box: Any, square: Any, w: Any, u: Any,
     calls: Any,
 ) -> Any:  # fmt: skip
     """Steps of `sgd.step` on these batches (k, s) or fewer: their number. w, and u where the gradient is taken, move.
 
-    square: of x_scale, or empty; how: eta of w+ = w - eta J_B^T r_B, and of MaSS gamma and kick; calls: of F and jac.
+    square: of x_scale, or empty; how: eta of w+ = w - eta J_B^T r_B, and of MaSS gamma and kick; calls: of F and jac;
+    safe: steps are those of `sgd.moved` that are kept from increasing the linear loss of the batch.
     """
     s, (lower, upper), (eta, gamma, kick) = drawn.shape[1], box, how
     both, lent, lent_rows = np.empty(s + w.size), np.empty(w.size), np.empty(s, np.int64)
@@ -61,15 +62,19 @@ def batches(
         calls[0] += 1
         fine = evaluate(F, user, u, rows, lent, lent_rows, both)
         r -= y[rows]
+        loss = r @ r
         if not (fine and norm(r) < HUGE):
             return made
         calls[1] += 1
         fine = evaluate(jac, user, u, rows, lent, lent_rows, both)
         d = square * g if square.size else g
         a = eta
-        if polyak:
+        if safe:
             slope = g @ d
-            a = (r @ r) / slope if slope > 0.0 else 1.0
+            if a * slope > 2.0 * loss:
+                a = loss / slope
+            if not slope > 0.0:
+                a = 0.0
         new = project(u - a * d, lower, upper)
         if not (fine and new @ new < HUGE * HUGE):
             return made
@@ -112,7 +117,7 @@ class Engine:
         plan, nit, w, u, epoch = s.plan, s.nit, s.w.copy(), s.ahead.copy(), -(-problem.n // s.plan.batch)
         last = min(nit + epoch - nit % epoch, plan.last) - 1  # whose step is interpreted, as it is to be judged
         mass = (s.gamma, s.kick) if plan.mass else (0.0, 0.0)
-        how = plan.rule == sgd.POLYAK, (s.shrink * s.eta * problem.n / plan.batch, *mass)
+        how = sgd.safeguarded(plan), (s.shrink * s.eta * problem.n / plan.batch, *mass)
         while nit < last and not problem.run.late():
             count = max(min(last - nit, ROWS // plan.batch, self._count), 1)
             before, begun = problem.rng.bit_generator.state, time.monotonic()

@@ -20,6 +20,7 @@ from plsolve._linalg import Array
 from plsolve._tangent.base import Inverse, LinearSolver, Tangent, count, only, spread
 from plsolve._tangent.dense import DenseInverse, DenseTangent, dense_inverse
 from plsolve._tangent.operator import OperatorTangent
+from plsolve._tangent.rows import RowsJacobian, RowsTangent
 from plsolve._tangent.sparse import SparseTangent
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "DenseTangent",
     "Inverse",
     "LinearSolver",
+    "RowsJacobian",
     "Tangent",
     "count",
     "dense_inverse",
@@ -48,4 +50,5 @@ def tangent(J: Any, scale: Array, solver: LinearSolver | None = None) -> Tangent
         return DenseTangent(J, scale, solver)
     if sps.issparse(J):
         return SparseTangent(J, scale, solver)
-    return OperatorTangent(J, scale, solver)
+    kind = RowsTangent if isinstance(J, RowsJacobian) else OperatorTangent
+    return kind(J, scale, solver)

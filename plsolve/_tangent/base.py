@@ -178,6 +178,16 @@ class Tangent:
         """The pseudo-inverse of J on the free unknowns; orthogonal True asks for the accurate factorisation."""
         raise NotImplementedError
 
+    def gram(self) -> Array:
+        """J D^2 J^T (n, n), a new array."""
+        raise NotImplementedError
+
+    def row_squares(self) -> Array:
+        """The diagonal (n,) of J D^2 J^T."""
+        J = self.toarray()
+        J = J * self.scale if self.scale.size else J
+        return np.einsum("ij,ij->i", J, J)  # type: ignore[no-any-return]
+
     def magnitude(self, w: Array) -> float:
         """A lower estimate of || |J| |w| ||, exact where the entries of J are at hand."""
         return norm(self.apply(w))

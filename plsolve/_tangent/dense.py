@@ -84,6 +84,9 @@ class DenseTangent(Tangent):
     def magnitude(self, w: Array) -> float:
         return magnitude(self.J, w)
 
+    def gram(self) -> Array:
+        return gram(self.J, self.scale)
+
     def inverse(self, free: Mask, orthogonal: bool) -> Inverse:
         if self.solver.kind == "cg":
             return by_products(self, free, orthogonal)

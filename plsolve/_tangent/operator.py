@@ -62,6 +62,16 @@ class OperatorTangent(Tangent):
             unit[i] = 0.0
         return J
 
+    def row_squares(self) -> Array:
+        """The operator may know them, by a method of this name."""
+        if self.scale.size == 0 and hasattr(self.J, "row_squares"):
+            return np.asarray(self.J.row_squares(), np.float64)
+        return super().row_squares()
+
+    def gram(self) -> Array:
+        K = own_kernel(self.J, self.scale)
+        return self._gram(self.scale * self.scale) if K is None else K
+
     def inverse(self, free: Mask, orthogonal: bool) -> Inverse:
         n, m = self.shape
         d = self.weights(free)

@@ -27,6 +27,14 @@ class SparseTangent(Tangent):
     def toarray(self) -> Array:
         return self.J.toarray()  # type: ignore[no-any-return]
 
+    def row_squares(self) -> Array:
+        A = self.J.multiply(self.scale) if self.scale.size else self.J
+        return np.asarray(A.multiply(A).sum(axis=1)).ravel()
+
+    def gram(self) -> Array:
+        A = self.J @ sps.diags_array(self.scale) if self.scale.size else self.J
+        return (A @ A.T).toarray()  # type: ignore[no-any-return]
+
     def inverse(self, free: Mask, orthogonal: bool) -> Inverse:
         n, m = self.shape
         if n * m <= _FEW and self.solver.kind != "cg":

@@ -7,7 +7,7 @@ import math
 from plsolve._linalg import Array, alternating, norm
 from plsolve._problem import Problem
 from plsolve._stopping import Status
-from plsolve._tangent import Tangent, only
+from plsolve._tangent import RowsJacobian, Tangent, only
 from plsolve.methods.box import held
 
 FLAT = 1e-15  # of ||r||^2 that a step down the gradient promises: the gradient is zero to rounding
@@ -20,7 +20,7 @@ def verdict(problem: Problem, w: Array, r: Array, T: Tangent) -> int:
     if at_rounding_level(problem, w, r, T):
         return int(Status.RESIDUAL)
     g, size = T.adjoint(r), norm(w)
-    M = largest_eigenvalue(T, r)
+    M = largest_eigenvalue(problem, T, r)
     r2 = float(r.dot(r))
     if problem.bounded:  # w is small at some corner of the box by chance
         g, size = only(~held(w, g, problem.lower, problem.upper), g), max(size, norm(w - problem.w0))
@@ -51,12 +51,12 @@ def agrees(problem: Problem, w: Array, r: Array, T: Tangent) -> bool:
     return told == 0.0 or (not problem.spent and norm(problem.residual(t) - r) >= 0.1 * told)
 
 
-def largest_eigenvalue(T: Tangent, z: Array) -> float:
-    """lambda_max(J D^2 J^T) from below, by power iteration from z."""
+def largest_eigenvalue(problem: Problem, T: Tangent, z: Array) -> float:
+    """lambda_max(J D^2 J^T) from below, by power iteration from z; once where each product is a pass over all rows."""
     size = 0.0
-    for _ in range(15):
+    for k in range(1 if isinstance(T.J, RowsJacobian) else 15):
         length = norm(z)
-        if length == 0.0:
+        if length == 0.0 or (k and problem.run.late()):
             break
         z = T.apply(T.raised(T.adjoint(z / length)))
         size = norm(z)

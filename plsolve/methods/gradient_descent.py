@@ -77,7 +77,7 @@ def step(problem: Problem, s: State) -> State:
         return stopped(s, int(Status.STALLED), pl=-1.0)
     d = -T.raised(g)
     r2 = float(s.r.dot(s.r))
-    L = s.lipschitz if s.lipschitz > 0.0 else largest_eigenvalue(T, s.r) ** 0.5
+    L = s.lipschitz if s.lipschitz > 0.0 else largest_eigenvalue(problem, T, s.r) ** 0.5
     pl = float(g.dot(g)) / r2 if r2 > 0.0 else -1.0
     excess = s.excess
     M = excess * (L * L + s.beta * norm(s.r))

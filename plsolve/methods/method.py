@@ -47,9 +47,12 @@ class Method:
     guarantee : callable or None
         ``guarantee(last_state, history)`` gives what the loss was guaranteed not to exceed (k,), without bounds and
         in the plain metric.
+    reason : str
+        Why its steps are of the kind they are, where it has chosen that by itself.
     """
 
     stages: Sequence[Stage]
     limit: int
     forecast: Forecast | None = None
     guarantee: Callable[[Any, History], Array] | None = None
+    reason: str = ""

@@ -69,7 +69,7 @@ def method(problem: Problem, options: Mapping[str, Any], beta: float) -> Method:
     known = given.constants(problem, options, beta)
     exact = known.lipschitz > 0.0 and known.mu > 0.0
     if not exact:
-        low, high = spectrum.ends(problem.linearise(problem.w0, problem.r0, False))
+        low, high = spectrum.ends(problem, problem.linearise(problem.w0, problem.r0, False))
         known = Constants(known.lipschitz or math.sqrt(high), known.beta, known.mu or low)
     spectrum.check_products(known.lipschitz)
     if known.lipschitz == 0.0:  # J vanishes: gradient descent says what that means

@@ -3,26 +3,32 @@
 The default step is eta = 1/Ls with Ls = (n/s) max_i K_ii + (1 - 1/s) lambda_max(K), and the default batch the critical
 size s* = 1 + n max_i K_ii / lambda_max(K), below which s rows at once are worth s steps of one row (theory 5.1; Ma,
 Bassily, Belkin, arXiv 1712.06559). 'theorem' is the smaller step of theory 1.3, for nonlinear F; MaSS adds momentum
-(5.3). Constants that are not given are K(w0)'s, so once an epoch the full residual is checked: after many epochs
-without progress, or when the loss has blown up, the best point is taken up again with half the step.
+(5.3); 'kaczmarz' makes Gauss-Newton steps on batches (5.5). Constants that are not given are those of some rows at w0
+(`batches`). So the residual of all equations is looked at now and then: after many epochs without progress, or when the
+loss has blown up, the best point is taken up again with half the step, or with more damping.
+
+Where an epoch is made of all rows in a new order, the residuals that its batches have met tell the loss, and all of F
+is evaluated only after 1, 2, 4, 8, ... epochs, where they say that the system is solved, or that there is no progress.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from plsolve._history import History
-from plsolve._linalg import ALL_FREE, HUGE, Array, norm
+from plsolve._linalg import HUGE, Array, norm
 from plsolve._problem import Problem
 from plsolve._stopping import RUNNING, Status
 from plsolve._system import Indices
 from plsolve._tangent import Tangent
+from plsolve.methods import batches, spectrum
 from plsolve.methods import options as given
-from plsolve.methods import spectrum
+from plsolve.methods.blocks import DAMPING, block_step
 from plsolve.methods.ending import at_rounding_level, largest_eigenvalue, verdict
 from plsolve.methods.method import Method, Stage
 from plsolve.methods.options import CONSTANTS
@@ -31,10 +37,10 @@ from plsolve.theory import steps
 INTERPOLATION, THEOREM, POLYAK, KACZMARZ, FIXED = range(5)
 STEP_SIZES = {"theorem": THEOREM, "polyak": POLYAK, "kaczmarz": KACZMARZ}
 
-UNIFORM, RESIDUAL, CYCLIC, MAX = range(4)
-ROWS = {"uniform": UNIFORM, "residual": RESIDUAL, "cyclic": CYCLIC, "max": MAX}
+UNIFORM, RESIDUAL, CYCLIC, MAX, SHUFFLED, CHOSEN = range(6)
+ROWS = {"uniform": UNIFORM, "residual": RESIDUAL, "cyclic": CYCLIC, "max": MAX, "shuffled": SHUFFLED}
 
-OPTIONS = ("step_size", "momentum", "batch_size", "rows", "row_smoothness", *CONSTANTS)
+OPTIONS = ("step_size", "momentum", "batch_size", "rows", "damping", "row_smoothness", *CONSTANTS)
 EPOCHS = 1000
 LEAST = 1e-280  # of ||J||^2: what is smaller has no digits left
 
@@ -42,6 +48,10 @@ SUSPICIOUS = 10  # epochs without progress before the gradient and the rounding 
 PATIENCE = 30  # epochs without progress before the step is halved
 BLOWN_UP = 10.0  # times the best ||r||
 SMALLEST = 1e-12  # of the first step: no step helps
+DAMPED = 1e-4  # likewise of blocks, whose damping grows with its inverse square
+CALM = 0.125  # of all rows: so many that are met solved, one batch after the other, let the others be looked at too
+NO_ROWS: Indices = np.empty(0, np.int64)
+NOTHING: Array = np.empty(0)
 
 
 class Plan(NamedTuple):
@@ -53,14 +63,18 @@ class Plan(NamedTuple):
     rows: int
     mass: bool  # momentum
     last: int  # the iteration that is checked whatever its place in the epoch: max_iter
-    largest_row: float
+    largest_row: float  # negative: not asked for
     largest: float
     mu: float
     smoothness: float  # of L: L_F^2 + beta ||r0||
+    damping: float  # of blocks, at first
 
 
 class State(NamedTuple):
-    """Where SGD stands: the running point w, and where ``checked`` r = F(w) - y and the length of the step."""
+    """Where SGD stands: the running point w, and where ``checked`` r = F(w) - y and the length of the step.
+
+    Where it is ``noted`` without, r is what the batches of an epoch have met, each where it was met.
+    """
 
     w: Array
     r: Array
@@ -68,98 +82,151 @@ class State(NamedTuple):
     nit: int
     step: float
     checked: bool
+    noted: bool
     best_w: Array
     best_r: Array
     ahead: Array  # MaSS: where the gradient is taken; else w
     shrink: float  # of the first step
-    in_vain: int  # epochs since the best point
+    in_vain: int  # looks at all equations since the best point
     plan: Plan
     eta: float  # of the first step
     kick: float  # MaSS: eta2 / eta1, and the weight of momentum
     gamma: float
     weights: Array  # norms of the rows of J(w0); empty unless rows are chosen by MAX
+    order: Indices  # of the rows in this epoch; empty unless they are shuffled
+    met: Array  # r of each row where it was met last, filled as the batches go by; likewise
+    least: float  # norm of what an epoch has met
+    calm: int  # rows met one after the other that count as solved
+    wait: float  # so many of them before all equations are looked at
     pl: float  # negative: not known
     bend: float  # 0: not looked at
 
 
+class Asked(NamedTuple):
+    """What the options say; batch 0 and rows CHOSEN: what suits the rest."""
+
+    rule: int
+    eta: float
+    mass: bool
+    rows: int
+    batch: int
+    damping: float
+
+
 def method(problem: Problem, options: Mapping[str, Any], beta: float) -> Method:
     """SGD, with constants that are estimated at w0 where they are not given."""
-    rule, eta, mass, rows = chosen_rule(options)
-    known = given.constants(problem, options, beta)
-    T = problem.linearise(problem.w0, problem.r0, False)
-    row = given.positive(options, "row_smoothness") or float(row_squares(T).max())
-    row = row if not row < LEAST else 0.0
-    largest = known.lipschitz * known.lipschitz or max(largest_eigenvalue(T, problem.r0), row)
-    spectrum.check_products(math.sqrt(largest))
-    mu = known.mu
-    if mu == 0.0 and (mass or rule == THEOREM):
-        mu = max(spectrum.ends(T)[0], 1e-12 * largest)
-    batch = batch_size(options, problem.n, row, largest)
-    if rule == KACZMARZ and batch == 1:
-        rule = POLYAK  # which is the same for one row
-    weights = np.sqrt(row_squares(T)) if rows == MAX else np.zeros(0)
-
-    def first(limit: int, problem: Problem, before: Any) -> State:
-        plan = Plan(
-            rule=rule,
-            eta=eta,
-            batch=batch,
-            rows=rows,
-            mass=mass,
-            last=limit,
-            largest_row=row,
-            largest=largest,
-            mu=mu,
-            smoothness=largest + known.beta * norm(problem.r0),
-        )
-        return init(problem, plan, weights)
-
+    problem.read_by_rows()
+    asked, known, reason = as_asked(options, problem.n), given.constants(problem, options, beta), ""
+    alone = not options and problem.n > batches.FEW
+    if problem.system.rows_F and problem.system.rows_of_J and (alone or (asked.rule == KACZMARZ and asked.batch == 0)):
+        kind = batches.cheapest(problem, alone)
+        reason = kind.reason
+        if kind.block:
+            asked = asked._replace(rule=KACZMARZ, batch=kind.block)
+    plan = planned(problem, asked, known, given.positive(options, "row_smoothness"))
+    plain = plan.rows in (UNIFORM, CYCLIC) and plan.rule != KACZMARZ
     return Method(
-        stages=[Stage(first, step if rows in (UNIFORM, CYCLIC) and rule != KACZMARZ else other_step)],
-        limit=EPOCHS * -(-problem.n // batch),
+        stages=[Stage(partial(init, plan=plan), step if plain else other_step)],
+        limit=EPOCHS * -(-problem.n // plan.batch),
         forecast=forecast,
+        reason=reason,
     )
 
 
-def chosen_rule(options: Mapping[str, Any]) -> tuple[int, float, bool, int]:
-    """The rule of the step with its number, whether there is momentum, and how rows are chosen."""
+def as_asked(options: Mapping[str, Any], n: int) -> Asked:
+    """The options, checked."""
     rule, eta = INTERPOLATION, 0.0
     if "step_size" in options:
         rule, eta = given.step_size(options["step_size"], STEP_SIZES, FIXED)
     mass = "momentum" in options and given.named(options, "momentum", {"mass": True})
     if mass and rule != INTERPOLATION:
         raise ValueError("`options`: 'momentum' = 'mass' has steps of its own, 'step_size' cannot be chosen with it.")
-    return rule, eta, mass, given.named(options, "rows", ROWS) if "rows" in options else UNIFORM
-
-
-def batch_size(options: Mapping[str, Any], n: int, row: float, largest: float) -> int:
-    """The number of rows in a batch; by default the critical one."""
+    damping = given.positive(options, "damping")
+    if damping and rule != KACZMARZ:
+        raise ValueError("`options`: 'damping' goes with 'step_size' = 'kaczmarz' only.")
     batch = options.get("batch_size", "auto")
     if isinstance(batch, str) and batch == "auto":
-        batch = steps.critical_batch(n, row, largest) if row > 0.0 else 1
+        batch = 0
     elif isinstance(batch, bool) or not (isinstance(batch, (int, np.integer)) and batch >= 1):
         raise ValueError(f"`options`: 'batch_size' must be 'auto' or a positive integer, got {batch!r}.")
-    return int(min(batch, n))
+    return Asked(
+        rule=rule,
+        eta=eta,
+        mass=bool(mass),
+        rows=given.named(options, "rows", ROWS) if "rows" in options else CHOSEN,
+        batch=int(min(batch, n)),
+        damping=damping or DAMPING,
+    )
 
 
-def row_squares(T: Tangent) -> Array:
-    """K_ii (n,), in the metric of the step; an operator may know them, by a method ``row_squares()``."""
-    if T.scale.size == 0 and hasattr(T.J, "row_squares"):
-        return np.asarray(T.J.row_squares(), np.float64)
-    J = T.J if isinstance(T.J, np.ndarray) or hasattr(T.J, "multiply") else T.toarray()
-    if T.scale.size:
-        J = J * T.scale if isinstance(J, np.ndarray) else J.multiply(T.scale)
-    return np.einsum("ij,ij->i", J, J) if isinstance(J, np.ndarray) else np.asarray(J.multiply(J).sum(axis=1)).ravel()
+def planned(problem: Problem, asked: Asked, known: given.Constants, row: float) -> Plan:
+    """The plan, with the constants that its steps need, those that are not given from some rows of J(w0)."""
+    rule, batch, largest, mu = asked.rule, asked.batch, known.lipschitz * known.lipschitz, known.mu
+    by_constants = rule in (INTERPOLATION, THEOREM) or batch == 0
+    needs_mu = mu == 0.0 and (asked.mass or rule == THEOREM)
+    if not problem.system.by_rows or needs_mu or (by_constants and not (row and largest)):
+        seen = spectrum.sample(problem, problem.w0, problem.r0)
+        row = row or float(seen.T.row_squares().max())
+        row = row if not row < LEAST else 0.0
+        largest = largest or max(seen.share * largest_eigenvalue(problem, seen.T, seen.r), row)
+        spectrum.check_products(math.sqrt(largest))
+        mu = max(spectrum.ends(problem, seen.T)[0], 1e-12 * largest) if needs_mu else mu
+    if batch == 0:
+        batch = steps.critical_batch(problem.n, row, largest) if row > 0.0 else 1
+    rule = POLYAK if rule == KACZMARZ and batch == 1 else rule  # which is the same for one row
+    rows = SHUFFLED if rule == KACZMARZ else UNIFORM
+    return Plan(
+        rule=rule,
+        eta=asked.eta,
+        batch=batch,
+        rows=rows if asked.rows == CHOSEN else asked.rows,
+        mass=asked.mass,
+        last=0,
+        largest_row=row or (-1.0 if problem.system.by_rows else 0.0),
+        largest=largest,
+        mu=mu,
+        smoothness=largest + known.beta * norm(problem.r0),
+        damping=asked.damping,
+    )
 
 
-def init(problem: Problem, plan: Plan, weights: Array) -> State:
-    w, r = problem.w0, problem.r0
-    T = problem.linearise(w, r, False)
+def init(limit: int, problem: Problem, before: Any, plan: Plan) -> State:
+    w, r, shuffled = problem.w0, problem.r0, plan.rows == SHUFFLED
     status = RUNNING
-    if plan.largest_row == 0.0 or at_rounding_level(problem, w, r, T):
-        status = verdict(problem, w, r, T)
+    if plan.largest_row == 0.0 or (not problem.system.by_rows and at_rounding_level(problem, w, r, whole(problem))):
+        status = verdict(problem, w, r, whole(problem))
     eta, kick, gamma = first_step(problem.n, plan) if status == RUNNING else (0.0, 0.0, 0.0)
-    return State(w, r, status, 0, 0.0, True, w, r, w, 1.0, 0, plan, eta, kick, gamma, weights, -1.0, 0.0)
+    return State(
+        w=w,
+        r=r,
+        status=status,
+        nit=0,
+        step=0.0,
+        checked=True,
+        noted=True,
+        best_w=w,
+        best_r=r,
+        ahead=w,
+        shrink=1.0,
+        in_vain=0,
+        plan=plan._replace(last=limit),
+        eta=eta,
+        kick=kick,
+        gamma=gamma,
+        weights=np.sqrt(whole(problem).row_squares()) if plan.rows == MAX else NOTHING,
+        order=NO_ROWS,
+        met=r.copy() if shuffled else NOTHING,
+        least=norm(r),
+        calm=0,
+        wait=CALM * problem.n,
+        pl=-1.0,
+        bend=0.0,
+    )
+
+
+def whole(problem: Problem) -> Tangent:
+    """The tangent at w0."""
+    return problem.linearise(problem.w0, problem.r0, False)
 
 
 def first_step(n: int, plan: Plan) -> tuple[float, float, float]:
@@ -172,26 +239,68 @@ def first_step(n: int, plan: Plan) -> tuple[float, float, float]:
         return eta * plan.batch / n, 0.0, 0.0
     if plan.rule == FIXED:
         return plan.eta, 0.0, 0.0
+    if plan.rule in (POLYAK, KACZMARZ):
+        return math.inf, 0.0, 0.0
     return 1.0 / steps.batch_smoothness(n, plan.batch, plan.largest_row, plan.largest), 0.0, 0.0
 
 
 def step(problem: Problem, s: State) -> State:
-    rows = drawn(problem, s.plan, s.nit, 1)[0] if s.plan.rows in (UNIFORM, CYCLIC) else chosen(problem, s)
+    order = reordered(problem, s)
+    s = s if order is s.order else s._replace(order=order)
+    rows = chosen(problem, s)
     r = problem.residual_rows(s.ahead, rows)
-    if not norm(r) < HUGE:
-        return checked(problem, s, s.w, s.ahead, s.nit + 1, math.inf)
+    size, nit = norm(r), s.nit + 1
+    if not size < HUGE:
+        return checked(problem, s, s.w, s.ahead, nit, math.inf)
     T = problem.linearise_rows(s.ahead, rows)
-    w = problem.project(stepped(T, s.ahead, r, s.plan.rule, s.shrink * s.eta * problem.n / s.plan.batch))
+    w = problem.project(moved(T, s, r, problem.n))
     ahead = problem.project(w + s.gamma * (w - s.w) - s.kick * (w - s.ahead)) if s.plan.mass else w
-    nit, epoch = s.nit + 1, (problem.n + s.plan.batch - 1) // s.plan.batch
-    if nit % epoch and nit != s.plan.last and norm(w) < HUGE and not problem.run.late():
-        return s._replace(w=w, ahead=ahead, nit=nit, step=0.0, checked=False)
-    return checked(problem, s, w, ahead, nit, T.distance(w, s.w))
+    if s.met.size:
+        s.met[rows] = r
+        solved = size * math.sqrt(problem.n / rows.size) <= problem.goal.enough
+        s = s._replace(calm=s.calm + rows.size if solved else 0)
+    over = nit % epoch(problem, s) == 0
+    if nit == s.plan.last or s.calm >= s.wait or problem.run.late() or not norm(w) < HUGE or (over and not s.met.size):
+        return checked(problem, s, w, ahead, nit, T.distance(w, s.w))
+    if over:
+        return noted(problem, s, w, ahead, nit, T.distance(w, s.w))
+    return s._replace(w=w, ahead=ahead, nit=nit, step=0.0, checked=False, noted=False)
 
 
 def other_step(problem: Problem, s: State) -> State:
     """The same: for rules that want more of a batch than its gradient, or look at all rows first."""
     return step(problem, s)
+
+
+def epoch(problem: Problem, s: State) -> int:
+    """How many steps are one."""
+    return -(-problem.n // s.plan.batch)
+
+
+def reordered(problem: Problem, s: State) -> Indices:
+    """A new order of the rows, where an epoch begins that wants one."""
+    if s.plan.rows != SHUFFLED or (s.order.size and s.nit % epoch(problem, s)):
+        return s.order
+    order: Indices = problem.rng.permutation(problem.n)
+    return order
+
+
+def chosen(problem: Problem, s: State) -> Indices:
+    """The rows of the next batch; RESIDUAL and MAX look at the whole residual (theory 5.6)."""
+    if s.plan.rows in (UNIFORM, CYCLIC):
+        return drawn(problem, s.plan, s.nit, 1).ravel()
+    if s.plan.rows == SHUFFLED:
+        start = s.nit % epoch(problem, s) * s.plan.batch
+        picked = s.order[start : start + s.plan.batch].copy()
+        picked.sort()  # files and sparse matrices are read faster so
+        return picked
+    size = np.abs(s.r if s.checked and s.ahead is s.w else problem.residual(s.ahead))
+    if s.plan.rows == MAX:
+        weights = np.where(s.weights > 0.0, s.weights, np.inf)
+        return np.argsort(-size / weights, kind="stable")[: s.plan.batch]
+    share = np.cumsum((size / max(size.max(), 1e-300)) ** 2)
+    found: Indices = np.searchsorted(share, share[-1] * problem.rng.random(s.plan.batch), side="right")
+    return np.minimum(found, problem.n - 1)
 
 
 def drawn(problem: Problem, plan: Plan, nit: int, count: int) -> Indices:
@@ -202,31 +311,40 @@ def drawn(problem: Problem, plan: Plan, nit: int, count: int) -> Indices:
     return (nit * plan.batch + np.arange(count * plan.batch, dtype=np.int64)).reshape(shape) % n
 
 
-def chosen(problem: Problem, s: State) -> Indices:
-    """The rows of the next batch by the whole residual (theory 5.6)."""
-    size = np.abs(s.r if s.checked and s.ahead is s.w else problem.residual(s.ahead))
-    if s.plan.rows == MAX:
-        weights = np.where(s.weights > 0.0, s.weights, np.inf)
-        return np.argsort(-size / weights, kind="stable")[: s.plan.batch]
-    share = np.cumsum((size / max(size.max(), 1e-300)) ** 2)
-    picked: Indices = np.searchsorted(share, share[-1] * problem.rng.random(s.plan.batch), side="right")
-    return np.minimum(picked, problem.n - 1)
+def moved(T: Tangent, s: State, r: Array, n: int) -> Array:
+    """Where a step on a batch leads: down its gradient, or (KACZMARZ) by Gauss-Newton on its equations.
+
+    POLYAK makes the linear loss of the batch least. Steps with estimated constants that would increase it do so too:
+    a step a < 2 ||r_B||^2/||J_B^T r_B||^2 brings w nearer to every solution of a linear system, whatever the constants.
+    """
+    if s.plan.rule == KACZMARZ:
+        return s.ahead + block_step(T, r, s.plan.damping / (s.shrink * s.shrink))
+    a = s.shrink * s.eta * n / s.plan.batch
+    if not safeguarded(s.plan):
+        return T.moved(s.ahead, -a * r)
+    g = T.adjoint(r)
+    d = T.raised(g)
+    slope, square = float(g.dot(d)), float(r.dot(r))
+    if a * slope > 2.0 * square:
+        a = square / slope
+    return s.ahead - a * d if slope > 0.0 else s.ahead
 
 
-def stepped(T: Tangent, w: Array, r: Array, rule: int, eta: float) -> Array:
-    """w after a step on a batch: down its gradient, or (KACZMARZ) Gauss-Newton on its equations (theory 5.4, 5.5)."""
-    if rule == KACZMARZ:
-        H = T.inverse(ALL_FREE, False)
-        return w - (H if H.sound else T.inverse(ALL_FREE, True)).solve(r)
-    if rule == POLYAK:
-        g = T.adjoint(r)
-        slope = float(g.dot(T.raised(g)))
-        return w - (float(r.dot(r)) / slope if slope > 0.0 else 1.0) * T.raised(g)
-    return T.moved(w, -eta * r)
+def safeguarded(plan: Plan) -> bool:
+    """Whether steps are kept from increasing the linear loss of their own batch."""
+    return plan.rule in (INTERPOLATION, POLYAK) and not plan.mass
+
+
+def noted(problem: Problem, s: State, w: Array, ahead: Array, nit: int, length: float) -> State:
+    """The end of an epoch of all rows, which tells the loss by what its batches have met."""
+    size, epochs = norm(s.met), nit // epoch(problem, s)
+    if not size < s.least or epochs & (epochs - 1) == 0:
+        return checked(problem, s._replace(least=min(s.least, size)), w, ahead, nit, length)
+    return s._replace(w=w, ahead=ahead, r=s.met.copy(), nit=nit, step=length, checked=False, noted=True, least=size)
 
 
 def checked(problem: Problem, s: State, w: Array, ahead: Array, nit: int, length: float) -> State:
-    """The end of an epoch: the full residual decides whether to go on from here or from the best point."""
+    """All equations are looked at: they decide whether to go on from here or from the best point."""
     r = problem.residual(w) if math.isfinite(length) else np.full(s.r.size, np.inf)
     status, shrink, in_vain = RUNNING, s.shrink, s.in_vain + 1
     best_w, best_r = s.best_w, s.best_r
@@ -238,13 +356,15 @@ def checked(problem: Problem, s: State, w: Array, ahead: Array, nit: int, length
     elif in_vain >= PATIENCE or not norm(r) <= min(BLOWN_UP * norm(best_r), HUGE):
         w, r, shrink, in_vain = best_w, best_r, 0.5 * shrink, 0
         ahead = w
-        if shrink < SMALLEST or s.plan.rule in (POLYAK, KACZMARZ):
+        if shrink < (DAMPED if s.plan.rule == KACZMARZ else SMALLEST) or s.plan.rule == POLYAK:
             status = int(Status.STALLED)
     if status != RUNNING:
         w, r = best_w, best_r
+    failed = s.calm >= s.wait
     return s._replace(
-        w=w, r=r, status=status, nit=nit, step=length, checked=True, best_w=best_w, best_r=best_r, ahead=ahead,
-        shrink=shrink, in_vain=in_vain,
+        w=w, r=r, status=status, nit=nit, step=length, checked=True, noted=True, best_w=best_w, best_r=best_r,
+        ahead=ahead, shrink=shrink, in_vain=in_vain, least=min(s.least, norm(best_r)), calm=0,
+        wait=min(2.0 * s.wait, problem.n) if failed else s.wait,
     )  # fmt: skip
 
 
