@@ -179,7 +179,7 @@ def test_every_page_names_the_same_version(file):
     assert found[:1] == [plsolve.__version__]
 
 
-@pytest.mark.parametrize(("name", "package"), [("JaxModel", "jax"), ("JaxSystem", "jax")])
+@pytest.mark.parametrize(("name", "package"), [("JaxModel", "jax"), ("JaxSystem", "jax"), ("TorchModel", "torch")])
 def test_a_missing_extra_is_named(name, package):
     """In a fresh interpreter in which the package cannot be imported; the room itself can."""
     code = (

@@ -1,6 +1,6 @@
-"""Models of JAX as systems F(w) = y: F, jac and w0 for `plsolve.solve`.
+"""Models of JAX and PyTorch as systems F(w) = y: F, jac and w0 for `plsolve.solve`.
 
-They need its package, which is an extra: ``pip install plsolve[jax]``.
+Each needs its package, which is an extra: ``pip install plsolve[jax]`` or ``pip install plsolve[torch]``.
 """
 
 from importlib import import_module
@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from plsolve.models._jax import JaxModel, JaxSystem
+    from plsolve.models._torch import TorchModel
 
-__all__ = ["JaxModel", "JaxSystem"]
+__all__ = ["JaxModel", "JaxSystem", "TorchModel"]
 
-_ROOMS = {"JaxModel": "jax", "JaxSystem": "jax"}
+_ROOMS = {"JaxModel": "jax", "JaxSystem": "jax", "TorchModel": "torch"}
 
 
 def __getattr__(name: str) -> Any:

@@ -17,6 +17,8 @@ from plsolve._linalg import Array
 from plsolve.models._jaxpr import Layers
 from plsolve.models._operator import (
     CHUNKS,
+    HELD,
+    SHARE,
     Indices,
     Layer,
     ModelJacobian,
@@ -25,9 +27,6 @@ from plsolve.models._operator import (
     as_rows,
     as_weights,
 )
-
-HELD = 1 << 20  # numbers of J that are held wherever unknowns lie in no layer (8 MiB)
-SHARE = 8  # of J that is: one part in so many
 
 
 class Unknowns:
@@ -332,11 +331,10 @@ class JaxModel(JaxSystem):
 
         Examples are repeated up to a power of two, so that few sizes are compiled.
         """
-        rows = as_rows(rows, self.n)
-        wanted, inverse = np.unique(rows // self._q, return_inverse=True)
+        wanted, places = as_rows(rows, self.n, self._q)
         size = 1 << (max(wanted.size, 1) - 1).bit_length()
-        wanted = np.concatenate([wanted, np.zeros(size - wanted.size, np.int64)])
-        return inverse * self._q + rows % self._q, jax.tree.map(lambda x: x[wanted], self._data), size * self._q
+        padded = np.concatenate([wanted, np.zeros(size - wanted.size, np.int64)])
+        return places, jax.tree.map(lambda x: x[padded], self._data), size * self._q
 
     @property
     def _chunked(self) -> list[int]:

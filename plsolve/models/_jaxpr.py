@@ -17,7 +17,8 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, DropVar, Jaxpr, Literal
 
-ROOM = 2  # numbers of inputs and sensitivities for one of the rows of J that they spare
+from plsolve.models._operator import ROOM
+
 _INLINED = {"jit", "pjit", "closed_call", "core_call", "checkpoint", "remat", "remat2"}
 
 

@@ -29,6 +29,9 @@ else:
 
 BLOCK_ROWS = 1024  # of K at a time
 BLOCK_NUMBERS = 1 << 20  # in one block of rows of J (8 MiB)
+ROOM = 2  # numbers of inputs and sensitivities for one of the rows of J that they spare
+HELD = 1 << 20  # numbers of J that are held wherever unknowns lie in no layer (8 MiB)
+SHARE = 8  # of J that is: one part in so many
 CHUNKS = 16  # J is made in so many parts where it is not held
 
 
@@ -162,13 +165,13 @@ class PickedJacobian(_Operator):
         return K
 
 
-def as_rows(rows: Any, n: int) -> Indices:
-    """Numbers of equations."""
-    rows = as_real(rows, "rows")
-    if rows.ndim != 1 or rows.dtype.kind not in "iu" or (rows.size and not 0 <= rows.min() <= rows.max() < n):
+def as_rows(rows: Any, n: int, q: int) -> tuple[Indices, Indices]:
+    """The examples to which these of n equations belong, q to each, and their places among the equations of those."""
+    given = as_real(rows, "rows")
+    if given.ndim != 1 or given.dtype.kind not in "iu" or (given.size and not 0 <= given.min() <= given.max() < n):
         raise ValueError(f"`rows` must be numbers of equations, from 0 to {n - 1}, got {rows!r}.")
-    numbers: Indices = rows.astype(np.int64, copy=False)
-    return numbers
+    examples, inverse = np.unique(given.astype(np.int64) // q, return_inverse=True)
+    return examples, inverse * q + given % q
 
 
 def as_weights(w: Any, m: int) -> Array:

@@ -1,0 +1,375 @@
+"""Systems F(w) = y whose F is a PyTorch module of its trainable parameters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+from torch.func import functional_call, jvp, vjp, vmap
+
+from plsolve._linalg import Array, norm, scattered
+from plsolve.models._operator import (
+    CHUNKS,
+    HELD,
+    ROOM,
+    SHARE,
+    Layer,
+    ModelJacobian,
+    PickedJacobian,
+    Rows,
+    adjoint,
+    as_rows,
+    as_weights,
+)
+
+_EXPLAINED = 1e-6  # of J^T z, by the layers of a parameter: else it is used outside them too
+_MOVED = 1e-2  # how far from w0, in units of its entries, that is looked at: networks like to start at symmetric points
+_RANDOM = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
+_MIXING = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+
+
+class Use(NamedTuple):
+    """A linear layer at work: its input, and what it gave."""
+
+    weight: str
+    bias: str
+    a: Any
+    z: Any
+
+
+class TorchModel:
+    """A PyTorch module as a system F(w) = y: its outputs at the data, with the tangent kernel by layers.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Called with the whole batch, gives (N,) or (N, q); no example may depend on another. It is not changed. Its
+        trainable parameters are the unknowns, those with ``requires_grad=False`` stay as they are.
+    X : torch.Tensor, array_like or tuple of them
+        The N examples, along the first axis; a tuple: several arguments.
+    dtype : {'float64', 'float32'}
+        What the module is computed in, whatever its own precision. float32 must be asked for: `solve` then judges by
+        what float32 can tell.
+
+    Attributes
+    ----------
+    F, jac : callable
+        F(w) (n,), n = N q, and the Jacobian at w as a LinearOperator with products for several vectors and
+        ``gram(d2=None)``. Both take ``rows`` (numbers of equations), for sgd.
+    w0 : ndarray (m,)
+    n, m : int
+
+    Notes
+    -----
+    The parameters of `torch.nn.Linear` contribute (A A^T + 1) o (D D^T) to K, activations and sensitivities by one
+    forward and one backward pass; J is never formed. The others (scales of a layer norm, convolutions) contribute by
+    rows of J.
+
+    Examples
+    --------
+    >>> import numpy as np, plsolve, torch
+    >>> generator = torch.manual_seed(0)
+    >>> net = torch.nn.Sequential(torch.nn.Linear(1, 50), torch.nn.Tanh(), torch.nn.Linear(50, 1))
+    >>> X = np.linspace(-1, 1, 5)[:, None]
+    >>> model = plsolve.models.TorchModel(net, X)
+    >>> sol = plsolve.solve(model.F, model.jac, model.w0, np.sin(3 * X[:, 0]))
+    >>> sol.success
+    True
+    """
+
+    def __init__(self, module: nn.Module, X: Any, *, dtype: str = "float64") -> None:
+        if not isinstance(module, nn.Module):
+            raise TypeError(f"`module` must be a torch.nn.Module, got {type(module).__name__}.")
+        if dtype not in ("float64", "float32"):
+            raise ValueError(f"`dtype` must be 'float64' or 'float32', got {dtype!r}.")
+        refuse_training(module)
+        self._module, self._dtype = module, getattr(torch, dtype)
+        named = dict(module.named_parameters())
+        self._names = [name for name, p in named.items() if p.requires_grad]
+        if not self._names:
+            raise ValueError("`module` must have a parameter with requires_grad=True.")
+        self._device = named[self._names[0]].device
+        rest = [*((name, p) for name, p in named.items() if not p.requires_grad), *module.named_buffers()]
+        self._fixed = {name: self._cast(value) for name, value in rest}
+        self._shapes = [tuple(named[name].shape) for name in self._names]
+        ends = np.cumsum([0, *map(math.prod, self._shapes)]).tolist()
+        self._where = [slice(start, end) for start, end in pairwise(ends)]
+        self.m = ends[-1]
+        self.w0: Array = np.concatenate([numbers(named[name]).ravel() for name in self._names])
+        self._X = tuple(self._cast(torch.as_tensor(x)) for x in (X if isinstance(X, tuple) else (X,)))
+        if len({x.shape[:1] for x in self._X}) != 1 or self._X[0].shape[:1] in ((), (0,)):
+            raise ValueError("`X` must be a tensor, or a tuple of them, with one entry for each example.")
+        with torch.no_grad():
+            f = self._call(self._split(self.w0), self._X)
+        if f.dtype != self._dtype or f.shape[:1] != self._X[0].shape[:1]:
+            N = len(self._X[0])
+            got = f"{f.dtype}, shape {tuple(f.shape)}"
+            raise ValueError(f"`module` must return {dtype} of shape ({N},) or ({N}, q), got {got}.")
+        self._shape, self.n = tuple(f.shape[1:]), f.numel()
+        self._q = self.n // len(f)
+        self._find_layers()
+
+    def _cast(self, value: Any) -> Any:
+        """On the device of the module, floating-point numbers in the precision of the model."""
+        dtype = self._dtype if value.is_floating_point() else value.dtype
+        return value.detach().to(device=self._device, dtype=dtype)
+
+    def __repr__(self) -> str:
+        return f"TorchModel(n={self.n}, m={self.m})"
+
+    def F(self, w: Array, rows: Any = None) -> npt.NDArray[Any]:
+        """F(w) (n,), or the entries ``rows`` of it."""
+        data, places = self._some(rows)
+        with torch.no_grad():
+            f: npt.NDArray[Any] = self._call(self._split(w), data).reshape(-1).cpu().numpy()
+        return f if places is None else f[places]
+
+    def jac(self, w: Array, rows: Any = None) -> ModelJacobian | PickedJacobian:
+        """The Jacobian (n, m) at w, or the rows ``rows`` of it."""
+        data, places = self._some(rows)
+        J = ModelJacobian(TorchPoint(self, self._split(w), data))
+        return J if places is None else PickedJacobian(J, places)
+
+    #: Neither writes into w: `solve` need not copy it for them.
+    F.reads_only = jac.reads_only = True  # type: ignore[attr-defined]
+
+    def params(self, w: Any) -> dict[str, Any]:
+        """The state dict with the unknowns of w, for ``module.load_state_dict``."""
+        now = dict(zip(self._names, self._split(w), strict=True)) | self._fixed
+        owners = {id(p): name for name, p in self._module.named_parameters()}
+        state = self._module.state_dict(keep_vars=True)
+        return {name: now[owners.get(id(value), name)] for name, value in state.items()}
+
+    def predict(self, w: Any, X: Any) -> npt.NDArray[Any]:
+        """The outputs at other examples X: (N,) or (N, q)."""
+        X = tuple(self._cast(torch.as_tensor(x)) for x in (X if isinstance(X, tuple) else (X,)))
+        with torch.no_grad():
+            f: npt.NDArray[Any] = self._call(self._split(w), X).cpu().numpy()
+        return f
+
+    def _split(self, w: Any) -> list[Any]:
+        """The trainable parameters in w, which may change later."""
+        flat = torch.as_tensor(as_weights(w, self.m).copy()).to(device=self._device, dtype=self._dtype)
+        return [flat[where].reshape(shape) for where, shape in zip(self._where, self._shapes, strict=True)]
+
+    def _call(self, params: Sequence[Any], X: Any) -> Any:
+        return functional_call(self._module, dict(zip(self._names, params, strict=True)) | self._fixed, X)
+
+    def _some(self, rows: Any) -> tuple[Any, Any]:
+        """The examples to which these equations belong, and their places among the equations of those."""
+        if rows is None:
+            return self._X, None
+        wanted, places = as_rows(rows, self.n, self._q)
+        return tuple(x[torch.as_tensor(wanted, device=self._device)] for x in self._X), places
+
+    # -- layers -------------------------------------------------------------------------------------------------------
+
+    def _find_layers(self) -> None:
+        """Which parameters only work in linear layers, and which of the others have few rows of J."""
+        places = {name: i for i, name in enumerate(self._names)}
+        self._layers: set[int] = set(range(len(self._names)))
+        self._held: list[int] = []
+        self._chunked: list[int] = []
+        size = norm(self.w0) / math.sqrt(self.m)
+        params = self._split(self.w0 + _MOVED * (size if size > 0.0 else 1.0) * scattered(self.w0, 1))
+        few = tuple(x[: min(len(x), 2)] for x in self._X)
+        uses, D = self._at_work(params, few)
+        self._layers = {places[name] for use in uses for name in (use.weight, use.bias) if name in places}
+        point = TorchPoint(self, params, few)
+        z = scattered(np.zeros(point.n), 2)
+        g, where = point.adjoints(z[:, None])[:, 0], self._where
+        explained = set()
+        for part in point.layers(uses, D):
+            i = next(i for i, w in enumerate(where) if w == part.where)
+            if norm(adjoint(part, z) - g[part.where]) <= _EXPLAINED * norm(g[part.where]) and worth(part):
+                explained.add(i)
+        self._layers = explained
+        few_numbers = max(HELD // self.n, self.m // SHARE)
+        for i in sorted(set(range(len(self._names))) - explained, key=lambda i: math.prod(self._shapes[i])):
+            few_numbers -= math.prod(self._shapes[i])
+            (self._held if few_numbers >= 0 else self._chunked).append(i)
+
+    @contextmanager
+    def _noted(self, uses: list[Use], count: int) -> Iterator[None]:
+        """While it lasts, linear layers note what they work on."""
+        names = {id(p): name for name, p in self._module.named_parameters()}
+        handles = []
+
+        def hook_of(weight: str, bias: str) -> Callable[..., Any]:
+            def hook(module: Any, inputs: tuple[Any, ...], z: Any) -> Any:
+                if z.requires_grad and len(z) == count:
+                    uses.append(Use(weight=weight, bias=bias, a=inputs[0].detach(), z=z))
+                    return z.clone()  # what follows may write into it
+                return None
+
+            return hook
+
+        for layer in self._module.modules():
+            if type(layer) is nn.Linear:
+                weight, bias = (names.get(id(p), "") for p in (layer.weight, layer.bias))
+                handles.append(layer.register_forward_hook(hook_of(weight, bias)))
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _at_work(self, params: Sequence[Any], X: Any) -> tuple[list[Use], list[Any]]:
+        """The linear layers at w, and df/dz (N, q, U, fan-out) of each."""
+        leaves = [p.detach().requires_grad_(i in self._layers) for i, p in enumerate(params)]
+        uses: list[Use] = []
+        with torch.enable_grad(), self._noted(uses, len(X[0])):
+            f = self._call(leaves, X).reshape(len(X[0]), -1)
+        if not uses:
+            return uses, []
+        z, q = [use.z for use in uses], f.shape[1]
+        slopes = [
+            torch.autograd.grad(f[:, k].sum(), z, retain_graph=k + 1 < q, materialize_grads=True) for k in range(q)
+        ]
+        return uses, [
+            torch.stack([slope[i].reshape(len(f), -1, use.z.shape[-1]) for slope in slopes], dim=1)
+            for i, use in enumerate(uses)
+        ]
+
+
+class TorchPoint:
+    """A model at w, see `plsolve.models._operator.Point`."""
+
+    def __init__(self, model: TorchModel, params: list[Any], X: Any) -> None:
+        self._model, self._params, self._X = model, params, X
+        self.n, self.m = len(X[0]) * model._q, model.m
+        self.step = -(-self.n // (model._q * CHUNKS)) * model._q
+        self.near = model._dtype == torch.float32 or model._device.type == "cpu"
+        self.whole = not model._chunked
+
+    def _value(self, params: Sequence[Any]) -> Any:
+        return self._model._call(params, self._X).reshape(-1)
+
+    def products(self, V: Array) -> Array:
+        tangents = self._model_tensors(V.T)
+
+        def product(*tangent: Any) -> Any:
+            return jvp(lambda *params: self._value(params), tuple(self._params), tangent)[1]
+
+        if V.shape[1] == 1:
+            return self.host(product(*(t[0] for t in tangents)))[:, None]
+        return self.host(vmap(product)(*tangents)).T
+
+    def _model_tensors(self, V: Array) -> list[Any]:
+        """The parts of the vectors V (s, m), one for each parameter."""
+        model = self._model
+        parts = zip(model._where, model._shapes, strict=True)
+        return [self._tensor(V[:, where]).reshape(len(V), *shape) for where, shape in parts]
+
+    def _tensor(self, x: Array) -> Any:
+        return torch.as_tensor(x.copy()).to(device=self._model._device, dtype=self._model._dtype)
+
+    def adjoints(self, Z: Array) -> Array:
+        back = vjp(lambda *params: self._value(params), *self._params)[1]
+        z = self._tensor(Z.T)
+        slopes = [slope[None] for slope in back(z[0])] if len(z) == 1 else vmap(back)(z)
+        out = np.empty((self.m, len(z)))
+        for where, slope in zip(self._model._where, slopes, strict=True):
+            out[where] = self.host(slope.reshape(len(z), -1)).T
+        return out
+
+    def parts(self) -> list[Layer | Rows]:
+        uses, D = self._model._at_work(self._params, self._X) if self._model._layers else ([], [])
+        held = self._model._held
+        rows = self._rows(held, self._X) if held else []
+        return [
+            *self.layers(uses, D),
+            *(Rows(J=self._kept(J), where=self._model._where[i]) for i, J in zip(held, rows, strict=True)),
+        ]
+
+    def _kept(self, x: Any) -> Any:
+        return self.host(x) if self.near else x
+
+    def layers(self, uses: Sequence[Use], D: Sequence[Any]) -> list[Layer]:
+        """The parameters in linear layers, each with all its uses."""
+        model, N = self._model, len(self._X[0])
+        found: dict[str, list[int]] = {}
+        for i, use in enumerate(uses):
+            for name in (use.weight, use.bias):
+                found.setdefault(name, []).append(i)
+        together: dict[tuple[int, ...], Any] = {}
+        layers = []
+        for j, name in enumerate(model._names):
+            numbers = tuple(found.get(name, ()))
+            if not numbers or j not in model._layers:
+                continue
+            if numbers not in together:  # a weight and its bias have the same
+                together[numbers] = self._kept(torch.cat([D[i] for i in numbers], dim=2))
+            by_weight = uses[numbers[0]].weight == name
+            inputs = [uses[i].a.reshape(N, -1, uses[i].a.shape[-1]) for i in numbers]
+            A = torch.cat(inputs, dim=1) if by_weight else torch.ones_like(torch.cat(inputs, dim=1)[:, :, :1])
+            shape, axes = model._shapes[j], (1, 0) if by_weight else (0,)
+            layers.append(Layer(A=self._kept(A), D=together[numbers], where=model._where[j], shape=shape, axes=axes))
+        return layers
+
+    def _rows(self, which: Sequence[int], X: Any) -> list[Any]:
+        """The columns of J (N, q, ...) for these parameters, example by example."""
+        some = tuple(self._params[i] for i in which)
+
+        def of_one(*x: Any) -> Any:
+            def f(*some: Any) -> Any:
+                return self._model._call(self._with(which, some), tuple(a[None] for a in x)).reshape(-1)
+
+            back = vjp(f, *some)[1]
+            return vmap(back)(torch.eye(self._model._q, dtype=self._model._dtype, device=self._model._device))
+
+        return list(vmap(of_one)(*X))
+
+    def _with(self, which: Sequence[int], some: Sequence[Any]) -> list[Any]:
+        params = list(self._params)
+        for i, value in zip(which, some, strict=True):
+            params[i] = value
+        return params
+
+    def columns(self, start: int, d2: Array | None) -> Array:
+        model, which = self._model, self._model._chunked
+        first = start // model._q
+        rows = self._rows(which, tuple(x[first : first + self.step // model._q] for x in self._X))
+        rows = [row.reshape(-1, *row.shape[2:]) for row in rows]
+        if d2 is not None:
+            weights = [self._tensor(d2[model._where[i]]).reshape(model._shapes[i]) for i in which]
+            rows = [row * weight for row, weight in zip(rows, weights, strict=True)]
+        some = tuple(self._params[i] for i in which)
+
+        def product(*row: Any) -> Any:
+            return jvp(lambda *some: self._value(self._with(which, some)), some, row)[1]
+
+        return self.host(vmap(product, out_dims=1)(*rows))
+
+    def host(self, array: Any) -> Array:
+        return numbers(array)
+
+
+def numbers(tensor: Any) -> Array:
+    """A tensor as an array of float64."""
+    array: Array = tensor if isinstance(tensor, np.ndarray) else tensor.detach().cpu().double().numpy()
+    return array
+
+
+def worth(part: Layer) -> bool:
+    """Whether inputs and sensitivities take less room than the rows of J that they spare."""
+    uses, fan_in = part.A.shape[1:]
+    q, fan_out = part.D.shape[1], part.D.shape[3]
+    return uses * (fan_in + q * fan_out) <= ROOM * q * fan_in * fan_out  # type: ignore[no-any-return]
+
+
+def refuse_training(module: nn.Module) -> None:
+    """Raise where an output would depend on chance, or on other examples."""
+    for name, layer in module.named_modules():
+        if layer.training and isinstance(layer, (*_RANDOM, *_MIXING)):
+            raise ValueError(
+                f"`module` must not be random or mix examples, but its layer {name!r} ({type(layer).__name__}) does in "
+                "training mode: call module.eval()."
+            )
