@@ -1,6 +1,6 @@
 """Small systems solved often: from Python, inside njit, in batches; beside scipy and a hand-written loop.
 
-The systems are those of `checks.compiled`: a planar arm, two equations in seven angles, and the pose of a 7-joint arm
+The systems are those of `benchmarks.arms`: a planar arm, two equations in seven angles, and the pose of a 7-joint arm
 in space, six equations.
 """
 
@@ -19,15 +19,16 @@ def ways() -> dict[str, Any]:
     """A call for each way to solve the planar arm, and how many solves it makes."""
     from scipy.optimize import least_squares
 
-    from benchmarks.checks import compiled as arms
+    from benchmarks import arms
+    from benchmarks.checks import compiled as hand
     from plsolve import solve
 
     start, tight = np.full(7, 0.1), {"xtol": 1e-12, "ftol": 1e-12, "gtol": 1e-12}
     return {
         "compiled": (lambda: solve(arms.planar, arms.planar_jac, start), 1),
         "interpreted": (lambda: solve(arms.planar, arms.planar_jac, start, compiled=False), 1),
-        "inside njit": (lambda: arms.repeat_jit(MANY), MANY),
-        "hand-written in njit": (lambda: arms.repeat_hand(MANY), MANY),
+        "inside njit": (lambda: hand.repeat_jit(MANY), MANY),
+        "hand-written in njit": (lambda: hand.repeat_hand(MANY), MANY),
         "scipy dogbox": (lambda: least_squares(arms.planar, start, arms.planar_jac, method="dogbox", **tight), 1),
         "scipy trf": (lambda: least_squares(arms.planar, start, arms.planar_jac, method="trf", **tight), 1),
     }
@@ -35,7 +36,7 @@ def ways() -> dict[str, Any]:
 
 def batch(threads: int, targets: int) -> tuple[float, float]:
     """(systems a second, share solved) of the arm in space from one start to random reachable poses."""
-    from benchmarks.checks import compiled as arms
+    from benchmarks import arms
     from benchmarks.checks.main_job import seconds
     from plsolve import solve_batch
 

@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+import scipy.sparse as sps
 
 from benchmarks.checks import faults
+from benchmarks.checks.fault_cases import Operator, case
 from plsolve import Status, curve_fit, least_squares, root, solve, solve_batch
 
 A = np.random.default_rng(0).standard_normal((4, 9)) / 3
@@ -24,16 +26,14 @@ def test_injected(hundred):
     """A thousand runs of benchmarks/checks/faults.py, which says what is tried."""
     with np.errstate(all="ignore"):
         broken = {
-            seed: found
-            for seed in range(100 * hundred, 100 * (hundred + 1))
-            if (found := faults.broken(faults.case(seed)))
+            seed: found for seed in range(100 * hundred, 100 * (hundred + 1)) if (found := faults.broken(case(seed)))
         }
     assert not broken
 
 
 def test_what_is_injected_would_be_seen(monkeypatch):
     """The check can fail: it does where solve loses a point, miscounts, and reorders its history."""
-    real = faults.solve
+    real = solve
 
     def lossy(F, jac, w0, *args, **settings):
         sol = real(F, jac, w0, *args, **settings)
@@ -42,9 +42,9 @@ def test_what_is_injected_would_be_seen(monkeypatch):
         sol["history"] = sol.history._replace(nit=-sol.history.nit)
         return sol
 
-    monkeypatch.setattr(faults, "solve", lossy)
-    plain = [seed for seed in range(60) if faults.case(seed).door == "solve" and faults.case(seed).fault.what == "none"]
-    found = {what.split()[0] for seed in plain for what in faults.broken(faults.case(seed))}
+    monkeypatch.setattr("benchmarks.checks.fault_cases.solve", lossy)
+    plain = [seed for seed in range(60) if case(seed).door == "solve" and case(seed).fault.what == "none"]
+    found = {what.split()[0] for seed in plain for what in faults.broken(case(seed))}
     assert {"x", "nfev", "history.nit"} <= found
 
 
@@ -66,7 +66,7 @@ class At:
         return self.kind(np.full((4, 9), self.what) if self.calls == self.at else jac(w))
 
 
-@pytest.mark.parametrize("kind", [np.asarray, faults.sps.csr_array, faults.Operator])
+@pytest.mark.parametrize("kind", [np.asarray, sps.csr_array, Operator])
 @pytest.mark.parametrize(("method", "options"), FIRST_ORDER)
 def test_a_forecast_that_fails_loses_nothing(method, options, kind):
     """The last Jacobian of a run that ends by max_iter is the forecast's."""
@@ -190,7 +190,7 @@ def test_time_that_ends_among_differences_does_not_turn_the_history_back(monkeyp
     y = np.tanh(B @ np.ones(3))
     for last in range(4, 60, 3):
         now, nits = [0.0], []
-        monkeypatch.setattr(faults.time, "monotonic", lambda now=now: now[0])
+        monkeypatch.setattr("time.monotonic", lambda now=now: now[0])
 
         def f(w, now=now):
             now[0] += 1.0

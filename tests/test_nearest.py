@@ -5,7 +5,7 @@ import numpy as np
 import problems
 import pytest
 
-from benchmarks.checks.compiled import READY, pose, pose_jac, reachable
+from benchmarks.arms import READY, pose, pose_jac, reachable
 from plsolve import Status, solve
 
 

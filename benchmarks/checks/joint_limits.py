@@ -9,7 +9,8 @@ import sys
 import numpy as np
 from scipy.optimize import least_squares
 
-from benchmarks.checks.compiled import PANDA, TIGHT, Arm, kinematics, reachable
+from benchmarks.arms import PANDA, Arm, kinematics, reachable
+from benchmarks.checks.compiled import TIGHT
 from plsolve import solve
 
 PUMA = Arm(  # Unimation Puma 560 (Corke, Armstrong-Helouvry, ICRA 1994)
