@@ -10,24 +10,12 @@ import numpy as np
 from numba import njit
 
 import plsolve
+from benchmarks.arms import planar as hand
+from benchmarks.arms import planar_jac as hand_jac
+
+__all__ = ["hand", "hand_jac"]
 
 PACKAGE = Path(plsolve.__file__).parent
-
-
-@njit
-def hand(w):
-    t = np.cumsum(w)
-    return np.array([np.cos(t).sum() - 2, np.sin(t).sum() - 3])
-
-
-@njit
-def hand_jac(w):
-    t = np.cumsum(w)
-    J = np.zeros((2, w.size))
-    for j in range(w.size):
-        J[0, j] = -np.sin(t[j:]).sum()
-        J[1, j] = np.cos(t[j:]).sum()
-    return J
 
 
 @njit

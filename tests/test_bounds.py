@@ -12,7 +12,7 @@ from scipy.optimize import Bounds, least_squares, lsq_linear
 
 import plsolve
 from benchmarks.checks import bounded_fits
-from plsolve import Status, solve
+from plsolve import Status, solve, testing
 from plsolve._tangent import tangent
 from plsolve.methods.box import boxed
 
@@ -54,7 +54,7 @@ def test_never_called_outside_on_a_curved_path(method, jac):
     """Steps of Rosenbrock's valley overshoot the wall at w_1 = 1.05."""
     p = problems.rosenbrock()
     lb, ub = np.array([-1.2, -0.5]), np.array([1.05, 1.1])
-    F = naive.Recorded(lambda w: np.stack([10 * (w[1] - w[0] ** 2), 1 - w[0]]), lb, ub)
+    F = naive.Recorded(p.F, lb, ub)
     sol = solve(
         F, p.jac if jac == "analytic" else jac, p.w0, method=method, bounds=(lb, ub), tol=1e-6, rng=0, max_iter=200
     )
@@ -347,13 +347,13 @@ def test_a_step_within_the_box_is_left_alone():
 def test_joint_limits():
     """An arm of four links in the plane, position and direction of its hand: not fewer targets than scipy's trf."""
 
+    arm = testing.planar_arm(4)
+
     def pose(w):
-        t = np.cumsum(w)
-        return np.array([np.cos(t).sum(), np.sin(t).sum(), t[-1]])
+        return np.append(arm.F(w), w.sum())
 
     def jac(w):
-        t = np.cumsum(w)
-        return np.stack([-np.cumsum(np.sin(t)[::-1])[::-1], np.cumsum(np.cos(t)[::-1])[::-1], np.ones(4)])
+        return np.vstack([arm.jac(w), np.ones(4)])
 
     limit, rng = np.array([2.0, 1.5, 1.5, 1.0]), np.random.default_rng(0)
     solved = {"plsolve": 0, "trf": 0}

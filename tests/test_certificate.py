@@ -1,41 +1,22 @@
 """certify, sol.certificate, xtol: what is said of solutions near a point is true, and how far it is to be trusted."""
 
 import math
-import pickle
 import warnings
 
-import naive
 import numpy as np
+import problems
 import pytest
-from scipy.sparse import csr_array, diags_array
+from scipy.sparse import csr_array
 
 import plsolve
 from benchmarks.checks import certificates as hunt
 from plsolve import Certificate, Status, certify, solve, testing
 
 
-def near(p, distance=1e-3, seed=0):
-    """A point at about that distance from a solution of p."""
-    x = solve(p.F, p.jac, p.w0, p.y, tol=0.0, method="gauss-newton").x
-    v = np.random.default_rng(seed).standard_normal(p.m)
-    return x + distance * v / np.linalg.norm(v)
-
-
-KNOWN = [
-    testing.prescribed_spectrum(10, 30, 1e4, 0.3),
-    testing.prescribed_spectrum(10, 10, 1e2, 0.3),
-    testing.quadratic(5, 12),
-    testing.tanh_system(8, 20),
-    testing.planar_arm(),
-    testing.first_layer_tanh(np.random.default_rng(0).standard_normal((6, 4)), np.linspace(-0.1, 0.1, 6), 50),
-    testing.broyden_tridiagonal(40),
-]
-
-
-@pytest.mark.parametrize("p", KNOWN, ids=lambda p: p.name)
+@pytest.mark.parametrize("p", problems.CERTIFIABLE, ids=lambda p: p.name)
 @pytest.mark.parametrize("distance", [0.0, 1e-10, 1e-5])
 def test_known_systems_certify_near_their_solutions(p, distance):
-    w = near(p, distance)
+    w = problems.near_solution(p, distance)
     for beta in (p.beta, p.beta_rows, 1.01 * p.beta):
         c = certify(p.F, p.jac, w, p.y, beta=beta)
         assert c.exists, c
@@ -118,7 +99,7 @@ def test_absence_is_said_only_when_proved():
 
 def test_repeated_equations_are_refused():
     p = testing.repeated_equations(4, 9)
-    c = certify(p.F, p.jac, near(p), p.y, beta=p.beta)
+    c = certify(p.F, p.jac, problems.near_solution(p), p.y, beta=p.beta)
     assert not c.exists
     assert c.mu == 0.0
 
@@ -153,7 +134,7 @@ def test_differences_are_never_rigorous(mode):
     p = testing.tanh_system(4, 9)
     F = (lambda w: np.tanh(w @ A.T) + w @ A.T - 0.3) if mode == "cs" else p.F
     A = np.random.default_rng(0).standard_normal((4, 9)) / 3
-    c = certify(F, mode, near(p) if mode != "cs" else np.zeros(9), None, beta=p.beta)
+    c = certify(F, mode, problems.near_solution(p) if mode != "cs" else np.zeros(9), None, beta=p.beta)
     assert c.exists or mode == "cs"
     assert not c.rigorous
     if c.exists:
@@ -162,7 +143,7 @@ def test_differences_are_never_rigorous(mode):
 
 def test_estimated_beta_is_never_rigorous():
     p = testing.tanh_system(4, 9)
-    c = certify(p.F, p.jac, near(p), p.y)
+    c = certify(p.F, p.jac, problems.near_solution(p), p.y)
     assert c.exists
     assert c.estimated
     assert not c.rigorous
@@ -194,7 +175,7 @@ def test_a_beta_that_is_too_small_is_found_out_with_one_warning(how):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         if how == "certify":
-            c = certify(p.F, p.jac, near(p, 0.1), p.y, beta=p.beta / 30)
+            c = certify(p.F, p.jac, problems.near_solution(p, 0.1), p.y, beta=p.beta / 30)
         else:
             sol = solve(p.F, p.jac, p.w0, p.y, beta=p.beta / 30, method=how.split()[1], tol=1e-6)
             c = sol.certificate
@@ -236,7 +217,7 @@ NARROW = {
 @pytest.mark.filterwarnings("ignore:.*contradicted")
 def test_less_than_double_precision_is_never_rigorous(kind, what):
     p = testing.tanh_system(4, 9)
-    w = near(p, 1e-3)
+    w = problems.near_solution(p, 1e-3)
     F, jac = NARROW[what](p, kind)
     c = certify(F, jac, w, p.y, beta=p.beta)
     assert not c.rigorous
@@ -259,10 +240,10 @@ def test_a_wrong_jacobian_is_found_out(error, scale, entry):
         J[entry] += error
         return scale * J
 
-    for w in (near(p, 1e-3), near(p, 1e-8), p.w0):
+    for w in (problems.near_solution(p, 1e-3), problems.near_solution(p, 1e-8), p.w0):
         with pytest.warns(RuntimeWarning, match="jac"):
             assert not certify(F, jac, w, scale * p.y, beta=scale * p.beta).rigorous
-    sol = solve(F, jac, near(p, 1e-3), scale * p.y, beta=scale * p.beta, max_iter=20)
+    sol = solve(F, jac, problems.near_solution(p, 1e-3), scale * p.y, beta=scale * p.beta, max_iter=20)
     with pytest.warns(RuntimeWarning, match="jac"):
         assert not sol.certificate.rigorous
 
@@ -281,7 +262,7 @@ def test_a_jacobian_that_is_written_to_again_and_again():
         J[:] = p.jac(w)
         return J
 
-    w = near(p, 1e-3)
+    w = problems.near_solution(p, 1e-3)
     assert certify(p.F, jac, w, p.y, beta=p.beta) == certify(p.F, p.jac, w, p.y, beta=p.beta)
     with pytest.warns(RuntimeWarning, match="contradicted"):
         certify(p.F, jac, w, p.y, beta=p.beta / 3)
@@ -296,7 +277,7 @@ def test_curvature_that_rounding_hides_is_not_taken_for_zero(size):
 
 def test_bounds():
     p = testing.tanh_system(4, 9)
-    w = near(p, 1e-4)
+    w = problems.near_solution(p, 1e-4)
     inside = certify(p.F, p.jac, w, p.y, beta=p.beta, bounds=(w - 1, w + 1))
     assert inside.rigorous
     outside = certify(p.F, p.jac, w, p.y, beta=p.beta, bounds=(w - 1e-6, w + 1))
@@ -307,7 +288,7 @@ def test_bounds():
 
 def test_scale_of_the_equations_does_not_matter_with_a_beta_for_each():
     p = testing.quadratic(5, 12)
-    w = near(p, 1e-3)
+    w = problems.near_solution(p, 1e-3)
     scale = 10.0 ** np.array([-9, 7, 0, 3, -4])
     plain = certify(p.F, p.jac, w, p.y, beta=p.beta_rows)
     scaled = certify(
@@ -359,142 +340,6 @@ def test_the_sentence_never_says_more_than_is_proved(radius):
 
 
 # In the Result -------------------------------------------------------------------------------------------------------
-
-
-def test_an_error_while_certifying_leaves_the_result_whole():
-    p, calls = testing.tanh_system(4, 9), []
-
-    def jac(w):
-        calls.append(1)
-        if len(calls) > limit:
-            raise ZeroDivisionError("too late")
-        return p.jac(w)
-
-    limit = 10**9
-    sol = solve(p.F, jac, p.w0, p.y)
-    limit = len(calls)
-    assert sol.success
-    assert sol.certificate is None
-    assert "ZeroDivisionError" in sol.message
-    assert "too late" in sol.message
-
-
-def test_certify_false():
-    p = testing.tanh_system(4, 9)
-    sol = solve(p.F, p.jac, p.w0, p.y, certify=False)
-    assert sol.certificate is None
-
-
-@pytest.mark.parametrize("method", ["gauss-newton", "gd", "sgd"])
-def test_certificate_of_every_method_and_its_price(method):
-    p = testing.tanh_system(6, 15)
-    jac = naive.Recorded(p.jac)
-    sol = solve(p.F, jac, p.w0, p.y, beta=p.beta, method=method, rng=0)
-    before = jac.calls
-    assert sol.certificate.exists
-    assert sol.certificate.rigorous
-    at_x = method != "gauss-newton"  # which keeps the factor of the last kernel: theory 3.9
-    assert jac.calls == before + 4 + at_x  # four to put beta to the test
-    assert sol.jac is not None
-    assert jac.calls == before + 5
-    assert sol.njev == before
-    twin = pickle.loads(pickle.dumps(sol))
-    assert twin.certificate == sol.certificate
-
-
-@pytest.mark.parametrize("p", KNOWN, ids=lambda p: p.name)
-@pytest.mark.parametrize("tol", [1e-4, 1e-8, 1e-10, 0.0])
-def test_the_certificate_of_a_run_is_that_at_x(p, tol):
-    """Whether it comes from J at x or from the last linearisation (theory 3.9)."""
-    for beta in (p.beta, p.beta_rows):
-        sol = solve(p.F, p.jac, p.w0, p.y, beta=beta, tol=tol, method="gauss-newton")
-        c, at_x = sol.certificate, certify(p.F, p.jac, sol.x, p.y, beta=beta)
-        assert (c.exists, c.rigorous, c.theorem) == (at_x.exists, at_x.rigorous, at_x.theorem)
-        np.testing.assert_allclose([c.mu, c.lipschitz], [at_x.mu, at_x.lipschitz], rtol=3e-4)
-        if c.exists:  # |J||w| in the rounding of F is taken from row norms
-            rounding = 1e-13 * c.lipschitz * np.linalg.norm(sol.x) / math.sqrt(c.mu) + 1e-13
-            np.testing.assert_allclose(c.radius, at_x.radius, rtol=1e-3, atol=rounding)
-
-
-def test_the_certificate_needs_no_jacobian_where_the_last_was_near():
-    rng = np.random.default_rng(0)  # more than 100 000 entries: beta is not put to the test
-    p = testing.first_layer_tanh(rng.standard_normal((60, 10)), np.linspace(-1.0, 1.0, 60), 200)
-    F, jac = naive.Recorded(p.F), naive.Recorded(p.jac)
-    sol = solve(F, jac, p.w0, p.y, beta=p.beta, method="gauss-newton")
-    before = jac.calls, F.calls
-    assert sol.certificate.exists
-    assert sol.certificate.rigorous
-    assert jac.calls == before[0]
-    assert F.calls <= before[1] + 3
-    far = solve(p.F, jac, p.w0, p.y, beta=1e6 * p.beta, method="gauss-newton")
-    before = jac.calls
-    assert far.certificate.h > 0
-    assert jac.calls == before + 1
-
-
-@pytest.mark.parametrize("form", ["csr", "operator", "gram"])
-def test_any_form_of_the_jacobian(form):
-    import problems
-
-    p = testing.tanh_system(6, 15)
-    wrap = problems.FORMS[{"csr": "csr_array", "operator": "operator", "gram": "gram_operator"}[form]]
-    w = near(p, 1e-5)
-    plain = certify(p.F, p.jac, w, p.y, beta=p.beta)
-    c = certify(p.F, lambda w: wrap(p.jac(w)), w, p.y, beta=p.beta)
-    assert c.rigorous
-    assert c.radius == pytest.approx(plain.radius, rel=1e-6)
-
-
-@pytest.mark.parametrize("method", ["gauss-newton", "gd", "sgd"])
-@pytest.mark.parametrize("known", [True, False])
-def test_xtol(method, known):
-    p = testing.tanh_system(6, 15)
-    beta = p.beta if known else None
-    sol = solve(p.F, p.jac, p.w0, p.y, beta=beta, method=method, tol=0.0, xtol=1e-4, rng=0)
-    assert sol.status == Status.DISTANCE, sol.message
-    assert sol.success
-    x = solve(p.F, p.jac, sol.x, p.y, tol=0.0, method="gauss-newton").x
-    assert np.linalg.norm(x - sol.x) <= 1e-4 * max(1.0, np.linalg.norm(sol.x))
-    assert np.linalg.norm(sol.fun) > 1e-14
-    assert sol.certificate.exists
-    assert sol.certificate.radius <= 1.01e-4 * max(1.0, np.linalg.norm(sol.x))
-
-
-def test_xtol_does_not_believe_a_small_residual():
-    """w^2 + 1e-8 has no solution, yet ||r||/s is small (theory 4.1)."""
-    for beta in (2.0, None):
-        sol = solve(lambda w: w**2 + 1e-8, lambda w: np.diag(2 * w), [1e-3], xtol=1e-2, tol=0.0, beta=beta)
-        assert sol.status != Status.DISTANCE
-        assert not sol.success
-
-
-def test_too_many_equations_for_a_bound_on_the_inverse():
-    n = 8200
-    D = diags_array(np.linspace(1.0, 3.0, n)).tocsr()
-    c = certify(lambda w: D @ w, lambda w: D, np.ones(n), np.zeros(n), beta=0.0)
-    assert not c.exists
-    assert c.absent
-    assert c.rigorous
-    assert [c.mu, c.lipschitz] == pytest.approx([1.0, 3.0], rel=0.05)
-    c = certify(lambda w: D @ w, lambda w: D, np.zeros(n), np.zeros(n), beta=0.0)
-    assert not any([c.exists, c.absent, c.rigorous])
-    assert "too many equations" in str(c)
-    sol = solve(lambda w: D @ w, lambda w: D, np.ones(n), np.zeros(n), xtol=1e-3, beta=0.0)
-    assert sol.status == Status.RESIDUAL
-
-
-def test_xtol_refused():
-    with pytest.raises(ValueError, match="xtol"):
-        solve(lambda w: w, lambda w: np.eye(1), [1.0], xtol=-1.0)
-
-
-def test_the_whole_certificate_costs_little():
-    """Counted, not timed: one Jacobian, and no more F than a few."""
-    p = testing.tanh_system(6, 15)
-    calls = []
-    certify(lambda w: calls.append("F") or p.F(w), lambda w: calls.append("J") or p.jac(w), p.w0, p.y)
-    assert calls.count("J") == 1
-    assert calls.count("F") <= 5
 
 
 def test_exported():

@@ -7,7 +7,7 @@ from scipy.sparse import csr_array
 
 from benchmarks.checks.far_starts import BEFORE
 from benchmarks.far_families import FAMILIES, NONE
-from plsolve import Status, least_squares, root, solve
+from plsolve import Status, least_squares, root, solve, testing
 
 
 class Counted:
@@ -125,17 +125,9 @@ def test_a_phase_that_meets_a_jacobian_that_is_not_finite_is_over():
 @pytest.mark.parametrize("n", [2, 3, 7])
 def test_first_steps_near_a_singular_start_do_not_leap(n, size):
     """An arm that is nearly stretched out: gn is some 1/size long, a solution is a radian away."""
-
-    def hand(q):
-        t = np.cumsum(q)
-        return np.array([np.cos(t).sum(), np.sin(t).sum()])
-
-    def jac(q):
-        t = np.cumsum(q)
-        return np.array([-np.cumsum(np.sin(t)[::-1])[::-1], np.cumsum(np.cos(t)[::-1])[::-1]])
-
-    for derivative in (jac, None):
-        sol = solve(hand, derivative, np.full(n, size), [0.75 * n, 0.3])
+    arm = testing.planar_arm(n)
+    for jac in (arm.jac, None):
+        sol = solve(arm.F, jac, np.full(n, size), [0.75 * n, 0.3])
         assert sol.success, sol.message
         assert np.abs(sol.x).max() < 4.0
 

@@ -1,6 +1,7 @@
 """root: scipy's signature and fields, any number of equations."""
 
 import numpy as np
+import problems
 import pytest
 import scipy.optimize
 import scipy.sparse as sps
@@ -93,7 +94,8 @@ def test_success_keeps_xtol_at_multiple_roots_and_any_scale_of_the_function(meth
     for power in (2, 3, 5):
         sol = root(lambda x, power=power: x**power, 1.0, method=method)
         assert not sol.success or abs(sol.x[0]) <= 1.5e-8
+    p = problems.rosenbrock()
     for scale in (1e-100, 1e-40, 1.0, 1e40, 1e100):
-        sol = root(lambda w, c=scale: c * np.array([10.0 * (w[1] - w[0] ** 2), 1.0 - w[0]]), [-1.2, 1.0], method=method)
+        sol = root(lambda w, c=scale: c * p.F(w), p.w0, method=method)
         assert sol.success
         assert sol.x == pytest.approx([1.0, 1.0], rel=1.5e-8)

@@ -360,20 +360,18 @@ def test_single_precision_is_judged_as_such(method, n, m, exact):
 
 def test_a_jacobian_that_is_not_finite_late():
     """Neither solved by the tolerances of scipy, nor by those of this library."""
+    p = problems.rosenbrock()
     for at in range(2, 7):
         calls = [0]
 
         def jac(w, calls=calls, at=at):
             calls[0] += 1
-            return np.array([[-20.0 * w[0], 10.0], [-1.0, 0.0]]) * (np.nan if calls[0] == at else 1.0)
-
-        def rosenbrock(w):
-            return np.array([10.0 * (w[1] - w[0] ** 2), 1.0 - w[0]])
+            return p.jac(w) * (np.nan if calls[0] == at else 1.0)
 
         for run in (
-            lambda: plsolve.least_squares(rosenbrock, [-1.2, 1.0], jac=jac),
-            lambda: plsolve.root(rosenbrock, [-1.2, 1.0], jac=jac),
-            lambda: solve(rosenbrock, jac, [-1.2, 1.0]),
+            lambda: plsolve.least_squares(p.F, p.w0, jac=jac),
+            lambda: plsolve.root(p.F, p.w0, jac=jac),
+            lambda: solve(p.F, jac, p.w0),
         ):
             calls[0] = 0
             sol = run()
