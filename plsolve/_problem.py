@@ -44,8 +44,8 @@ class Problem:
         The start, and the residual there.
     size_y, size0 : float
         ||y||, and max(||y||, ||F(w0)||).
-    bounded, lower, upper, project, move
-        Those of the box.
+    bounded, lower, upper, project, move, differenced
+        Those of the box, and of the system.
     flat, flat_gradient : float
         The run may end where no step promises to reduce ||r||^2 by more than the share ``flat`` of it, or where no
         entry of J^T r exceeds ``flat_gradient``, given as a multiple of min(1, ||r0||).
@@ -102,6 +102,7 @@ class Problem:
             by_rows=by_rows and not self.metric.by_columns,
             names=names,
         )
+        self.differenced = self.system.differenced
         self.robust = None if loss is None else Robust(loss)
         self.linear_solver = LinearSolver(linear_solver)
         self._rng = rng
@@ -153,12 +154,7 @@ class Problem:
     @property
     def spent(self) -> bool:
         """Whether F may not be called any more."""
-        return self.system.spent
-
-    @property
-    def differenced(self) -> bool:
-        """Whether jac comes from differences that can still be refined or that never are exact."""
-        return self.system.differenced
+        return self.system.nfev >= self.system.max_nfev
 
     # -- r -------------------------------------------------------------------------------------------------------------
 
@@ -198,7 +194,7 @@ class Problem:
     def linearise(self, w: Array, r: Array, precise: bool) -> Tangent:
         """The tangent at w, where r is the residual; precise asks for central differences where jac is None."""
         system = self.system
-        if self._last is not None and self._last[0] is w and self._last[1] >= (precise and system.differenced):
+        if self._last is not None and self._last[0] is w and self._last[1] >= (precise and self.differenced):
             return self._last[2]
         self._last = None  # so that there are never two of them in memory
         if system.by_rows:
@@ -211,7 +207,7 @@ class Problem:
         if not size < HUGE and not is_finite(J):
             if system.njev > 1:
                 raise Ended(Status.STALLED, JACOBIAN_NOT_FINITE)
-            refuse_jacobian(J, system.differenced, system.names)
+            refuse_jacobian(J, self.differenced, system.names)
         if system.njev == 1:
             check_operator(J)
         if self.robust is not None:

@@ -41,7 +41,7 @@ class Run:
 
     def __init__(self, w0: Array, deadline: float) -> None:
         self.best = w0
-        self.deadline = deadline
+        self._begun, self.deadline = time.monotonic(), deadline
         self.theirs: Callable[..., Any] = copy_context().run
 
     def offer(self, w: Array, r: Array, size: float) -> None:
@@ -62,9 +62,11 @@ class Run:
         """Keep so much of the time for a last look at all of F."""
         self._reserve = seconds
 
-    def allow(self, seconds: float) -> None:
-        """Give what comes now so much time."""
-        self.deadline, self._reserve = time.monotonic() + seconds, 0.0
+    def allow(self, share: float) -> None:
+        """Give what comes now this share of the time that the run has taken, or as many seconds if any are left."""
+        now = time.monotonic()
+        seconds = max(share * (now - self._begun), min(share, self.deadline - now))
+        self.deadline, self._reserve = now + seconds, 0.0
 
     def end(self, why: Ended) -> int:
         """The status of a run that this ends."""

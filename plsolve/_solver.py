@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
-from typing import Any
+from typing import Any, Protocol
 
 from plsolve import _loop as loop
 from plsolve._checks import as_beta, as_count, as_deadline, as_flag, as_tolerance, check_options, generator
 from plsolve._choice import choose, prepared
-from plsolve._linalg import norm
+from plsolve._linalg import Array, norm
 from plsolve._pictures.progress import LOG, watching
 from plsolve._problem import Problem
 from plsolve._proofs.certify import Nearness
@@ -19,9 +18,10 @@ from plsolve._record import Record
 from plsolve._result import Result
 from plsolve._stopping import AT_ROUNDING_LEVEL, MESSAGES, RUNNING, STATUSES, Ended, Status
 from plsolve.methods import METHODS, OPTIONS, nearest
-from plsolve.methods.method import Forecast
+from plsolve.methods.method import Forecast, Stage
 
 FORECAST = 0.1  # of the time that a run has taken, or seconds if there are any left: for a forecast
+NARROW = ", which does not return double precision."
 NEAREST_MISSED = " The solution nearest to w0 was not reached ({}): x is the nearest found."
 
 
@@ -164,7 +164,6 @@ def solve(
     max_iter = None if max_iter is None else as_count(max_iter, "max_iter", 0)
     certify, progress = as_flag(certify, "certify"), as_flag(progress, "progress")
     compiled = None if compiled is None else as_flag(compiled, "compiled")
-    begun, deadline = time.monotonic(), as_deadline(max_time)
     problem = Problem(
         F,
         jac,
@@ -175,7 +174,7 @@ def solve(
         x_scale=x_scale,
         tol=tol,
         eps=eps,
-        deadline=deadline,
+        deadline=as_deadline(max_time),
         rng=generator(rng),
         linear_solver=options.get("linear_solver", "auto"),
         by_rows=method == "sgd",
@@ -183,75 +182,94 @@ def solve(
     if options.get("nearest") and problem.bounded:
         raise ValueError("`options`: 'nearest' cannot be combined with `bounds`.")
     betas = as_beta(beta, problem.n)
-    enough = problem.goal.enough
-    record = Record(callback, problem, Nearness(problem, betas, xtol) if xtol > 0.0 else None, enough)
+    record = Record(callback, problem, Nearness(problem, betas, xtol) if xtol > 0.0 else None, problem.goal.enough)
     method, reason = choose(problem, method)
     beta = 0.0 if betas is None else max(norm(betas), 1e-300)
     chosen = prepared(problem, lambda: METHODS[method](problem, options, beta))
     reason = f"{reason} {chosen.reason}" if chosen.reason else reason
     limit = chosen.limit if max_iter is None else max_iter
     native = engine(problem, compiled, chosen.stages[0].step)
+    with watching(problem, chosen.forecast, reason, limit, progress) as record.watchers:
+        s, status, message = run(problem, chosen.stages, record, limit, native)
+        if status > 0 and options.get("nearest"):
+            s, missed = to_nearest(problem, s, record, limit, native)
+            message += missed
+    record.guarantee = None if chosen.guarantee is None else partial(chosen.guarantee, s)
+    size = norm(s.r)
+    left, told = foretold(problem, chosen.forecast, s, status, record)
+    problem.run.finish()
+    fields = {
+        "x": s.w.copy(),
+        "success": status > 0,
+        "status": status,
+        "message": message + problem.run.note + told,
+        "fun": s.r,
+        "cost": 0.5 * size * size,
+        "nit": record.last,
+        **problem.system.counts,
+        "method": method,
+        "method_reason": reason,
+        "compiled": native is not None,
+        "forecast": left,
+    }
+    result = packaged(fields, problem, record, betas, certify)
+    counts = record.last, problem.system.nfev, problem.system.njev
+    LOG.info("%s %d iterations, %d F, %d J, loss %.3g", result["message"], *counts, result["cost"])
+    return result
 
-    def run_of(step: Any) -> Any:
+
+def run(
+    problem: Problem, stages: Sequence[Stage], record: Record, limit: int, native: Engine | None
+) -> tuple[Any, Status, str]:
+    """Run the stages: the state where that ended, the status, and the same in words."""
+
+    def compiled(step: Any) -> Any:
         return None if native is None else native.run(step, record)
 
-    with watching(problem, chosen.forecast, reason, enough, limit, progress) as record.watchers:
-        s, status = loop.run_stages(problem, chosen.stages, record, enough, limit, run_of)
-        size = norm(s.r)
-        if status == RUNNING:
-            status = Status.RESIDUAL if size <= problem.target else Status.EPSILON
-        status = STATUSES[int(status)]
-        left, message = 0.0 if status > 0 else math.nan, MESSAGES[status]
-        if status == Status.RESIDUAL and size > min(problem.target, tol * problem.size0):
-            message = AT_ROUNDING_LEVEL + (
-                ", which does not return double precision." if problem.system.narrow else "."
-            )
-        if status > 0 and options.get("nearest"):
-            start = partial(nearest.init, w=s.w, r=s.r, nit=s.nit)
-            s, ended = loop.run(problem, start, nearest.step, record, loop.latest, -1.0, limit, run_of(nearest.step))
-            if ended != Status.RESIDUAL:
-                message += NEAREST_MISSED.format(Status(ended).name)
-    record.guarantee = None if chosen.guarantee is None else partial(chosen.guarantee, s)
-    message, size = message + problem.run.note, norm(s.r)
-    if status in (Status.MAX_ITER, Status.MAX_TIME) and chosen.forecast is not None and s.nit > 0:
-        now = time.monotonic()
-        problem.run.allow(max(FORECAST * (now - begun), min(FORECAST, deadline - now)))
-        left, told = foretold(problem, chosen.forecast, s, record, enough)
-        message += told
-    problem.run.finish()
-    result = Result(
-        {
-            "x": s.w.copy(),
-            "success": status > 0,
-            "status": status,
-            "message": message,
-            "fun": s.r,
-            "cost": 0.5 * size * size,
-            "nit": record.last,
-            **problem.system.counts,
-            "method": method,
-            "method_reason": reason,
-            "compiled": native is not None,
-            "forecast": left,
-            **({} if certify else {"certificate": None}),
-        },
-        problem,
-        record,
-        betas,
-    )
+    s, ended = loop.run_stages(problem, stages, record, problem.goal.enough, limit, compiled)
+    size = norm(s.r)
+    if ended == RUNNING:
+        ended = Status.RESIDUAL if size <= problem.target else Status.EPSILON
+    status = STATUSES[int(ended)]
+    if status == Status.RESIDUAL and size > min(problem.target, problem.goal.tol * problem.size0):
+        return s, status, AT_ROUNDING_LEVEL + (NARROW if problem.system.narrow else ".")
+    return s, status, MESSAGES[status]
+
+
+def to_nearest(problem: Problem, s: Any, record: Record, limit: int, native: Engine | None) -> tuple[Any, str]:
+    """From a solution to the solution nearest to w0, and what is to be said where that is not reached."""
+    init = partial(nearest.init, w=s.w, r=s.r, nit=s.nit)
+    compiled = None if native is None else native.run(nearest.step, record)
+    s, ended = loop.run(problem, init, nearest.step, record, loop.latest, -1.0, limit, compiled)
+    return s, "" if ended == Status.RESIDUAL else NEAREST_MISSED.format(Status(ended).name)
+
+
+def foretold(problem: Problem, forecast: Forecast | None, s: Any, status: Status, record: Record) -> tuple[float, str]:
+    """How many iterations are left, NaN where that cannot be told, and the same in words."""
+    if status > 0:
+        return 0.0, ""
+    if forecast is None or s.nit == 0 or status not in (Status.MAX_ITER, Status.MAX_TIME):
+        return math.nan, ""
+    problem.run.allow(FORECAST)
+    with problem.at_work():
+        try:
+            left, kappa = forecast(problem, s, record.history(), problem.goal.enough)
+        except Ended as end:
+            return math.nan, f" No forecast:{end}" if str(end) else ""
+    if math.isfinite(left):
+        return left, f" At kappa = {kappa:.2g} about {left:.2g} more iterations are needed."
+    return left, f" At kappa = {kappa:.2g} this method will not arrive."
+
+
+def packaged(fields: dict[str, Any], problem: Problem, record: Record, betas: Array | None, certify: bool) -> Result:
+    """The result, which says of itself that no solution is near where that is proved."""
     if not certify:
         record.path.clear()
-    if status == Status.STATIONARY and certify and betas is not None:
+        return Result({**fields, "certificate": None}, problem, record, betas)
+    result = Result(fields, problem, record, betas)
+    if fields["status"] == Status.STATIONARY and betas is not None:
         with problem.at_work():
             result.add_absence(problem)
-    LOG.info(
-        "%s %d iterations, %d F, %d J, loss %.3g",
-        message,
-        record.last,
-        problem.system.nfev,
-        problem.system.njev,
-        result["cost"],
-    )
     return result
 
 
@@ -261,6 +279,13 @@ def compiler() -> Any:
     from plsolve import _compiled as compiled
 
     return compiled
+
+
+class Engine(Protocol):
+    """A problem in compiled code."""
+
+    def run(self, step: Any, record: Record) -> loop.Native | None:
+        """What runs a method; None: it is to be interpreted."""
 
 
 def engine(problem: Problem, wanted: bool | None, step: Any) -> Any:
@@ -275,15 +300,3 @@ def engine(problem: Problem, wanted: bool | None, step: Any) -> Any:
         if wanted:
             raise TypeError(f"`compiled=True` is not possible: {error}") from None
         return None
-
-
-def foretold(problem: Problem, forecast: Forecast, s: Any, record: Record, enough: float) -> tuple[float, str]:
-    """How many iterations are left, NaN where that cannot be told, and the same in words."""
-    with problem.at_work():
-        try:
-            left, kappa = forecast(problem, s, record.history(), enough)
-        except Ended as end:
-            return math.nan, f" No forecast:{end}" if str(end) else ""
-    if math.isfinite(left):
-        return left, f" At kappa = {kappa:.2g} about {left:.2g} more iterations are needed."
-    return left, f" At kappa = {kappa:.2g} this method will not arrive."

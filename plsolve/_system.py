@@ -131,11 +131,6 @@ class System:
         """Evaluate F and J by rows where that is possible, and J is large."""
         self._wanted_by_rows = True
 
-    @property
-    def spent(self) -> bool:
-        """Whether F may not be called any more."""
-        return self.nfev >= self.max_nfev
-
     def count(self, nfev: int = 0, njev: int = 0, nfev_jac: int = 0) -> None:
         """Add calls that were made elsewhere."""
         self.nfev += nfev

@@ -47,10 +47,8 @@ def new_bar(**settings: Any) -> Any:
 class watching:  # noqa: N801  # a context, like open
     """The watchers of a run: a bar if it is to be shown, and the logger if it listens."""
 
-    def __init__(
-        self, problem: Problem, forecast: Forecast | None, reason: str, enough: float, limit: int, shown: bool
-    ) -> None:
-        self._bar = Bar(problem, forecast, enough, limit) if shown else None
+    def __init__(self, problem: Problem, forecast: Forecast | None, reason: str, limit: int, shown: bool) -> None:
+        self._bar = Bar(problem, forecast, limit) if shown else None
         self._all: list[Any] = [] if self._bar is None else [self._bar]
         if LOG.isEnabledFor(logging.INFO):
             LOG.info("%d equations, %d unknowns; %s", problem.n, problem.m, reason)
@@ -77,8 +75,8 @@ class Bar:
     then; that costs a Jacobian each, which the result counts.
     """
 
-    def __init__(self, problem: Problem, forecast: Forecast | None, enough: float, limit: int) -> None:
-        self._problem, self._forecast, self._enough, self._limit = problem, forecast, enough, limit
+    def __init__(self, problem: Problem, forecast: Forecast | None, limit: int) -> None:
+        self._problem, self._forecast, self._enough, self._limit = problem, forecast, problem.goal.enough, limit
         self._bar = new_bar(total=1.0, bar_format="{percentage:3.0f}%|{bar}| {desc}")
         self._start = time.monotonic()
         self._shown, self._again = -math.inf, self._start + _SETTLED

@@ -227,13 +227,18 @@ def least_squares(
     if method == "lm" and not callable(jac):
         result["njev"] = None
     if verbose >= 1:
-        initial = 0.5 * float(problem.r0.dot(problem.r0))
-        print(result.message)  # noqa: T201
-        print(  # noqa: T201
-            f"Function evaluations {result.nfev}, initial cost {initial:.4e}, final cost {result.cost:.4e}, "
-            f"first-order optimality {result.optimality:.2e}."
-        )
+        report(problem, result)
     return result
+
+
+def report(problem: Problem, result: Result) -> None:
+    """Print how a run ended, as scipy does."""
+    initial = 0.5 * float(problem.r0.dot(problem.r0))
+    print(result.message)  # noqa: T201
+    print(  # noqa: T201
+        f"Function evaluations {result.nfev}, initial cost {initial:.4e}, final cost {result.cost:.4e}, "
+        f"first-order optimality {result.optimality:.2e}."
+    )
 
 
 def minimise(
