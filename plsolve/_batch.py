@@ -97,8 +97,8 @@ def solve_batch(
     bounds, x_scale, tol, eps, max_iter
         As for `solve`, the same for all systems.
     restarts : int
-        How many more starts a system gets that is not solved: uniform between finite bounds, else normal around its
-        W0. The solved or else the best end counts.
+        How often a system that is not solved is tried again, from a random start: uniform between finite bounds,
+        else normal around its W0. The best of its results is kept.
     rng : int, numpy.random.Generator, ..., optional
         Seeds the restarts.
     threads : int, optional
@@ -135,7 +135,7 @@ def solve_batch(
     if k == 0:
         n = 0 if Y is None else Y.shape[1]
         none = np.zeros(0, np.int64)
-        return BatchResult(np.zeros((0, W0.shape[1])), np.zeros((0, n)), none, none, none > 0)
+        return BatchResult(x=np.zeros((0, W0.shape[1])), fun=np.zeros((0, n)), status=none, nit=none, success=none > 0)
     common = {"bounds": bounds, "x_scale": x_scale, "tol": tol, "eps": eps, "max_iter": max_iter}
     with carrying(W0):
         run = runner(F, jac, W0, Y, args, each, common, compiled, workers)
@@ -164,7 +164,7 @@ def shapes(W0: Any, Y: Any, each: Any) -> tuple[Array, Array | None, tuple[Any, 
     many |= {f"each[{i}]": a for i, a in enumerate(each)}
     sizes = {name: len(a) for name, a in many.items()}
     if len(set(sizes.values())) > 1:
-        raise ValueError(f"`W0`, `Y` and `each` must be of as many systems, got {sizes}.")
+        raise ValueError(f"`W0`, `Y` and `each` must have the same number of rows, one for each system, got {sizes}.")
     k = next(iter(sizes.values()), 1)
     W0 = np.array(np.broadcast_to(W0, (k, W0.shape[-1])), order="C")
     return W0, None if Y is None else np.array(np.broadcast_to(Y, (k, Y.shape[-1])), order="C"), each, k
@@ -259,7 +259,7 @@ def in_turns(work: Callable[..., None], shape: tuple[int, int], workers: int, ar
                     piece = which[start : start + size]
                     do(piece, np.zeros(1, np.int64))
                     tick(piece.size)
-        return BatchResult(x[which], fun[which], status[which], nit[which], status[which] > 0)
+        return BatchResult(x=x[which], fun=fun[which], status=status[which], nit=nit[which], success=status[which] > 0)
 
     return run
 

@@ -43,9 +43,9 @@ class Record:
     Attributes
     ----------
     every : bool
-        Whether it wants to see every state as it comes.
+        Whether it must be called with every state, one at a time.
     watchers : list of callables
-        Called with the state and this record whenever a state is seen: all of them, or the last of many at once.
+        Called with the state and this record whenever one is seen; of several seen at once, with the last.
     guarantee : callable
         From the history to what the loss was guaranteed not to exceed, without bounds and in the plain metric.
     last : int
@@ -55,7 +55,7 @@ class Record:
     path : list of points
         The first and the last of them, w and r each.
     bend : float
-        The largest that a state told.
+        The largest curvature 2||r+ - r - J p||/||p||^2 that a step has shown, where it exceeds beta; else 0.
     """
 
     def __init__(
@@ -175,7 +175,7 @@ class Record:
     def history(self) -> History:
         self._read()
         nit, loss, step, pl = map(np.array, (self._nit, self._loss, self._step, self._pl))
-        history = History(nit, loss, step, pl, np.full(loss.size, math.nan))
+        history = History(nit=nit, loss=loss, step=step, pl=pl, bound=np.full(loss.size, math.nan))
         if self.guarantee is None or self._problem.bounded or self._problem.scale.size or nit.size < 2:
             return history
         return history._replace(bound=self.guarantee(history))

@@ -187,7 +187,7 @@ class Result(OptimizeResult):
             ratio, where the method knows them. 'spectrum': the eigenvalues of K at x. 'landscape': the loss in
             the plane through w0, x and a tangent to the solution set, with the region where PL* holds; and the loss on
             the straight line from w0 to x, with the smallest eigenvalue of its Hessian near x. That takes up to some
-            hundred evaluations of F and jac, and is not to be had of a Result that was unpickled.
+            hundred evaluations of F and jac, which a Result that was unpickled does not have.
         ax : matplotlib Axes, optional
             Where to draw; the step sizes, and the line from w0 to x, are drawn in new figures only.
         """

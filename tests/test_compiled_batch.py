@@ -65,7 +65,7 @@ def test_fits_in_batches(noise):
 
 
 def test_batch_input_is_checked():
-    with pytest.raises(ValueError, match="as many systems"):
+    with pytest.raises(ValueError, match="same number of rows"):
         solve_batch(hand, hand_jac, np.zeros((3, 7)), np.zeros((4, 2)))
     with pytest.raises(ValueError, match="threads"):
         solve_batch(hand, hand_jac, np.zeros((3, 7)), threads=0)

@@ -142,10 +142,8 @@ class Engine:
         state.phase = k.FRESH
 
     def _state(self, w: int, r: int) -> Start:
-        s = self._system.state
-        vector = self._system.vector
-        step, pl, bend = s.step, s.pl, s.bend
-        return Start(vector(w), vector(r), RUNNING, s.nit, step, True, pl, bend)
+        s, vector = self._system.state, self._system.vector
+        return Start(vector(w), vector(r), nit=s.nit, step=s.step, pl=s.pl, bend=s.bend)
 
     def _counted(self) -> None:
         system, s = self._problem.system, self._system.state

@@ -51,7 +51,7 @@ class Call:
         self.fun, self.args, self.kwargs, self.name = fun, args, kwargs, names.F
         self.value = f"{names.F}({names.w})"
         self.first = True
-        self.target: Array | None = None
+        self.target = fun.target if isinstance(fun, Data) else None
         self.last: tuple[Array, Any] | None = None
 
     def again(self, w: Array) -> Any:

@@ -295,7 +295,8 @@ def by_leastsq(data: Data, start: Any, kwargs: dict[str, Any], full: bool) -> Fi
         A = last_triangle(s)
         J = tangent_at(problem, s, True).toarray() if full or not A.size else A
     nfev, cost = problem.system.nfev + problem.system.nfev_jac, 0.5 * float(s.r.dot(s.r))
-    return Fit(s.w, s.r, cost, A if A.size else J, J, nfev, *leastsq_message(status, tolerances))
+    message, ier = leastsq_message(status, tolerances)
+    return Fit(x=s.w, fun=s.r, cost=cost, A=A if A.size else J, J=J, nfev=nfev, message=message, ier=ier)
 
 
 def last_triangle(s: State) -> Array:
@@ -334,7 +335,16 @@ def by_least_squares(data: Data, start: Any, **kwargs: Any) -> Fit:
             s = nearest_to_start(problem, Start(x, fun, nit=res.nit))
             x, fun, J = s.w, s.r, tangent_at(problem, s, True).J
     J = J if isinstance(J, np.ndarray) else J.toarray()
-    return Fit(x, fun, res.cost, J, J, problem.system.nfev, res.message, res.status)
+    return Fit(
+        x=x,
+        fun=fun,
+        cost=res.cost,
+        A=J,
+        J=J,
+        nfev=problem.system.nfev,
+        message=res.message,
+        ier=res.status,
+    )
 
 
 class Space(NamedTuple):
@@ -350,7 +360,7 @@ class Space(NamedTuple):
 def determined(J: Array, noise: float) -> Space:
     """The singular values of J above rounding and noise, and the directions that go with them."""
     if not np.isfinite(J).all():
-        return Space(np.ones(J.shape[1]), np.empty(0), np.eye(J.shape[1]), 0)
+        return Space(d=np.ones(J.shape[1]), s=np.empty(0), V=np.eye(J.shape[1]), rank=0)
     d = np.sqrt(np.einsum("ij,ij->j", J, J))
     d[d == 0.0] = 1.0
     A = J / d
@@ -358,7 +368,7 @@ def determined(J: Array, noise: float) -> Space:
         A = qr(A, mode="r")[0][: A.shape[1]]
     _, s, Vt = svd(A, full_matrices=True)
     rank = int(np.count_nonzero(s > max(EPS * max(J.shape), noise) * s[0]))
-    return Space(d, s[:rank], Vt.T, rank)
+    return Space(d=d, s=s[:rank], V=Vt.T, rank=rank)
 
 
 @np.errstate(all="ignore")

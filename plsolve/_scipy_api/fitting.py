@@ -194,8 +194,6 @@ def least_squares(
     structure = check.check_sparsity(method, jac, jac_sparsity, tr_solver)
     args, kwargs = check.as_arguments(args), check.as_mapping(kwargs, "kwargs")
     call = check.Call(fun, args, kwargs, names)
-    if isinstance(fun, check.Data):
-        call.target = fun.target
     step = check.as_steps(diff_step, start.size)
     robust = as_loss(loss, check.as_scale(f_scale))
     problem: Problem

@@ -58,16 +58,31 @@ def method(problem: Problem, options: Mapping[str, Any], beta: float) -> Method:
     rule, eta = given.step_size(options.get("step_size", "theorem"), STEP_SIZES, FIXED)
     known = given.constants(problem, options, beta)
     return Method(
-        stages=[Stage(lambda limit, problem, before: init(problem, rule, eta, known), step)],
+        stages=[Stage(lambda limit, problem, before: start(problem.w0, problem.r0, rule, eta, known), step)],
         limit=LIMIT,
         forecast=forecast,
         guarantee=guarantee if rule == THEOREM else None,
     )
 
 
-def init(problem: Problem, rule: int, eta: float, known: Constants) -> State:
-    L, beta = known.lipschitz, known.beta
-    return State(problem.w0, problem.r0, RUNNING, 0, 0.0, True, rule, eta, L, beta, L > 0.0, 1.0, -1.0, 0.0)
+def start(w: Array, r: Array, rule: int, eta: float, known: Constants) -> State:
+    """The state at a point of which nothing but r is known."""
+    return State(
+        w=w,
+        r=r,
+        status=RUNNING,
+        nit=0,
+        step=0.0,
+        checked=True,
+        rule=rule,
+        eta=eta,
+        lipschitz=known.lipschitz,
+        beta=known.beta,
+        exact=known.lipschitz > 0.0,
+        excess=1.0,
+        pl=-1.0,
+        bend=0.0,
+    )
 
 
 def step(problem: Problem, s: State) -> State:

@@ -31,7 +31,7 @@ HEAVY_BALL, NESTEROV, CHEBYSHEV = range(3)
 KINDS = {"heavy-ball": HEAVY_BALL, "nesterov": NESTEROV, "chebyshev": CHEBYSHEV}
 
 INFLATED = 1.05  # times the largest curvature: momentum diverges where it is taken too small
-GROWN = 1.5  # the same, when a window was in vain
+GROWN = 1.5  # times that, when a window has gained less than gradient descent guarantees
 SWING = 1e4  # times the least loss of the window
 FLATTEST = 1e-12  # of the largest curvature: the smallest that is counted on
 
@@ -84,10 +84,29 @@ def method(problem: Problem, options: Mapping[str, Any], beta: float) -> Method:
 
 def init(problem: Problem, kind: int, known: Constants, exact: bool) -> State:
     """known is complete: lipschitz and mu are positive."""
-    w, r = problem.w0, problem.r0
+    r = problem.r0
     loss = 0.5 * float(r.dot(r))
-    p = np.zeros(w.size)
-    return State(w, r, RUNNING, 0, 0.0, True, kind, p, 0.0, 0, known, exact, INFLATED, loss, loss, loss, 0, -1.0, 0.0)
+    return State(
+        w=problem.w0,
+        r=r,
+        status=RUNNING,
+        nit=0,
+        step=0.0,
+        checked=True,
+        kind=kind,
+        p=np.zeros(problem.m),
+        before=0.0,
+        age=0,
+        known=known,
+        exact=exact,
+        swell=INFLATED,
+        ceiling=loss,
+        least=loss,
+        start=loss,
+        window=0,
+        pl=-1.0,
+        bend=0.0,
+    )
 
 
 def step(problem: Problem, s: State) -> State:
@@ -140,12 +159,10 @@ def learnt(problem: Problem, s: State, pl: float) -> Constants:
 
 
 def plain(problem: Problem, s: State, vain: bool) -> State:
-    """A step of gradient descent, and a start anew; vain: with a larger bound on the curvature."""
+    """A step of gradient descent, after which momentum starts anew; vain: with a larger bound on the curvature."""
     L, beta, mu = s.known
-    before = gradient_descent.State(
-        s.w, s.r, RUNNING, s.nit, 0.0, True, THEOREM, 0.0, L, beta, s.exact, 1.0, -1.0, s.bend
-    )  # fmt: skip
-    new = gradient_descent.step(problem, before)
+    before = gradient_descent.start(s.w, s.r, THEOREM, 0.0, s.known)
+    new = gradient_descent.step(problem, before._replace(nit=s.nit, exact=s.exact, bend=s.bend))
     loss = 0.5 * float(new.r.dot(new.r))
     rate = steps.gd_rate(steps.gd_step(L, beta, norm(s.r)), mu)
     swell = min(GROWN * s.swell, 1e6) if vain else s.swell

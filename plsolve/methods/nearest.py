@@ -35,7 +35,18 @@ class State(NamedTuple):
 
 
 def init(problem: Problem, w: Array, r: Array, nit: int) -> State:
-    return State(w, r, RUNNING, nit, 0.0, True, 1.0, max(problem.target, norm(r)), -1.0, 0.0)
+    return State(
+        w=w,
+        r=r,
+        status=RUNNING,
+        nit=nit,
+        step=0.0,
+        checked=True,
+        share=1.0,
+        level=max(problem.target, norm(r)),
+        pl=-1.0,
+        bend=0.0,
+    )
 
 
 def step(problem: Problem, s: State) -> State:
@@ -49,7 +60,7 @@ def step(problem: Problem, s: State) -> State:
     d = d - H.solve(T.apply(d))  # what the factorisation lost: J d = 0
     length, size, noise = norm(way), norm(d), blur(problem, s, T, H, way)
     if size <= max(KKT * length, noise):
-        return State(s.w, s.r, int(Status.RESIDUAL), s.nit, 0.0, True, s.share, s.level, -1.0, 0.0)
+        return s._replace(status=int(Status.RESIDUAL), step=0.0)
     least = 2.0 * noise / size * (length / size)  # a smaller share of d is not to be seen in the distance
     share, visible = min(max(s.share, 2.0 * least), 1.0), True
     while visible and share > 1e-8:
@@ -57,10 +68,10 @@ def step(problem: Problem, s: State) -> State:
         w, r = back(problem, H, s.w + share * d, s.level)
         p = w - s.w
         if norm(r) <= s.level and (gains(H, s, way, u, p, r) if visible else norm(p) < 0.9 * s.step):
-            return State(w, r, RUNNING, s.nit + 1, norm(p), True, min(1.0, 2.0 * share), s.level, -1.0, 0.0)
+            return s._replace(w=w, r=r, nit=s.nit + 1, step=norm(p), share=min(1.0, 2.0 * share))
         share *= 0.5
     status = Status.STALLED if visible else Status.RESIDUAL
-    return State(s.w, s.r, int(status), s.nit, 0.0, True, share, s.level, -1.0, 0.0)
+    return s._replace(status=int(status), step=0.0, share=share)
 
 
 def gains(H: Inverse, s: State, way: Array, u: Array, p: Array, r: Array) -> bool:
