@@ -274,13 +274,14 @@ def test_gauss_newton_never_forms_j(monkeypatch):
 
 
 def test_the_same_solution_as_from_the_dense_jacobian(monkeypatch):
-    from plsolve.methods import gauss_newton
+    from plsolve.methods import gauss_newton, linear_model
     from plsolve.methods.tuning import TUNING
 
     alike = TUNING._replace(
         dogleg_below_own_kernel=TUNING.dogleg_below, chord_contraction_own_kernel=TUNING.chord_contraction
     )
-    monkeypatch.setattr(gauss_newton, "TUNING", alike)
+    for module in (gauss_newton, linear_model):
+        monkeypatch.setattr(module, "TUNING", alike)
     rng = np.random.default_rng(1)
     net = WideNetwork(rng.standard_normal((40, 3)), (300, 50), outputs=2)
     w0, y = net.init(2), rng.standard_normal(80)

@@ -39,8 +39,7 @@ from plsolve._loop import CHUNK, FAILURE, ROW, TIE
 from plsolve._run import SMALL
 from plsolve._stopping import FAILED as FAILED_STATUS
 from plsolve._stopping import RUNNING, Status
-from plsolve.methods import ending, watchdog
-from plsolve.methods import gauss_newton as gn
+from plsolve.methods import ending, linear_model, watchdog
 from plsolve.methods.tuning import TUNING
 
 FAILED_F, FAILED_JAC, FAILED_DIFFERENCES, LATE, NOT_FINITE = range(1, 6)
@@ -52,7 +51,7 @@ FRESH = -1  # the phase before the first step
 SQUARED = 1e-9  # reciprocal of the condition number of J^T J up to which the digits that it loses do not matter
 MONOTONE, UNDAMPED, KICKED = watchdog.MONOTONE, watchdog.UNDAMPED, watchdog.KICKED
 PHASES, HAND_OVER, ALONE = watchdog.PHASES, watchdog.HAND_OVER, watchdog.ALONE
-outwards = unit(gn.outwards)
+outwards = unit(linear_model.outwards)
 
 # -- F and jac ---------------------------------------------------------------------------------------------------------
 

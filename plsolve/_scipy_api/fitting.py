@@ -24,7 +24,8 @@ from plsolve._scipy_api import arguments as check
 from plsolve._state import State
 from plsolve._stopping import RUNNING, Ended, Status
 from plsolve._tangent import Tangent, tangent
-from plsolve.methods import METHODS, gauss_newton, nearest, newton
+from plsolve.methods import METHODS, nearest, newton
+from plsolve.methods.linear_model import model_at
 from plsolve.methods.method import Method
 
 STALLED = -1
@@ -95,13 +96,10 @@ class Tolerances(NamedTuple):
 
     def met(self, problem: Problem, s: State, T: Tangent) -> int:
         """scipy's status by the next step that the linear model asks for, where no step came down any more."""
-        free = gauss_newton.free_unknowns(problem, T, s.w, s.r)
-        model = gauss_newton.newton(T, s.r, free, True)
-        if problem.bounded:
-            model = gauss_newton.in_box(problem, model, s.w, s.r)
-        if model.potential <= self.ftol * model.size * model.size:
+        _, model = model_at(problem, T, s.w, s.r, orthogonal=True)
+        if model.predicted <= self.ftol * model.size * model.size:
             return 2
-        p = problem.move(s.w, gauss_newton.toward(model, 1.0)) - s.w
+        p = problem.move(s.w, model.toward(1.0)) - s.w
         return 3 if norm(p) <= self.xtol * (self.xtol + norm(s.w)) else STALLED
 
 

@@ -15,10 +15,28 @@ INSENSITIVE = 1e-7  # relative change of the loss per relative change of w: its 
 PROBE = 1e-6  # of w at least: how far F is followed to see whether J is right
 
 
-def verdict(problem: Problem, w: Array, r: Array, T: Tangent) -> int:
-    """RESIDUAL, STATIONARY or STALLED."""
+def conclusion(
+    problem: Problem, w: Array, r: Array, T: Tangent, flat: bool, last: Array | None
+) -> tuple[Array, Array, int]:
+    """Where a run ends at which no step reduces the loss, and its status.
+
+    ``last``: a step too short for the loss to tell, which mends the last digits of a w where the loss is flat.
+    """
+    status = verdict(problem, w, r, T, flat)
+    if status == Status.STATIONARY and last is not None and not problem.spent:
+        new = problem.move(w, last)
+        residual = problem.residual(new)
+        if norm(residual) <= norm(r):
+            return new, residual, status
+    return w, r, status
+
+
+def verdict(problem: Problem, w: Array, r: Array, T: Tangent, flat: bool = False) -> int:
+    """RESIDUAL, STATIONARY or STALLED; flat: the model of the loss promises nothing any more."""
     if at_rounding_level(problem, w, r, T):
         return int(Status.RESIDUAL)
+    if flat:
+        return int(Status.STATIONARY)
     g, size = T.adjoint(r), norm(w)
     M = largest_eigenvalue(problem, T, r)
     r2 = float(r.dot(r))

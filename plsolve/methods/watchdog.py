@@ -1,19 +1,22 @@
 """Gauss-Newton that arrives from far: monotone steps, and a watchdog over them.
 
 Monotone steps (`gauss_newton`) resolve every turn of the flow w' = -J^+ r, and there are many near points where J loses
-rank: the residual crawls although solutions are all around. Where it does not fall to 0.7 of a mark within eight
-steps, a *phase* of undamped steps begins: ||r|| may rise in it, though not above ||r(w0)||, and every full step is a
-new chance to land where Newton's method converges. A phase that found nothing better leaves no trace, so that the
-monotone points alone are a monotone run (Chamberlain, Powell, Lemarechal, Pedersen, Math. Prog. Study 16, 1982; the
-ceiling is the search of Grippo, Lampariello, Lucidi, SIAM J. Numer. Anal. 23, 1986, with unlimited memory).
+rank: the residual crawls although solutions are all around. The watchdog lets them go another way:
 
-Where no step reduces the residual any more, *kicks* follow: monotone steps from points at random around the best one,
-twice as far after a kick that fell back to where it began or to the same loss.
+- MONOTONE steps go on while ||r|| falls to 0.7 of a mark within eight of them.
+- UNDAMPED steps follow where it does not. ||r|| may rise, though not above ||r(w0)||, and every full step is a new
+  chance to land where Newton's method converges. After 30 of them, or once it does, monotone steps go on from the best
+  point. A phase that found nothing better leaves no trace, so that the monotone points alone are a monotone run
+  (Chamberlain, Powell, Lemarechal, Pedersen, Math. Prog. Study 16, 1982; the ceiling is the search of Grippo,
+  Lampariello, Lucidi, SIAM J. Numer. Anal. 23, 1986, with unlimited memory).
+- KICKED: where no step reduces the residual any more, monotone steps start from points at random around the best one,
+  twice as far after a kick that fell back to where it began or to the same loss. One that becomes the best point goes
+  on as MONOTONE.
 
 How long that goes on is a matter of the gradient. Where it is small for the residual that is left, the best point is
-next to a minimum that is not zero: no phase begins there, and kicks may cost two Jacobians for every monotone one
-that came before, unless one that went far fell back, too. So a system without a solution ends with the verdict of the
-monotone run, after at most some three times its Jacobians. Where the gradient is steep, the steps are stuck in a
+next to a minimum that is not zero: no undamped steps begin there, and kicks may cost two Jacobians for every monotone
+one that came before, unless one that went far fell back, too. So a system without a solution ends with the verdict of
+the monotone run, after at most some three times its Jacobians. Where the gradient is steep, the steps are stuck in a
 fold, and there is a way on: eight Jacobians then.
 
 The constants are in `tuning`, measured in docs/checks.md.
@@ -28,7 +31,7 @@ from plsolve._linalg import Array, norm, scattered
 from plsolve._problem import Problem
 from plsolve._stopping import RUNNING, Status
 from plsolve.methods import gauss_newton
-from plsolve.methods.gauss_newton import free_unknowns, in_box, moved, newton, toward
+from plsolve.methods.linear_model import model_at
 from plsolve.methods.tuning import TUNING
 
 # Where monotone steps lead nowhere: phases of undamped steps, then kicks; kicks alone; an end, since another method
@@ -43,21 +46,53 @@ class Watch(NamedTuple):
 
     plan: int  # PHASES, KICKS, HAND_OVER or ALONE
     root: bool  # a stationary point is no answer
-    phase: int  # MONOTONE, UNDAMPED or KICKED
-    left: int  # steps of the phase
     mark: float  # ||r|| where it had last fallen far enough
-    slow: int  # steps since
-    failed: bool  # the last phase of undamped steps did not make it fall so far
     own: int  # monotone steps before they led nowhere
-    grant: int  # Jacobians that each of them allows to phases
     level: float  # ||r|| where monotone steps first led nowhere; 0: they lead on
-    kicks: int  # made so far
-    force: float  # of the next kick, as a multiple of the way from w0
-    way: float  # that the last kick has led
+    phase: int = MONOTONE
+    left: int = 0  # steps of the phase
+    slow: int = 0  # steps since the mark
+    failed: bool = False  # the last phase of undamped steps did not make ||r|| fall so far
+    allowance: int = TUNING.allowance_steep  # Jacobians that each monotone step allows to phases and kicks
+    kicks: int = 0  # made so far
+    force: float = 1.0  # of the next kick, as a multiple of the way from w0
+    way: float = 0.0  # that the last kick has led
+
+    def spare(self, nit: int) -> int:
+        """Jacobians that phases and kicks may still cost; a kick costs one even if no step follows."""
+        return (1 + self.allowance) * self.own - nit - self.kicks
+
+    def falls(self, size: float) -> Watch:
+        """After one more step to a residual of this size."""
+        if size <= TUNING.decrease * self.mark:
+            return self._replace(mark=size, slow=0, failed=False)
+        return self._replace(slow=self.slow + 1)
+
+    def recovers(self, size: float) -> Watch:
+        """Monotone steps are on the way again where the residual is well below where they led nowhere."""
+        return self if size > TUNING.recovery * self.level else self._replace(level=0.0)
+
+    def earns(self, steep: float) -> Watch:
+        """After a monotone step at a point that is so steep."""
+        allowance = TUNING.allowance_steep if steep > TUNING.steep else TUNING.allowance
+        if self.level > 0.0:
+            return self._replace(allowance=min(allowance, self.allowance))  # a minimum remains one
+        return self._replace(own=self.own + 1, allowance=allowance)
+
+    @property
+    def patience(self) -> int:
+        """Steps within which the residual must fall."""
+        if self.plan == HAND_OVER:
+            return TUNING.patience_hand_over
+        return TUNING.patience_after_phase if self.failed else TUNING.patience
+
+    def begins(self, phase: int, left: int, size: float) -> Watch:
+        """At the beginning of a phase, where ||r|| is size."""
+        return self._replace(phase=phase, left=left, mark=size, slow=0)
 
 
 class State(NamedTuple):
-    """What the loop reads, of ``at``; the point where the run stands, and in a phase the one to come back to."""
+    """What the loop reads, of ``at``; the point where the run stands, and in a phase the best one, to come back to."""
 
     w: Array
     r: Array
@@ -68,7 +103,7 @@ class State(NamedTuple):
     pl: float
     bend: float
     at: gauss_newton.State
-    kept: gauss_newton.State
+    best: gauss_newton.State
     watch: Watch
 
     def retreat(self) -> State | None:
@@ -76,7 +111,7 @@ class State(NamedTuple):
         return None if self.watch.phase == MONOTONE else retreated(self)
 
 
-def state(at: gauss_newton.State, kept: gauss_newton.State, watch: Watch) -> State:
+def state(at: gauss_newton.State, best: gauss_newton.State, watch: Watch) -> State:
     return State(
         w=at.w,
         r=at.r,
@@ -87,49 +122,16 @@ def state(at: gauss_newton.State, kept: gauss_newton.State, watch: Watch) -> Sta
         pl=at.pl,
         bend=at.bend,
         at=at,
-        kept=kept,
+        best=best,
         watch=watch,
     )
-
-
-def retreated(s: State) -> State:
-    return monotone(again(s.kept, s.kept.status, s.at.nit), s.watch, True, s.watch.grant, s.watch.level, 1.0)
-
-
-def stopped(s: gauss_newton.State, status: int) -> gauss_newton.State:
-    """The same state with another status."""
-    return moved(s, s.w, s.r, status, s.nit, s.step, s.radius, s.crawl, s.pl)
-
-
-def again(s: gauss_newton.State, status: int, nit: int) -> gauss_newton.State:
-    """The same point later: the point before it is another one."""
-    return moved(s, s.w, s.r, status, nit, s.step, s.radius, s.crawl, -1.0)
 
 
 def init(problem: Problem, beta: float, plan: int, root: bool, before: Any) -> State:
     """At w0, or where another method came to an end."""
     w, r, nit = (problem.w0, problem.r0, 0) if before is None else (before.w, before.r, before.nit)
-    return begun(w, r, nit, beta, plan, root)
-
-
-def begun(w: Array, r: Array, nit: int, beta: float, plan: int, root: bool) -> State:
-    at = gauss_newton.start(w, r, nit, beta)
-    size = norm(r)
-    level = size if nit > 0 else 0.0
-    return state(
-        at, at, Watch(plan, root, MONOTONE, 0, size, 0, False, nit, TUNING.allowance_steep, level, 0, 1.0, 0.0)
-    )
-
-
-def monotone(at: gauss_newton.State, k: Watch, failed: bool, grant: int, level: float, force: float) -> State:
-    """Monotone steps from here."""
-    size = norm(at.r)
-    return state(at, at, Watch(k.plan, k.root, MONOTONE, 0, size, 0, failed, k.own, grant, level, k.kicks, force, 0.0))
-
-
-def spare(k: Watch, nit: int) -> int:
-    """Jacobians that phases and kicks may still cost; a kick costs one even if no step follows."""
-    return (1 + k.grant) * k.own - nit - k.kicks
+    size, at = norm(r), gauss_newton.State(w=w, r=r, nit=nit, beta=beta)
+    return state(at, at, Watch(plan=plan, root=root, mark=size, own=nit, level=size if nit > 0 else 0.0))
 
 
 def step(problem: Problem, s: State) -> State:
@@ -140,40 +142,42 @@ def step(problem: Problem, s: State) -> State:
     return watched(problem, s)
 
 
+# -- monotone steps ----------------------------------------------------------------------------------------------------
+
+
 def watched(problem: Problem, s: State) -> State:
     """A monotone step; a phase begins where it leads nowhere."""
-    at, k = gauss_newton.step(problem, s.at), s.watch
+    at = gauss_newton.step(problem, s.at)
     size = norm(at.r)
-    mark, slow, failed = k.mark, k.slow + 1, k.failed
-    if size <= TUNING.decrease * mark:
-        mark, slow, failed = size, 0, False
-    level = k.level if size > TUNING.recovery * k.level else 0.0
-    own = k.own + (1 if level == 0.0 else 0)
-    grant = TUNING.allowance_steep if at.steep > TUNING.steep else TUNING.allowance
-    grant = grant if level == 0.0 else min(grant, k.grant)  # a minimum remains one
-    patience = TUNING.patience_after_phase if failed else TUNING.patience
-    patience = TUNING.patience_hand_over if k.plan == HAND_OVER else patience
-    crawls = at.status == RUNNING and k.plan != ALONE and slow >= patience
-    if crawls and k.plan != PHASES:
-        at, crawls = stopped(at, STALLED), False
-    watch = Watch(k.plan, k.root, MONOTONE, 0, mark, slow, failed, own, grant, level, k.kicks, k.force, 0.0)
-    left = spare(watch, at.nit)
-    if at.status == RUNNING and left <= 0:
-        at = stopped(at, STALLED)
-    if at.status == STALLED and size > level:
-        watch = Watch(k.plan, k.root, MONOTONE, 0, mark, slow, failed, own, grant, size, k.kicks, k.force, 0.0)
-    over = at.status == STALLED or (at.status == STATIONARY and k.root)
-    if k.plan in (HAND_OVER, ALONE) or left <= 0 or not (over or crawls):
-        return state(at, at, watch)
-    if over:
-        return kick(problem, at, watch)
-    if at.steep > TUNING.phase_steepness:
-        return state(stopped(at, RUNNING), at, in_phase(watch, UNDAMPED, TUNING.phase_steps, size, 0))
-    return state(at, at, watch)
+    k = s.watch.falls(size).recovers(size).earns(at.steep)
+    left = k.spare(at.nit)
+    crawls = at.status == RUNNING and k.plan != ALONE and k.slow >= k.patience
+    if at.status == RUNNING and (left <= 0 or (crawls and k.plan != PHASES)):
+        at, crawls = at._replace(status=STALLED), False
+    if at.status == STALLED:
+        k = k._replace(level=max(k.level, size))
+    if k.plan in (HAND_OVER, ALONE) or left <= 0:
+        return state(at, at, k)
+    if at.status == STALLED or (at.status == STATIONARY and k.root):
+        return kick(problem, at, k)
+    if crawls and at.steep > TUNING.phase_steepness:
+        k = k.begins(UNDAMPED, TUNING.phase_steps, size)
+    return state(at, at, k)
 
 
-def in_phase(k: Watch, phase: int, left: int, mark: float, slow: int) -> Watch:
-    return Watch(k.plan, k.root, phase, left, mark, slow, k.failed, k.own, k.grant, k.level, k.kicks, k.force, k.way)
+def monotone(at: gauss_newton.State, k: Watch, failed: bool) -> State:
+    """Monotone steps from here."""
+    return state(at, at, k.begins(MONOTONE, 0, norm(at.r))._replace(failed=failed))
+
+
+def resumed(problem: Problem, best: gauss_newton.State, k: Watch, failed: bool, nit: int) -> State:
+    """After a phase: on from the best point by monotone steps, or where they have ended by a kick."""
+    s = monotone(best._replace(nit=nit, pl=-1.0), k, failed)  # the point before is another one
+    return s if best.status == RUNNING or k.spare(nit) <= 0 else kick(problem, s.at, s.watch)
+
+
+def retreated(s: State) -> State:
+    return monotone(s.best._replace(nit=s.nit, pl=-1.0), s.watch._replace(force=1.0), failed=True)
 
 
 # -- undamped steps ----------------------------------------------------------------------------------------------------
@@ -181,65 +185,49 @@ def in_phase(k: Watch, phase: int, left: int, mark: float, slow: int) -> Watch:
 
 def undamped(problem: Problem, s: State) -> State:
     """A full step, halved while ||r|| would be above its value at w0; after the last one back to the best point."""
-    at, kept, k = s.at, s.kept, s.watch
+    at, best, k = s.at, s.best, s.watch
     T = problem.linearise(at.w, at.r, at.precise)
-    model = newton(T, at.r, free_unknowns(problem, T, at.w, at.r), at.orthogonal)
-    if problem.bounded:
-        model = in_box(problem, model, at.w, at.r)
+    _, model = model_at(problem, T, at.w, at.r, at.orthogonal)
     if not math.isfinite(model.length):
         return retreated(s)
-    top, way = norm(problem.r0), T.distance(kept.w, problem.w0)
+    ceiling, way = norm(problem.r0), T.distance(best.w, problem.w0)
     way = way if way > 0.0 else model.length
     t = min(1.0, TUNING.phase_longest * way / max(model.length, 1e-300))
-    w, r = attempt(problem, at.w, toward(model, t))
-    while not norm(r) <= top and t * model.length > TUNING.phase_shortest * way and not problem.spent:
+    w, r = moved(problem, at.w, model.toward(t))
+    while not norm(r) <= ceiling and t * model.length > TUNING.phase_shortest * way and not problem.spent:
         t *= 0.5
-        w, r = attempt(problem, at.w, toward(model, t))
-    size, left = norm(r), min(k.left - 1, spare(k, at.nit + 1))
-    new = moved(at, w, r, RUNNING, at.nit + 1, t * model.length, model.length, 0, -1.0)
-    lands = False
-    if size < norm(kept.r):
-        kept, lands = new, t == 1.0 and size <= TUNING.phase_converged * model.size
-    if size <= top and not (model.stays or lands) and left > 0:
-        return state(new, kept, in_phase(k, UNDAMPED, k.left - 1, k.mark, 0))
-    failed = norm(kept.r) > TUNING.decrease * k.mark
-    return resumed(problem, again(kept, kept.status, new.nit), k, failed, k.grant, k.force)
+        w, r = moved(problem, at.w, model.toward(t))
+    size, left = norm(r), min(k.left - 1, k.spare(at.nit + 1))
+    new = at.at(w, r, step=t * model.length, radius=model.length)._replace(nit=at.nit + 1)
+    converges = False
+    if size < norm(best.r):
+        best, converges = new, t == 1.0 and size <= TUNING.phase_converged * model.size
+    if size <= ceiling and not (model.inconsistent or converges) and left > 0:
+        return state(new, best, k._replace(left=k.left - 1))
+    return resumed(problem, best, k, failed=norm(best.r) > TUNING.decrease * k.mark, nit=new.nit)
 
 
-def attempt(problem: Problem, w: Array, p: Array) -> tuple[Array, Array]:
+def moved(problem: Problem, w: Array, p: Array) -> tuple[Array, Array]:
     w = problem.move(w, p)
     return w, problem.residual(w)
-
-
-def resumed(problem: Problem, kept: gauss_newton.State, k: Watch, failed: bool, grant: int, force: float) -> State:
-    """After a phase: on from the best point by monotone steps, or where they have ended by a kick."""
-    s = monotone(kept, k, failed, grant, k.level, force)
-    return s if kept.status == RUNNING or spare(s.watch, kept.nit) <= 0 else kick(problem, kept, s.watch)
 
 
 # -- kicks -------------------------------------------------------------------------------------------------------------
 
 
-def kick(problem: Problem, kept: gauss_newton.State, k: Watch) -> State:
+def kick(problem: Problem, best: gauss_newton.State, k: Watch) -> State:
     """A start at random around the best point, nearer while ||r|| would be above its value at w0."""
-    scale = problem.scale
-    unit = distance(problem, kept.w, problem.w0)
-    unit = (unit if unit > 0.0 else 1.0) / math.sqrt(kept.w.size)
-    z, t = scattered(kept.w, k.kicks), k.force
-    p = scale * z if scale.size else z
+    way = distance(problem, best.w, problem.w0)
+    unit, t = (way if way > 0.0 else 1.0) / math.sqrt(best.w.size), k.force
+    z = scattered(best.w, k.kicks)
+    p = problem.scale * z if problem.scale.size else z
     while t > TUNING.phase_shortest and not problem.spent:
-        w, r = attempt(problem, kept.w, (t * unit) * p)
+        w, r = moved(problem, best.w, (t * unit) * p)
         if norm(r) <= norm(problem.r0):
-            return thrown(problem, moved(kept, w, r, RUNNING, kept.nit, 0.0, 0.0, 0, -1.0), kept, k)
+            k = k.begins(KICKED, TUNING.kick_steps, norm(r))
+            return state(best.at(w, r), best, k._replace(kicks=k.kicks + 1, way=distance(problem, w, best.w)))
         t *= 0.5
-    return state(kept, kept, k)
-
-
-def thrown(problem: Problem, at: gauss_newton.State, kept: gauss_newton.State, k: Watch) -> State:
-    """Steps from where a kick has led."""
-    size, way = norm(at.r), distance(problem, at.w, kept.w)
-    watch = k._replace(phase=KICKED, left=TUNING.kick_steps, mark=size, slow=0, kicks=k.kicks + 1, way=way)
-    return state(at, kept, watch)
+    return state(best, best, k)
 
 
 def distance(problem: Problem, v: Array, w: Array) -> float:
@@ -248,20 +236,27 @@ def distance(problem: Problem, v: Array, w: Array) -> float:
 
 def kicked(problem: Problem, s: State) -> State:
     """A monotone step on the way from a kick: on from there once it is the best point, back where it leads nowhere."""
-    at, kept, k = gauss_newton.step(problem, s.at), s.kept, s.watch
-    size, least, left = norm(at.r), norm(kept.r), min(k.left - 1, spare(k, at.nit))
-    back = abs(size - least) <= TUNING.same_point * least
-    near = size < TUNING.kick_return_size * least and distance(problem, at.w, kept.w) < TUNING.kick_return * k.way
-    falls = back or near
-    other = TUNING.better_minimum if kept.status == STALLED and k.grant <= TUNING.allowance else 0.0
-    if at.status > 0 or (at.status == RUNNING and size < (1.0 - other) * least and not falls):
-        return monotone(at, k, False, k.grant, k.level if size > TUNING.recovery * k.level else 0.0, 1.0)
-    mark, slow = (size, 0) if size <= TUNING.decrease * k.mark else (k.mark, k.slow + 1)
-    if at.status == RUNNING and slow < TUNING.patience and left > 0 and not falls:
-        return state(at, kept, in_phase(k, KICKED, k.left - 1, mark, slow))
-    same = falls or abs(size - least) <= TUNING.same_minimum * least
-    farthest = k.grant <= TUNING.allowance and k.force == TUNING.kick_largest
-    alone = back or (same and (at.status == STATIONARY or farthest))
-    kept = again(at if size < least and not back else kept, kept.status, at.nit)
-    force = min(2.0 * k.force, TUNING.kick_largest) if same else 1.0
-    return resumed(problem, kept, k, True, 0 if alone else k.grant, force)
+    at, best, k = gauss_newton.step(problem, s.at), s.best, s.watch
+    size, least = norm(at.r), norm(best.r)
+    same = abs(size - least) <= TUNING.same_point * least
+    near = size < TUNING.kick_return_size * least and distance(problem, at.w, best.w) < TUNING.kick_return * k.way
+    minimum = best.status == STALLED and k.allowance <= TUNING.allowance
+    enough = (1.0 - TUNING.better_minimum if minimum else 1.0) * least
+    if at.status > 0 or (at.status == RUNNING and size < enough and not (same or near)):
+        return monotone(at, k.recovers(size)._replace(force=1.0), failed=False)
+    k = k.falls(size)
+    left = min(k.left - 1, k.spare(at.nit))
+    if at.status == RUNNING and k.slow < TUNING.patience and left > 0 and not (same or near):
+        return state(at, best, k._replace(left=k.left - 1))
+    if size < least and not same:
+        best = at._replace(status=best.status)
+    return resumed(problem, best, fell_back(k, at, size, least, same, near), failed=True, nit=at.nit)
+
+
+def fell_back(k: Watch, at: gauss_newton.State, size: float, least: float, same: bool, near: bool) -> Watch:
+    """After a kick that led nowhere: the next one is farther; none follows where all would fall back."""
+    alike = same or near or abs(size - least) <= TUNING.same_minimum * least
+    farthest = k.allowance <= TUNING.allowance and k.force == TUNING.kick_largest
+    if same or (alike and (at.status == STATIONARY or farthest)):
+        k = k._replace(allowance=0)
+    return k._replace(force=min(2.0 * k.force, TUNING.kick_largest) if alike else 1.0)
