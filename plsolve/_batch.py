@@ -94,8 +94,14 @@ def solve_batch(
         Arguments of F and jac that all systems share.
     each : tuple of array_like (k, ...)
         Further arguments, of which system i gets ``a[i]``; they come after args.
-    bounds, x_scale, tol, eps, max_iter
-        As for `solve`, the same for all systems.
+    bounds : (lower, upper) or scipy.optimize.Bounds, optional
+        As for `solve`, the same for all systems, and so are x_scale, tol, eps and max_iter.
+    x_scale : array_like (m,) or 'jac'
+        Typical size of the unknowns.
+    tol, eps : float
+        Residual, relative, and loss, at which a system is solved.
+    max_iter : int, optional
+        Limit of the iterations of each.
     restarts : int
         How often a system that is not solved is tried again, from a random start: uniform between finite bounds,
         else normal around its W0. The best of its results is kept.
@@ -113,6 +119,11 @@ def solve_batch(
     BatchResult
         ``x``, ``fun``, ``status``, ``nit``, ``success``, one row a system. One that fails does not stop the others;
         Ctrl-C does, and carries the best points of all (k, m) as ``exc.best``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For bad input: the message names the argument.
 
     Examples
     --------

@@ -29,11 +29,19 @@ def tangent_kernel(jac: Callable[..., Any], w: Any, *, args: Any = ()) -> Tangen
     jac : callable
         ``jac(w, *args) -> (n, m)``: array, scipy.sparse or LinearOperator (whose ``gram()``, if it has one, gives K).
     w : array_like (m,)
+        The point.
     args : tuple
+        Passed on to jac.
 
     Returns
     -------
     TangentKernel
+        Its spectrum is computed when it is first asked for.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For bad input, and where jac(w) is not finite: the message names the argument.
 
     Notes
     -----
@@ -64,6 +72,8 @@ class TangentKernel:
 
     Attributes
     ----------
+    n, m : int
+        Equations and unknowns.
     matrix : ndarray (n, n)
         K.
     eigenvalues : ndarray (min(n, m),)
@@ -140,7 +150,18 @@ class TangentKernel:
         return float(self.eigenvalues[-1]) / self.mu if self.mu > 0.0 else float("inf")
 
     def plot(self, ax: Any = None) -> Any:
-        """Draw the spectrum, with mu, ||J||^2 and kappa; returns the matplotlib Axes."""
+        """Draw the spectrum, with mu, ||J||^2 and kappa.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            Where to draw; by default in a new figure.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+            What was drawn in.
+        """
         return plotting.spectrum(self, ax)
 
 

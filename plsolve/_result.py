@@ -134,13 +134,6 @@ class Result(OptimizeResult):
         finally:
             problem.forget()
 
-    def add_absence(self, problem: Problem) -> None:
-        """Say in the message that there is no solution near x, where that is proved."""
-        certificate = self["certificate"]
-        self.update(problem.system.counts)
-        if certificate is not None and certificate.absent and certificate.rigorous:
-            self["message"] += f" No solution within {rounded(certificate.radius, ROUND_FLOOR)} of x (theory 3.5)."
-
     def uncertainty(self, noise: Any = None, prior: Any = None) -> Uncertainty:
         """How certain x is, given noisy data and what was known before: linearised at x.
 
@@ -152,6 +145,16 @@ class Result(OptimizeResult):
         prior : float, array_like (m,) or (m, m), sparse or LinearOperator, optional
             Standard deviations of the parameters about w0 before the data were known, or their covariance; see `infer`.
             1 by default; of a fit by `infer` its own.
+
+        Returns
+        -------
+        Uncertainty
+            Standard deviations, covariances, predictions, samples, when they are asked for.
+
+        Raises
+        ------
+        ValueError
+            Where the noise is not known, or has another shape.
         """
         assumed = self._assumed or (None, None)
         noise, prior = assumed[0] if noise is None else noise, assumed[1] if prior is None else prior
@@ -178,7 +181,7 @@ class Result(OptimizeResult):
         )
 
     def plot(self, what: str = "run", ax: Any = None) -> Any:
-        """Draw the run, the spectrum of the kernel, or the landscape; returns the matplotlib Axes.
+        """Draw the run, the spectrum of the kernel, or the landscape.
 
         Parameters
         ----------
@@ -187,9 +190,21 @@ class Result(OptimizeResult):
             ratio, where the method knows them. 'spectrum': the eigenvalues of K at x. 'landscape': the loss in
             the plane through w0, x and a tangent to the solution set, with the region where PL* holds; and the loss on
             the straight line from w0 to x, with the smallest eigenvalue of its Hessian near x. That takes up to some
-            hundred evaluations of F and jac, which a Result that was unpickled does not have.
-        ax : matplotlib Axes, optional
+            hundred evaluations of F and jac, which an unpickled Result does not have.
+        ax : matplotlib.axes.Axes, optional
             Where to draw; the step sizes, and the line from w0 to x, are drawn in new figures only.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+            What was drawn in.
+
+        Raises
+        ------
+        ValueError
+            For another ``what``, or the landscape of an unpickled Result.
+        ImportError
+            Without matplotlib, the extra 'plot'.
         """
         if what == "run":
             return plotting.run(self["history"], f"{self['method']}: {self['status'].name}", ax)
@@ -217,7 +232,20 @@ class Result(OptimizeResult):
         return dict.__contains__(self, name) or (name in self._lazy and self._problem is not None)
 
     def get(self, name: str, default: Any = None) -> Any:
-        """The entry, computed if need be, or the default."""
+        """The entry, computed if need be, or the default.
+
+        Parameters
+        ----------
+        name : str
+            Of the entry.
+        default : object
+            What stands for an entry that there is not.
+
+        Returns
+        -------
+        object
+            The entry or the default.
+        """
         try:
             return self[name]
         except KeyError:
@@ -242,3 +270,11 @@ class Result(OptimizeResult):
             except Exception:  # noqa: BLE001 - closures raise what they like; the rest of the result is worth keeping
                 del fields["jac"]
         return Result, (fields, None, None, None, self._assumed)
+
+
+def add_absence(sol: Result, problem: Problem) -> None:
+    """Say in the message that there is no solution near x, where that is proved."""
+    certificate = sol["certificate"]
+    sol.update(problem.system.counts)
+    if certificate is not None and certificate.absent and certificate.rigorous:
+        sol["message"] += f" No solution within {rounded(certificate.radius, ROUND_FLOOR)} of x (theory 3.5)."

@@ -15,7 +15,7 @@ from plsolve._pictures.progress import LOG, watching
 from plsolve._problem import Problem
 from plsolve._proofs.certify import Nearness
 from plsolve._record import Record
-from plsolve._result import Result
+from plsolve._result import Result, add_absence
 from plsolve._stopping import AT_ROUNDING_LEVEL, MESSAGES, RUNNING, STATUSES, Ended, Status
 from plsolve.methods import METHODS, OPTIONS, nearest
 from plsolve.methods.method import Forecast, Stage
@@ -269,7 +269,7 @@ def packaged(fields: dict[str, Any], problem: Problem, record: Record, betas: Ar
     result = Result(fields, problem, record, betas)
     if fields["status"] == Status.STATIONARY and betas is not None:
         with problem.at_work():
-            result.add_absence(problem)
+            add_absence(result, problem)
     return result
 
 

@@ -30,7 +30,27 @@ class State(Protocol):
 
 
 class Start(NamedTuple):
-    """The state at w0, where a method cannot make its own."""
+    """The plainest state of a method.
+
+    Attributes
+    ----------
+    w : ndarray (m,)
+        The point.
+    r : ndarray (n,)
+        F(w) - y.
+    status : int
+        A `plsolve.Status` where the method itself ends the run, else -100.
+    nit : int
+        Iterations made.
+    step : float
+        Length of the last step.
+    checked : bool
+        Whether ``r`` is the residual at ``w``, all of it: only then the loop looks whether it is small enough.
+    pl : float
+        1/2 ||J^T r||^2 / L at the point before, the local PL* constant; -1 where it is not known.
+    bend : float
+        The largest curvature 2 ||r+ - r - J p||/||p||^2 of F that was seen.
+    """
 
     w: Array
     r: Array

@@ -24,7 +24,27 @@ FAILED = -5
 
 
 class Status(IntEnum):
-    """How a run ended; positive exactly when the system counts as solved."""
+    """How a run ended; positive exactly when the system counts as solved.
+
+    Attributes
+    ----------
+    RESIDUAL : int
+        1: the residual is within ``tol``, or at the rounding level of F.
+    DISTANCE : int
+        2: a solution is proved to lie within ``xtol``.
+    EPSILON : int
+        3: the loss is at or below ``eps``.
+    MAX_ITER : int
+        0: ``max_iter`` iterations, or as many calls as were allowed, were made.
+    MAX_TIME : int
+        -1: ``max_time`` seconds have passed.
+    CALLBACK : int
+        -2: ``callback`` raised StopIteration.
+    STALLED : int
+        -3: no step reduces the residual noticeably any further.
+    STATIONARY : int
+        -4: the gradient of the loss is zero, but the residual is not.
+    """
 
     RESIDUAL = 1
     DISTANCE = 2

@@ -97,19 +97,49 @@ class Uncertainty:
         return departure
 
     def std(self, index: Any = None) -> Array:
-        """Standard deviations of the parameters with these numbers (default: all)."""
+        """Standard deviations of the parameters.
+
+        Parameters
+        ----------
+        index : int, slice or array_like of int (k,), optional
+            Numbers of the parameters that are asked for, all by default.
+
+        Returns
+        -------
+        ndarray (k,)
+            In the units of the parameters.
+        """
         if index is None:
             return np.sqrt(self._posterior.every_variance())
         return np.sqrt(self._posterior.variances(self._units(index)))
 
     def covariance(self, index: Any) -> Array:
-        """Covariance (k, k) of the parameters with these numbers."""
+        """Covariance of some parameters.
+
+        Parameters
+        ----------
+        index : int, slice or array_like of int (k,)
+            Their numbers.
+
+        Returns
+        -------
+        ndarray (k, k)
+            In the units of the parameters.
+        """
         return self._posterior.covariance(self._units(index))
 
     def predict(self, J_new: Any) -> Array:
-        """Standard deviations (p,) of J_new w.
+        """Standard deviations of predictions.
 
-        J_new (p, m), an array, sparse or a LinearOperator, is the Jacobian of p quantities that are to be predicted.
+        Parameters
+        ----------
+        J_new : array_like, sparse or LinearOperator (p, m)
+            The Jacobian at x of the quantities that are to be predicted.
+
+        Returns
+        -------
+        ndarray (p,)
+            The standard deviation of J_new w.
         """
         m = self.x.size
         if not (isinstance(J_new, LinearOperator) or is_sparse(J_new)):
@@ -124,15 +154,38 @@ class Uncertainty:
         return np.sqrt(found)
 
     def resolution(self, index: Any) -> Array:
-        """Rows (k, m) of the resolution matrix C J^T (J C J^T + R)^{-1} J.
+        """Rows of the resolution matrix C J^T (J C J^T + R)^{-1} J.
 
         A row says of which parameters the estimate of one is an average: where the data determine it, it is the unit
         vector, where they say nothing of it, zero.
+
+        Parameters
+        ----------
+        index : int, slice or array_like of int (k,)
+            Numbers of the parameters that are asked for.
+
+        Returns
+        -------
+        ndarray (k, m)
+            Their rows.
         """
         return self._posterior.pull(self._T.apply(self._prior.times(self._units(index)))).T
 
     def sample(self, k: int = 1, rng: Any = None) -> Array:
-        """k draws (k, m) from the posterior, by Matheron's rule: a draw from the prior, moved to the data."""
+        """Draw from the posterior, by Matheron's rule: a draw from the prior, moved to the data.
+
+        Parameters
+        ----------
+        k : int
+            How many draws.
+        rng : int, numpy.random.Generator, ..., optional
+            Draws them.
+
+        Returns
+        -------
+        ndarray (k, m)
+            Parameters, one draw a row.
+        """
         k, rng = as_count(k, "k", 1), generator(rng) or np.random.default_rng()
         n, m = self._T.shape
         prior = self._prior.root(rng.standard_normal((m, k)))
@@ -141,10 +194,18 @@ class Uncertainty:
         return draws
 
     def null_space(self, k: int | None = None) -> Array:
-        """An orthonormal basis (m, k) of changes of w that the data do not see.
+        """An orthonormal basis of changes of w that the data do not see.
 
-        Without k all of them, m - ``rank``: an m x m matrix where the data are few. Those that prior and data leave
-        uncertain come first, as far as k random vectors (seeded) tell.
+        Parameters
+        ----------
+        k : int, optional
+            How many: those that prior and data leave most uncertain, as far as k random vectors (seeded) tell. By
+            default all of them, m - ``rank``: an m x m matrix where the data are few.
+
+        Returns
+        -------
+        ndarray (m, k)
+            One change a column.
         """
         most = self.x.size - self.rank
         k = most if k is None else as_count(k, "k", 1, most)
@@ -155,11 +216,21 @@ class Uncertainty:
         return np.linalg.qr(Z)[0]
 
     def sensitivity(self, dF: Any) -> Array:
-        """By how much x moves where F changes by dF (n,), or by the columns of dF (n, k), to first order.
+        """By how much x moves where F changes, to first order.
 
         Of a solution it is -J^+ dF, the smallest change that keeps F(x) = y; of a fit by `infer`
         -C J^T (J C J^T + R)^{-1} dF. For dF the derivative of F with respect to anything that it depends on, this is
         the derivative of x.
+
+        Parameters
+        ----------
+        dF : array_like (n,) or (n, k)
+            The change of F, or one a column.
+
+        Returns
+        -------
+        ndarray (m,) or (m, k)
+            The change of x, or one a column.
         """
         dF = as_float(dF, "dF")
         n = self._T.shape[0]

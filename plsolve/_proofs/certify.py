@@ -44,18 +44,38 @@ def certify(
 
     Parameters
     ----------
-    F, jac, w, y, args, bounds
-        As for `plsolve.solve`.
+    F : callable
+        As for `plsolve.solve`, and so are jac, y and args.
+    jac : callable, True, None or {'2-point', '3-point', 'cs'}
+        The Jacobian.
+    w : array_like (m,)
+        The point.
+    y : array_like (n,), optional
+        Target, zeros by default.
+    args : tuple
+        Passed on to F and jac.
     beta : float or array_like (n,), optional
         Lipschitz constant of jac on R^m (on the box, with bounds), ||J(u) - J(v)||_2 <= beta ||u - v||, or one for each
         row of J. Where J has at most 100 000 entries it is put to the test, at the price of four more Jacobians.
         Without it, 10 times the largest curvature of F along the Newton step and a few random directions (seeded, a
         handful of calls of F) stands in its place, which proves nothing.
+    bounds : (lower, upper) or scipy.optimize.Bounds, optional
+        F is never called outside; only a ball inside is rigorous.
 
     Returns
     -------
     Certificate
         See there; ``str`` makes a sentence of it.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For bad input, and where F(w) or jac(w) is not finite or out of range: the message names the argument.
+
+    Warns
+    -----
+    RuntimeWarning
+        Where F contradicts ``beta`` or jac.
 
     Notes
     -----

@@ -63,9 +63,39 @@ def curve_fit(
 
     Parameters are scipy's. With more parameters than data, the fit is the one with the smallest change ||p - p0||.
 
+    Parameters
+    ----------
+    f : callable
+        ``f(xdata, *params)``, of the shape of ydata.
+    xdata : array_like or object
+        What f gets as its first argument.
+    ydata : array_like (M,)
+        The data.
+    p0 : array_like (n,), optional
+        Start; ones by default, or within the bounds.
+    sigma : float or array_like (M,) or (M, M), optional
+        Standard deviations of the data, or their covariance.
+    absolute_sigma : bool
+        Whether sigma is meant in units of the data; else only its ratios count.
+    check_finite : bool, optional
+        Whether data that are not finite are refused; by default they are, unless ``nan_policy`` is given.
+    bounds : (lower, upper) or scipy.optimize.Bounds
+        Limits of the parameters.
+    method : {'lm', 'trf', 'dogbox', 'gauss-newton', 'gd', 'sgd'}, optional
+        As for `plsolve.least_squares`; 'lm' without bounds, else 'trf'.
+    jac : callable or {'2-point', '3-point', 'cs'}, optional
+        ``jac(xdata, *params) -> (M, n)``.
+    full_output : bool
+        Whether infodict, mesg and ier are returned too.
+    nan_policy : {'raise', 'omit'}, optional
+        What is done about NaN in the data.
+    **kwargs
+        Passed on to scipy's `leastsq` ('lm') or to `plsolve.least_squares`, as far as they are known there.
+
     Returns
     -------
     popt : ndarray (n,)
+        The parameters.
     pcov : ndarray (n, n)
         As in scipy, for 'lm' from the Jacobian of the last step where that was short; all inf, with an
         `OptimizeWarning`, where J lacks rank or there are not more data than parameters, and ``absolute_sigma`` is
@@ -74,8 +104,10 @@ def curve_fit(
     infodict : dict
         With ``full_output``: scipy's entries, and ``rank`` of J, ``null_space`` (n, n - rank), an orthonormal basis of
         the changes of the parameters that the data do not see.
-    mesg, ier
-        With ``full_output``, as in scipy.
+    mesg : str
+        With ``full_output``: how the fit ended.
+    ier : int
+        With ``full_output``: the same as a number, as in scipy.
 
     Raises
     ------

@@ -150,16 +150,26 @@ def least_squares(
     x_scale : None, array_like or 'jac'
         None, or one number: 'jac' where there are as many residuals as unknowns or more and the columns of the Jacobian
         differ a thousandfold, else 1.
-    loss, f_scale
-        As in scipy: 'linear', 'soft_l1', 'huber', 'cauchy', 'arctan' or a callable.
-    diff_step, jac_sparsity, workers
-        As in scipy.
-    tr_solver, tr_options
+    loss : {'linear', 'soft_l1', 'huber', 'cauchy', 'arctan'} or callable
+        rho, as in scipy.
+    f_scale : float
+        Size of f_i from which on residuals count as outliers.
+    diff_step : float or array_like (n,), optional
+        Relative steps of differences.
+    tr_solver, tr_options : str and dict, optional
         Checked, and otherwise without effect: the linear solver follows from the kind of J.
+    jac_sparsity : array_like or sparse (m, n), optional
+        Where the entries of J are that are not zero: differences take fewer calls.
     max_nfev : int, optional
         Limit of the calls of fun, those for differences not counted; 100 n by default.
-    verbose, args, kwargs, callback
-        As in scipy.
+    verbose : {0, 1, 2}
+        1: say how the run ended; 2: show every iteration.
+    args, kwargs : tuple and dict, optional
+        Passed on to fun and jac.
+    callback : callable, optional
+        ``callback(intermediate_result)`` or ``callback(x)``, after every iteration; StopIteration stops. Not for 'lm'.
+    workers : int or callable, optional
+        Processes, or something like `map`, by which differences are evaluated.
 
     Returns
     -------

@@ -68,6 +68,8 @@ def root(
         ``fun(x, *args)``, with ``jac=True`` the pair of value and Jacobian.
     x0 : array_like
         Start. With more unknowns than equations every step is the shortest.
+    args : tuple or object
+        Passed on to fun and jac.
     method : {'hybr', 'lm', 'gauss-newton'}
         All mean Gauss-Newton.
     jac : callable, bool or None

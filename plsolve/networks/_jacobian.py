@@ -57,9 +57,11 @@ class NetworkJacobian(_Operator):
 
     Parameters
     ----------
-    network, point
-        The network and where it was evaluated.
-    output : (N,) or None
+    network : WideNetwork
+        The network.
+    point : Point
+        Where it was evaluated.
+    output : ndarray (N,) or None
         None: all outputs of every point are equations; else the one of each point that is.
     """
 
@@ -169,7 +171,18 @@ class NetworkJacobian(_Operator):
             fresh = False
 
     def gram(self, d2: Array | None = None) -> Array:
-        """K = J J^T, a new array; with weights d2 >= 0 (m,) J diag(d2) J^T."""
+        """K = J J^T, or J diag(d2) J^T.
+
+        Parameters
+        ----------
+        d2 : ndarray (m,), optional
+            Weights >= 0 of the unknowns.
+
+        Returns
+        -------
+        ndarray (n, n)
+            A new array.
+        """
         if d2 is not None:
             return self._weighted(np.asarray(d2, dtype=np.float64))
         N, q = len(self._A[0]), len(self._D[0])
@@ -213,7 +226,13 @@ class NetworkJacobian(_Operator):
             K[columns, :, rows, :] = K[rows, :, columns, :].transpose(2, 3, 0, 1)
 
     def row_squares(self) -> Array:
-        """The diagonal of K (n,)."""
+        """The diagonal of K.
+
+        Returns
+        -------
+        ndarray (n,)
+            ||row i of J||^2.
+        """
         total = np.zeros((len(self._A[0]), len(self._D[0])))
         for layer, A, D in self._trained():
             a = np.einsum("ij,ij->i", A, A)

@@ -43,8 +43,8 @@ class WideNetwork:
         +-1 (over sqrt(fan-in) in standard scaling), hidden ones as `init` draws them, biases zero.
     output_activation : None, name or (f, df)
         Applied to the outputs; None: linear.
-    rng : int, numpy.random.Generator, ...
-        For the layers that are not trained.
+    rng : int, numpy.random.Generator or SeedSequence
+        Draws the layers that are not trained.
 
     Attributes
     ----------
@@ -118,9 +118,19 @@ class WideNetwork:
         return f"WideNetwork({sizes} - {self.outputs}, n={self.n}, m={self.m})"
 
     def init(self, rng: Any = None, first: float = 1.0) -> Array:
-        """Normal weights and biases (m,), of deviation 1, or 1/sqrt(fan-in) in standard scaling; output biases zero.
+        """Normal weights and biases, of deviation 1, or 1/sqrt(fan-in) in standard scaling; output biases are zero.
 
-        ``first`` multiplies the first layer: the steeper its units, the better the kernel is conditioned.
+        Parameters
+        ----------
+        rng : int, numpy.random.Generator, ..., optional
+            Draws them.
+        first : float
+            Multiplies the first layer: the steeper its units, the better the kernel is conditioned.
+
+        Returns
+        -------
+        ndarray (m,)
+            A start.
         """
         generator, first = as_generator(rng), as_number(first, "first")
         if not math.isfinite(first):
@@ -136,7 +146,20 @@ class WideNetwork:
         return w
 
     def F(self, w: Array, rows: Indices | None = None) -> Array:
-        """The outputs (n,) at the data, or the entries ``rows`` of them."""
+        """The outputs at the data.
+
+        Parameters
+        ----------
+        w : array_like (m,)
+            The weights.
+        rows : ndarray of int (k,), optional
+            Numbers of the equations that are asked for, all by default.
+
+        Returns
+        -------
+        ndarray (n,) or (k,)
+            F(w), or these entries of it.
+        """
         w = self._weights(w)
         if rows is not None:
             rows = self._rows(rows)
@@ -145,7 +168,20 @@ class WideNetwork:
         return self._point(w).f.flatten()
 
     def jac(self, w: Array, rows: Indices | None = None) -> NetworkJacobian:
-        """The Jacobian (n, m), or the rows ``rows`` of it, as an operator that knows its tangent kernel."""
+        """The Jacobian as an operator that knows its tangent kernel.
+
+        Parameters
+        ----------
+        w : array_like (m,)
+            The weights.
+        rows : ndarray of int (k,), optional
+            Numbers of the equations that are asked for, all by default.
+
+        Returns
+        -------
+        NetworkJacobian
+            J (n, m), or these rows of it (k, m).
+        """
         w = self._weights(w)
         if rows is None:
             return NetworkJacobian(self, self._point(w), None)
@@ -156,7 +192,20 @@ class WideNetwork:
     F.reads_only = jac.reads_only = True  # type: ignore[attr-defined]
 
     def predict(self, w: Array, X: Any) -> Array:
-        """The outputs at other inputs X (N, d): (N,), or (N, outputs) if there are several."""
+        """The outputs at other inputs.
+
+        Parameters
+        ----------
+        w : array_like (m,)
+            The weights.
+        X : array_like (N, d)
+            The inputs.
+
+        Returns
+        -------
+        ndarray (N,) or (N, outputs)
+            One number for each input, or one for each output where there are several.
+        """
         w, X = self._weights(w), self._inputs(X)
         if X.shape[1] != self.X.shape[1]:
             raise ValueError(f"`X` must have {self.X.shape[1]} columns, got {X.shape[1]}.")

@@ -18,6 +18,23 @@ def tanh_system(n: int, m: int, seed: int = 0) -> System:
     With tanh(t) + t = 0.3, w* = w0 + A^+ (t - A w0) is the solution nearest to w0, and Gauss-Newton with
     minimum-norm steps converges to it. mu = sigma_min(A)^2 (a lower bound, not attained), L_F = 2 ||A||,
     beta = max|tanh''| max_i ||a_i|| ||A||, beta_i = max|tanh''| ||a_i||^2.
+
+    Parameters
+    ----------
+    n, m : int
+        Equations and unknowns, n <= m.
+    seed : int
+        Of all random numbers.
+
+    Returns
+    -------
+    System
+        With what is known about it.
+
+    Raises
+    ------
+    ValueError
+        If n > m.
     """
     if n > m:
         raise ValueError(f"tanh_system needs n <= m, got n={n}, m={m}")
@@ -60,6 +77,18 @@ def planar_arm(joints: int = 7, seed: int = 0) -> System:
 
     With s_k = (1, .., 1, 0, .., 0) (k ones): L_F = ||Sum_k s_k||, beta = lambda_max(Sum_k s_k s_k^T), both attained
     by the straight arm. w0 is a slightly bent arm, y the tip at a random q*.
+
+    Parameters
+    ----------
+    joints : int
+        Unknowns.
+    seed : int
+        Of all random numbers.
+
+    Returns
+    -------
+    System
+        With what is known about it.
     """
 
     def F(w: Vector) -> Vector:
@@ -95,6 +124,18 @@ def chandrasekhar(n: int = 200, c: float = 0.9) -> System:
 
     Solvable for 0 <= c <= 1, K becoming singular at the solution as c -> 1. Source: Kelley, Iterative Methods for
     Linear and Nonlinear Equations, SIAM 1995, section 5.6.
+
+    Parameters
+    ----------
+    n : int
+        Equations and unknowns.
+    c : float
+        Albedo, 0 <= c <= 1.
+
+    Returns
+    -------
+    System
+        With what is known about it.
     """
     x = (np.arange(n) + 0.5) / n
     A = (0.5 * c / n) * x[:, None] / (x[:, None] + x)
@@ -114,6 +155,16 @@ def broyden_tridiagonal(n: int = 1000) -> System:
     """F_i(w) = (3 - 2 w_i) w_i - w_{i-1} - 2 w_{i+1} + 1 with w_0 = w_{n+1} = 0; n = m, jac is a sparse csr_array.
 
     beta = 4 exactly. Source: More, Garbow, Hillstrom, ACM TOMS 7 (1981), problem 30.
+
+    Parameters
+    ----------
+    n : int
+        Equations and unknowns.
+
+    Returns
+    -------
+    System
+        With what is known about it.
     """
     from scipy.sparse import csr_array
 
@@ -153,6 +204,11 @@ def powell_singular() -> System:
 
     beta = ||Sum_i H_i^2||^(1/2) = 4 sqrt10: H_3 and H_4 are orthogonal. Source: More, Garbow, Hillstrom, ACM TOMS 7
     (1981), problem 13.
+
+    Returns
+    -------
+    System
+        With what is known about it.
     """
     r5, r10 = np.sqrt(5.0), np.sqrt(10.0)
 

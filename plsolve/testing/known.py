@@ -22,8 +22,15 @@ def prescribed_spectrum(n: int, m: int, kappa: float, e: float = 0.0, seed: int 
         lambda_max / lambda_min of A A^T, >= 1.
     e : float
         Strength of the nonlinearity, 0 <= e < 1.
+    seed : int
+        Of all random numbers.
     distance : float
         ||w* - w0|| / sqrt(m): 0.1 is near (almost linear), 1 already leaves the linear range, 10 is far.
+
+    Returns
+    -------
+    System
+        With every constant known.
     """
     rng = np.random.default_rng(seed)
     rank = min(n, m)
@@ -41,6 +48,27 @@ def smooth_kernel(n: int = 200, m: int = 1000, kappa_jac: float = 1e10, e: float
     A = U diag(sigma) V^T with cosines for singular vectors (smooth components have the large sigma). Constants as
     in `prescribed_spectrum`; `kappa` is kappa_jac^2, beyond what J J^T can hold in double precision from 1e8 on.
     w* is standard normal: it carries every component alike, the residual only those that sigma lets through.
+
+    Parameters
+    ----------
+    n, m : int
+        Equations and unknowns, n <= m.
+    kappa_jac : float
+        kappa(J(w0)).
+    e : float
+        Strength of the nonlinearity, 0 <= e < 1.
+    seed : int
+        Of all random numbers.
+
+    Returns
+    -------
+    System
+        With what is known about it.
+
+    Raises
+    ------
+    ValueError
+        If n > m.
     """
     if n > m:
         raise ValueError(f"smooth_kernel needs n <= m, got n={n}, m={m}")
@@ -86,6 +114,22 @@ def quadratic(n: int, m: int, seed: int = 0, curvature: float = 0.1, distance: f
 
     Rigorous (theory 8): beta = sqrt(lambda_max(Sum_i H_i^2)), per equation beta_i = ||H_i||_2. H is scaled so that
     beta = curvature * sigma_min(B), hence J(w) keeps full rank for ||w|| < 1 / curvature. Memory n m^2.
+
+    Parameters
+    ----------
+    n, m : int
+        Equations and unknowns.
+    seed : int
+        Of all random numbers.
+    curvature : float
+        beta / sigma_min(B).
+    distance : float
+        ||w* - w0||.
+
+    Returns
+    -------
+    System
+        With what is known about it.
     """
     rng = np.random.default_rng(seed)
     B = rng.standard_normal((n, m)) / np.sqrt(m)
@@ -97,9 +141,26 @@ def quadratic(n: int, m: int, seed: int = 0, curvature: float = 0.1, distance: f
 
 
 def singular_start(n: int, m: int, seed: int = 0) -> System:
-    """Make a `quadratic` whose last two linear terms agree: K(w0) has rank n - 1, yet a solution is known (n >= 2).
+    """A `quadratic` whose last two linear terms agree: K(w0) has rank n - 1, yet a solution is known (n >= 2).
 
     The last two equations differ in their H_i alone, so that K is regular away from w0 = 0.
+
+    Parameters
+    ----------
+    n, m : int
+        Equations and unknowns, n >= 2.
+    seed : int
+        Of all random numbers.
+
+    Returns
+    -------
+    System
+        With what is known about it.
+
+    Raises
+    ------
+    ValueError
+        If n < 2.
     """
     if n < 2:
         raise ValueError(f"singular_start needs n >= 2, got n={n}")
@@ -144,6 +205,25 @@ def no_solution(n: int, m: int, gap: float = 1e-8, seed: int = 0) -> System:
 
     ||F(w) - y|| >= gap everywhere, attained where (Q w)_n = 0 and K is singular; with a small gap ||r|| / s is
     small on the way there, which is no proof of a solution (theory 4.1). beta = 2 exactly, L_F is unbounded.
+
+    Parameters
+    ----------
+    n, m : int
+        Equations and unknowns, n <= m.
+    gap : float
+        The least ||F(w) - y||.
+    seed : int
+        Of all random numbers.
+
+    Returns
+    -------
+    System
+        With what is known about it.
+
+    Raises
+    ------
+    ValueError
+        If n > m.
     """
     if n > m:
         raise ValueError(f"no_solution needs n <= m, got n={n}, m={m}")
@@ -173,6 +253,25 @@ def repeated_equations(n: int, m: int, gap: float = 0.0, seed: int = 0) -> Syste
 
     K is singular everywhere (mu = 0). gap = 0 is solvable; otherwise ||F(w) - y|| >= |gap| / sqrt 2 for all w,
     attained where the two deviations are +-gap / 2.
+
+    Parameters
+    ----------
+    n, m : int
+        Equations and unknowns, n >= 2.
+    gap : float
+        Difference of the targets of the equation that stands there twice.
+    seed : int
+        Of all random numbers.
+
+    Returns
+    -------
+    System
+        With what is known about it.
+
+    Raises
+    ------
+    ValueError
+        If n < 2.
     """
     if n < 2:
         raise ValueError(f"repeated_equations needs n >= 2, got n={n}")

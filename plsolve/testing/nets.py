@@ -12,6 +12,24 @@ def two_layer_tanh(X: Matrix, y: Vector, width: int, seed: int = 0, scale: float
 
     w = (W (d, width) by rows, b, a, c). W starts normal with standard deviation scale / sqrt(d), b with scale,
     a with 1, c = 0. J is filled in place: no temporary of size n m. F and jac take `rows`.
+
+    Parameters
+    ----------
+    X : ndarray (n, d)
+        Inputs.
+    y : ndarray (n,)
+        Values to be fitted.
+    width : int
+        Hidden units.
+    seed : int
+        Of all random numbers.
+    scale : float
+        Size of the first layer: the steeper its units, the better K is conditioned.
+
+    Returns
+    -------
+    System
+        With what is known about it.
     """
     d = X.shape[1]
     m = width * (d + 2) + 1
@@ -54,6 +72,22 @@ def first_layer_tanh(X: Matrix, y: Vector, width: int, seed: int = 0) -> System:
 
     For all w: L_F = ||X||_2 (attained at W = 0), beta = max|tanh''| max_i ||x_i|| ||X||_2 / sqrt(width) (theory 8),
     beta_i = max|tanh''| ||x_i||^2 / sqrt(width).
+
+    Parameters
+    ----------
+    X : ndarray (n, d)
+        Inputs.
+    y : ndarray (n,)
+        Values to be fitted.
+    width : int
+        Hidden units.
+    seed : int
+        Of all random numbers.
+
+    Returns
+    -------
+    System
+        With what is known about it.
     """
     n, d = X.shape
     m = width * d
@@ -91,6 +125,22 @@ def collocation(n: int = 796, width: int = 2000, seed: int = 0, scale: float | N
     and the last equation) belong to u = sin(3 pi x) + x. The other rows are divided by (3 pi)^2. v starts normal with
     standard deviation `scale`, b such that the kinks v x + b = 0 are uniform on [0, 1], a standard normal. With the
     default scale n / 7, kappa(J(w0)) is 1e6 to 1e9, rising with n; smaller scales are worse: n / 10 gives 1e13.
+
+    Parameters
+    ----------
+    n : int
+        Points, the first and the last one for the boundary values.
+    width : int
+        Hidden units.
+    seed : int
+        Of all random numbers.
+    scale : float, optional
+        Standard deviation of v, n / 7 by default.
+
+    Returns
+    -------
+    System
+        With what is known about it.
     """
     m = 3 * width + 1
     rng = np.random.default_rng(seed)

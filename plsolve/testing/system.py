@@ -18,11 +18,12 @@ class System:
     Attributes
     ----------
     name : str
-    F, jac : callables
+        Of the family.
+    F, jac : callable
         w (m,) -> (n,), and w -> (n, m) ndarray or scipy.sparse. Some also take `rows`, for SGD.
-    w0 : (m,), y : (n,)
+    w0, y : ndarray (m,), (n,)
         Start and target.
-    solution : (m,) or None
+    solution : ndarray (m,) or None
         One solution. With m > n there are others.
     solvable : bool or None
         Whether a solution exists.
@@ -30,10 +31,12 @@ class System:
         min over all w of lambda_min(J J^T), or a lower bound where the docstring says so; 0 for m < n.
     lipschitz : float or None
         L_F = max over all w of ||J(w)||_2.
-    beta, beta_rows : float or None, (n,) or None
+    beta, beta_rows : float or None, ndarray (n,) or None
         Global Lipschitz constants of J in the 2-norm, and of each of its rows: rigorous upper bounds.
     kappa : float or None
         The condition number of K = J J^T that the system was built with (of J^T J for m < n).
+    n, m : int
+        Equations and unknowns.
     """
 
     name: str

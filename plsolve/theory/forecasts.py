@@ -1,4 +1,9 @@
-"""How many iterations are left: from constants, from the spectrum of K, and from the run so far (4.3)."""
+"""How many iterations are left: from constants, from the spectrum of K, and from the run so far (4.3).
+
+Letters: ratio is that of the loss (of the distance, for Gauss-Newton) now to the one that is aimed at, eta the step
+size, t a number of steps, kappa = lambda_max(K)/lambda_min(K). eigenvalues are those of K, weights the squares of the
+residual's coordinates in its eigenvectors; nits and losses are the history of a run, loss is what is aimed at.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,10 @@
 """Step sizes, momentum coefficients and batch sizes, with the rates that they guarantee.
 
 Letters: L = 1/2 ||r||^2, g = J^T r, K = J J^T, mu <= lambda_min(K), lipschitz >= ||J|| (L_F), beta the Lipschitz
-constant of J. Numbers in brackets refer to README.md beside this file.
+constant of J, eta a step size. r, r2, g2, jg2 stand for ||r||, ||r||^2, ||g||^2, ||J g||^2; largest for lambda_max(K),
+largest_row for max_i K_ii, smoothness for a bound Ls of the curvature, kappa for lambda_max(K)/mu; n is the number of
+equations, batch (s) that of the rows in a batch; theta and tube (D) belong to a tube around the solutions, on which
+sigma <= sigma_min(J). Numbers in brackets refer to README.md beside this file.
 """
 
 from __future__ import annotations

@@ -1,0 +1,93 @@
+"""Every public name is documented as numpydoc asks: its parameters, attributes and results, with type and meaning."""
+
+import dataclasses
+import enum
+import inspect
+import re
+import sys
+from functools import cached_property
+from importlib import import_module
+
+import pytest
+
+import plsolve
+
+pytest.importorskip("numpydoc")
+from numpydoc.docscrape import ClassDoc
+from numpydoc.validate import validate
+
+OFF = {  # the checks of numpydoc that are not asked for
+    "ES01": "a summary may say it all",
+    "EX01": "the examples of most names are the README's",
+    "SA01": "the README leads from one name to the other",
+    "PR08": "a description may begin with a symbol: w, lambda_max, ||r||",
+    "RT04": "so may that of a result",
+    "SS02": "and a summary",
+    "SS05": 'what computes a thing may be described by the thing: "The minimum-norm step."',
+}
+NO_SECTIONS = {"PR01", "RT01"}  # theory: a module explains its letters once, as a paper does
+
+
+def attribute(module, name):
+    try:
+        return getattr(module, name)
+    except ImportError:  # an extra is not installed
+        return None
+
+
+def public():
+    """Dotted name -> object: what `plsolve.__all__` and the public modules list, and the methods of those classes."""
+    modules = {f"plsolve.{name}": import_module(f"plsolve.{name}") for name in plsolve._MODULES}
+    found = {f"plsolve.{name}": getattr(plsolve, name) for name in plsolve.__all__}
+    while modules:
+        room, module = modules.popitem()
+        for name in getattr(module, "__all__", [n for n, f in vars(module).items() if inspect.isfunction(f)]):
+            value = attribute(module, name)
+            if inspect.ismodule(value):
+                modules[f"{room}.{name}"] = value
+            elif callable(value):
+                found[f"{room}.{name}"] = value
+    for path, value in list(found.items()):
+        for name, member in vars(value).items() if inspect.isclass(value) else ():
+            if inspect.isfunction(member) and not name.startswith("_"):
+                found[f"{path}.{name}"] = member
+    return found
+
+
+PUBLIC = public()
+CLASSES = {name: value for name, value in PUBLIC.items() if inspect.isclass(value)}
+
+
+def documented(cls):
+    """The attributes that the docstring of a class lists."""
+    return {name for entry in ClassDoc(cls)["Attributes"] for name in entry.name.split(", ")}
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_docstrings_are_complete(name):
+    off, value = set(OFF), PUBLIC[name]
+    if name in CLASSES and "Parameters\n" not in value.__doc__:
+        off.add("PR01")  # the library makes it: its attributes are documented
+    if name.startswith("plsolve.theory."):
+        off |= NO_SECTIONS
+    assert not [error for error in validate(name)["errors"] if error[0] not in off]
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_attributes_are_documented(name):
+    cls = CLASSES[name]
+    names = {n for n, member in vars(cls).items() if isinstance(member, (property, cached_property))}
+    if dataclasses.is_dataclass(cls):
+        names |= {field.name for field in dataclasses.fields(cls)}
+    elif issubclass(cls, enum.Enum):
+        names |= set(cls.__members__)
+    elif issubclass(cls, tuple):
+        names |= set(cls._fields)
+    assert {n for n in names if not n.startswith("_")} <= documented(cls)
+
+
+@pytest.mark.parametrize("name", [name for name in PUBLIC if name.startswith("plsolve.theory.")])
+def test_letters_of_the_theory_are_explained(name):
+    function = PUBLIC[name]
+    words = set(re.findall(r"\w+", f"{function.__doc__} {sys.modules[function.__module__].__doc__}"))
+    assert set(inspect.signature(function).parameters) <= words
