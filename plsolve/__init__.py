@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from plsolve import jit, methods, models, networks, testing, theory  # noqa: F401
     from plsolve._batch import BatchResult, solve_batch
+    from plsolve._infer import infer
     from plsolve._inference.uncertainty import Uncertainty
     from plsolve._kernel import TangentKernel, tangent_kernel
     from plsolve._proofs.certificate import Certificate
@@ -30,6 +31,7 @@ _ROOMS = {
     "Uncertainty": "plsolve._inference.uncertainty",
     "certify": "plsolve._proofs.certify",
     "curve_fit": "plsolve._scipy_api",
+    "infer": "plsolve._infer",
     "least_squares": "plsolve._scipy_api",
     "root": "plsolve._scipy_api",
     "solve": "plsolve._solver",
@@ -46,6 +48,7 @@ __all__ = [
     "Uncertainty",
     "certify",
     "curve_fit",
+    "infer",
     "least_squares",
     "root",
     "solve",

@@ -37,6 +37,12 @@ def takes_whole(callback: Callable[..., Any]) -> bool:
         return False
 
 
+def half_square(s: State) -> float:
+    """1/2 ||r||^2."""
+    size = norm(s.r)
+    return 0.5 * size * size
+
+
 class Record:
     """Observes a run: keeps the history and calls the user's callback.
 
@@ -64,12 +70,13 @@ class Record:
         problem: Problem,
         near: Nearness | None = None,
         enough: float = 0.0,
+        loss: Callable[[Any], float] = half_square,
     ) -> None:
         if not (callback is None or callable(callback)):
             raise TypeError(f"`callback` must be callable, got {type(callback).__name__}.")
         self._callback, self._problem = callback, problem
         self._whole = callback is not None and takes_whole(callback)
-        self._near, self._enough = near, 0.5 * enough * enough
+        self._near, self._enough, self._loss_of = near, 0.5 * enough * enough, loss
         self.every = callback is not None or near is not None
         self.watchers: list[Callable[[State, Record], None]] = []
         self.guarantee: Callable[[History], Array] | None = None
@@ -89,8 +96,8 @@ class Record:
             self._read()
         if s.nit < self.last:  # a point from before, which the run goes back to
             return RUNNING
-        size, news = norm(s.r), s.nit > self.last
-        self._note(s.nit, 0.5 * size * size, s.step, s.pl, s.bend)
+        news = s.nit > self.last
+        self._note(s.nit, self._loss_of(s), s.step, s.pl, s.bend)
         if not news:
             return RUNNING
         self.last = s.nit

@@ -1,6 +1,6 @@
 """Why a run ended: the statuses with their messages, and the tolerances that decide.
 
-"Stopped" is not "solved": only RESIDUAL, DISTANCE and EPSILON are success, and only they are positive.
+"Stopped" is not "solved": RESIDUAL, DISTANCE, EPSILON and, in `infer`, CONVERGED are success; only they are positive.
 """
 
 from enum import IntEnum
@@ -49,6 +49,7 @@ class Status(IntEnum):
     RESIDUAL = 1
     DISTANCE = 2
     EPSILON = 3
+    CONVERGED = 4
     MAX_ITER = 0
     MAX_TIME = -1
     CALLBACK = -2
@@ -62,6 +63,7 @@ MESSAGES = {
     Status.RESIDUAL: "Solved: the residual is within `tol`.",
     Status.DISTANCE: "Solved: a solution is proved to lie within `xtol`.",
     Status.EPSILON: "Solved up to noise: the loss is at or below `eps`.",
+    Status.CONVERGED: "Converged: the most probable parameters, to within `tol` standard deviations or to rounding.",
     Status.MAX_ITER: "Not solved: `max_iter` iterations were made.",
     Status.MAX_TIME: "Not solved: `max_time` seconds have passed.",
     Status.CALLBACK: "Stopped by `callback`.",

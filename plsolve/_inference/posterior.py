@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from plsolve._inference.noise import Noise
-from plsolve._inference.prior import Independent, Prior, Products, as_prior, units
+from plsolve._inference.prior import Conditioned, Independent, Prior, Products, as_prior, units
 from plsolve._krylov import Memory
 from plsolve._linalg import NO_VECTOR, Array, Cholesky, cholesky, column_blocks, gram
 from plsolve._tangent import LinearSolver, Tangent, is_sparse, tangent
@@ -65,7 +65,8 @@ def posterior(J: Any, noise: Noise, prior: Prior, solver: LinearSolver) -> Poste
     """The posterior at a point where this is the Jacobian, by the factorisation that fits."""
     T = tangent(J, NO_VECTOR, solver)
     n, m = T.shape
-    if solver.kind == "qr" or (solver.kind == "auto" and m <= min(n, KERNEL_ROWS)):
+    few = solver.kind == "qr" or (solver.kind == "auto" and m <= min(n, KERNEL_ROWS))
+    if few and not isinstance(prior, Conditioned):
         return BySingularValues(T.toarray(), noise, rooted(prior))
     if solver.kind == "cg" or not solver.kernel_fits(n, KERNEL_ROWS):
         return ByProducts(T, noise, prior)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
 import scipy.sparse as sps
 import scipy.sparse.linalg as spla
-from scipy.linalg import LinAlgError, cholesky, solve_triangular
+from scipy.linalg import LinAlgError, cho_factor, cho_solve, cholesky, solve_triangular
 
 from plsolve._checks import as_float, check_finite, shown
 from plsolve._linalg import Array, norm
@@ -164,6 +165,45 @@ class Products:
         if hasattr(self._C, "diagonal"):
             return np.array(self._C.diagonal(), dtype=np.float64)
         return diagonal(self)
+
+
+class Conditioned:
+    """C given that some unknowns are held: C - G (E^T G)^{-1} G^T, E their unit vectors, G = C E."""
+
+    scale = None
+
+    def __init__(self, prior: Prior, index: Any) -> None:
+        self.m, self._prior = prior.m, prior
+        self._G = prior.times(units(prior.m, index))
+        self._factor = cho_factor(self._G[index], lower=True)
+
+    def times(self, V: Array) -> Array:
+        CV: Array = self._prior.times(V) - self._G @ cho_solve(self._factor, self._G.T @ V)
+        return CV
+
+
+def hold(prior: Prior, index: Any) -> tuple[Any, Callable[[Array], tuple[Array, Array]]]:
+    """The prior with unknowns held, and what gives the most probable way (p, C^{-1} p) where these go a given way."""
+    if prior.scale is not None:
+        scale = np.full(prior.m, prior.scale)
+        scale[index] = 0.0
+        held: Any = Independent(prior.m, scale)
+        weight = np.broadcast_to(np.square(prior.scale), prior.m)[index]
+        return held, lambda b: (spread(b, index, prior.m), spread(b / weight, index, prior.m))
+    held = Conditioned(prior, index)
+
+    def lift(b: Array) -> tuple[Array, Array]:
+        z = cho_solve(held._factor, b)
+        return held._G @ z, spread(z, index, prior.m)
+
+    return held, lift
+
+
+def spread(b: Array, index: Any, m: int) -> Array:
+    """The vector (m,) that is b there and zero elsewhere."""
+    v = np.zeros(m)
+    v[index] = b
+    return v
 
 
 def as_prior(prior: Any, m: int) -> Prior:

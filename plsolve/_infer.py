@@ -1,0 +1,131 @@
+"""`infer`: the most probable parameters, given noisy data and what was known before."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from plsolve import loop
+from plsolve._checks import LINEAR_SOLVERS, as_count, as_deadline, as_flag, as_tolerance, shown
+from plsolve._inference.noise import as_noise
+from plsolve._inference.prior import as_prior
+from plsolve._pictures.progress import LOG, watching
+from plsolve._problem import Problem
+from plsolve._record import Record
+from plsolve._result import Result
+from plsolve._stopping import MESSAGES, STATUSES
+from plsolve.methods import most_probable
+
+LIMIT = 200  # of iterations, where ``max_iter`` is not given
+REASON = "gauss-newton: in the metric of the prior, with the noise in its kernel."
+
+
+def infer(
+    F: Callable[..., Any],
+    jac: Any,
+    w0: Any,
+    y: Any = None,
+    *,
+    noise: Any,
+    prior: Any = None,
+    args: tuple[Any, ...] = (),
+    bounds: Any = None,
+    tol: float = 1e-5,
+    max_iter: int | None = None,
+    max_time: float | None = None,
+    linear_solver: str = "auto",
+    callback: Callable[..., Any] | None = None,
+    progress: bool = False,
+) -> Result:
+    """The most probable parameters w, given data y = F(w) + noise and the prior w ~ N(w0, C).
+
+    They make ||R^{-1/2} (F(w) - y)||^2 + ||C^{-1/2} (w - w0)||^2 least, R the covariance of the noise.
+
+    Parameters
+    ----------
+    F, jac, w0, y, args, bounds
+        As for `plsolve.solve`. w0 is the mean of the prior, and the start.
+    noise : float, array_like (n,) or (n, n)
+        Standard deviation of the data, one for each, or their covariance R.
+    prior : float, array_like (m,) or (m, m), sparse or LinearOperator, optional
+        Standard deviation of the parameters about w0 (1 by default), one for each, or their covariance C: as an array,
+        as a LinearOperator v -> C v (whose method ``diagonal()``, if it has one, gives the variances), or by its
+        inverse, the precision matrix, where it is a scipy.sparse matrix. Nothing m x m is made that is not given.
+    tol : float
+        Converged when what is left of the way is at most so many standard deviations of the posterior, and as small
+        beside the square root of what is made least; or at the rounding level of F.
+    max_iter : int, optional
+        Limit of ``nit``, 200 by default.
+    max_time : float, optional
+        Seconds.
+    linear_solver : {'auto', 'cholesky', 'qr', 'cg'}
+        'cholesky': of the n x n kernel J C J^T + R. 'qr': singular values of R^{-1/2} J C^{1/2}, for few parameters
+        or an ill-conditioned kernel. 'cg': conjugate gradients, products with J and C alone.
+    callback : callable, optional
+        As for `plsolve.solve`; ``cost`` is that of the Result.
+    progress : bool
+        Show a bar.
+
+    Returns
+    -------
+    Result
+        ``success`` where ``status`` is CONVERGED. ``cost`` is half the sum of squares that was made least, of which
+        ``fun`` = F(x) - y is a part. ``uncertainty()`` says how certain x is, ``report()`` writes it down.
+
+    Notes
+    -----
+    With C^{1/2} z = w - w0 and noise as slack e the most probable parameters are the solution nearest to 0 of the
+    over-parameterized system F(w0 + C^{1/2} z) + R^{1/2} e = y, whose tangent kernel J C J^T + R is never singular
+    (theory 7.10). Small noise makes them the solution nearest to w0, a vague prior and n >= m the least-squares fit;
+    linear F is answered exactly in one step.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from plsolve import infer
+    >>> fit = infer(lambda w: [w[0] + w[1]], lambda w: [[1.0, 1.0]], [0.0, 0.0], [2.0], noise=0.1, prior=[1.0, 0.1])
+    >>> fit.x.round(3), fit.uncertainty().std().round(3)
+    (array([1.961, 0.02 ]), array([0.14, 0.1 ]))
+    """
+    tol, max_iter = as_tolerance(tol, "tol"), LIMIT if max_iter is None else as_count(max_iter, "max_iter", 0)
+    progress, deadline = as_flag(progress, "progress"), as_deadline(max_time)
+    if linear_solver not in LINEAR_SOLVERS:
+        raise ValueError(f"`linear_solver` must be one of {', '.join(LINEAR_SOLVERS)}, got {shown(linear_solver)}.")
+    problem = Problem(F, jac, w0, y, args, bounds, 1.0, 0.0, None)
+    aim = most_probable.Aim(noise=as_noise(noise, problem.n), prior=as_prior(prior, problem.m), tol=tol)
+    record = Record(callback, problem, loss=most_probable.loss)
+    problem.linear_solver.kind = linear_solver
+    problem.deadline = deadline
+    with watching(problem, None, REASON, 0.0, max_iter, progress) as record.watchers:
+        s, status = loop.run(
+            problem,
+            partial(most_probable.init, aim=aim),
+            partial(most_probable.step, aim=aim),
+            record,
+            loop.latest,
+            -1.0,
+            max_iter,
+        )
+    end = STATUSES[int(status)]
+    message = MESSAGES[end] + problem.note
+    problem.deadline = math.inf
+    fields = {
+        "x": s.w.copy(),
+        "success": end > 0,
+        "status": end,
+        "message": message,
+        "fun": s.r,
+        "cost": most_probable.loss(s),
+        "nit": record.last,
+        "nfev": problem.nfev,
+        "njev": problem.njev,
+        "nfev_jac": problem.nfev_jac,
+        "method": "gauss-newton",
+        "method_reason": REASON,
+        "compiled": False,
+        "forecast": 0.0 if end > 0 else math.nan,
+    }
+    LOG.info("%s %d iterations, %d F, %d J", message, record.last, problem.nfev, problem.njev)
+    return Result(fields, problem, record, None, (noise, prior))

@@ -1,0 +1,88 @@
+"""The Gauss-Newton step in a box: unknowns at a bound are data without noise (an active set, all changes at once).
+
+Unknowns that the step leads out of the box are held at the bound, those that the gradient of the model leads back
+inside are let go, until nothing changes (the primal-dual active set method, Hintermueller, Ito, Kunisch, SIAM J. Optim.
+13, 2002). Where that goes round in circles, the step is cut at the first bound on its way, with the unknowns held that
+are at theirs: it is not the longest, but phi falls.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from plsolve._inference.noise import Noise
+from plsolve._inference.posterior import posterior
+from plsolve._inference.prior import Prior, hold
+from plsolve._linalg import Array, Mask
+from plsolve._tangent import Tangent
+
+TURNS = 30  # factorisations for one step at most
+
+
+class Point(NamedTuple):
+    """F linearised at w = w0 + p0, p0 = C q0, where the residual is r, and how far the bounds are."""
+
+    T: Tangent
+    noise: Noise
+    prior: Prior
+    r: Array
+    p0: Array
+    q0: Array
+    low: Array
+    high: Array
+
+
+def boxed_step(at: Point, p: Array, dual: Array) -> tuple[Array, Array]:
+    """The step (p, C^{-1} p) within low <= p <= high that is best in the model; p, dual: the one without bounds."""
+    below, above = p < at.low, p > at.high
+    for _ in range(TURNS):
+        if not (below.any() or above.any()):
+            return p, dual
+        p, dual = held_step(at, below, above)
+        g = gradient(at, p, dual)
+        now_below = (below & (g >= 0.0)) | (~below & (p < at.low))
+        now_above = (above & (g <= 0.0)) | (~above & (p > at.high))
+        if np.array_equal(now_below, below) and np.array_equal(now_above, above):
+            return p, dual
+        below, above = now_below, now_above
+    return cut_step(at)
+
+
+def held_step(at: Point, below: Mask, above: Mask) -> tuple[Array, Array]:
+    """The best step that leads these unknowns to their bounds, whatever the others do."""
+    index = np.flatnonzero(below | above)
+    restricted, lift = hold(at.prior, index)
+    way = np.where(below, at.low, at.high)[index]
+    rest, rest_dual = lift(way)
+    before, before_dual = lift(at.p0[index])
+    p0, q0 = at.p0 - before, at.q0 - before_dual
+    P = posterior(at.T.J, at.noise, restricted, at.T.solver)
+    p, q = P.step(at.r + at.T.apply(rest), p0, q0, 0.0)
+    q = q - lift(at.prior.times(q + q0)[index])[1]
+    p = rest + p
+    p[index] = way
+    return p, rest_dual + q
+
+
+def gradient(at: Point, p: Array, dual: Array) -> Array:
+    """Half the gradient of phi in the model, where the step leads."""
+    r = at.noise.white_adjoint(at.noise.white(at.r + at.T.apply(p)))
+    g: Array = at.T.adjoint(r) + at.q0 + dual
+    return g
+
+
+def cut_step(at: Point) -> tuple[Array, Array]:
+    """The step with the unknowns held that the gradient presses against their bounds, cut at the first bound."""
+    g = gradient(at, 0.0 * at.p0, 0.0 * at.p0)
+    below, above = (at.low == 0.0) & (g > 0.0), (at.high == 0.0) & (g < 0.0)
+    for _ in range(TURNS):
+        p, dual = held_step(at, below, above)
+        out = (p < at.low) | (p > at.high)
+        room = np.where(p < 0.0, at.low, at.high)
+        share: Any = np.min(room[out] / p[out]) if out.any() else 1.0
+        if share > 0.0:
+            break
+        below, above = below | (out & (at.low == 0.0) & (p < 0.0)), above | (out & (at.high == 0.0) & (p > 0.0))
+    return share * p, share * dual

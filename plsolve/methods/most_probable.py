@@ -1,0 +1,326 @@
+"""The most probable parameters: the least of phi(w) = ||R^{-1/2} (F(w) - y)||^2 + ||w - w0||^2 in the prior's metric.
+
+Noise as slack makes every system over-parameterized: the m + n unknowns (z, e) of F(w0 + C^{1/2} z) + R^{1/2} e = y
+have the kernel J C J^T + R, and the solution nearest to 0 is the most probable one. The step is that of `nearest`
+(theory 7.9), w+ = w0 + C J^T (J C J^T + R)^{-1} (y - F(w) + J (w - w0)), here with a trust region in the prior's
+metric: longer steps are damped, which is the same as more noise. Since w - w0 = C q, with q from step to step, C is
+never inverted. Little noise makes phi a narrow valley, to whose bottom a step is brought back.
+
+Near the end Gauss-Newton converges linearly, the slower the larger the residual is and the more F bends. Anderson's
+method mixes the last steps: w + p with the weights that make the mean of their p least in the posterior's metric
+(Walker, Ni, SIAM J. Numer. Anal. 49, 2011). That costs no F and no J.
+
+The run has converged when what is left of the way is at most ``tol`` standard deviations of the posterior: p itself or,
+where the steps shrink by a rate, the rest of the geometric series; or when p is as short as rounding lets it be.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from plsolve._inference.box import Point, boxed_step
+from plsolve._inference.noise import Noise
+from plsolve._inference.posterior import Posterior, posterior
+from plsolve._inference.prior import Prior
+from plsolve._linalg import HUGE, NO_VECTOR, Array, alternating, norm
+from plsolve._problem import Problem
+from plsolve._stopping import RUNNING, Status
+from plsolve._tangent import Tangent, tangent
+
+ENOUGH = 1e-4  # gain of a step that is accepted
+GOOD, POOR = 0.75, 0.25  # gains beyond which the radius grows, or shrinks
+DEPTH = 6  # steps that are mixed
+NEAR = 0.3  # gain of a full step from which on they are
+SHRINKS = 0.5  # by a smaller rate the steps are a geometric series
+FASTEST = 0.1  # rate that is counted on
+INVISIBLE = 1e-12  # of phi, at least
+PATIENCE = 10  # with steps below that which do not shrink
+BACK = 0.5  # of the last one: a correction must be shorter
+CORRECTIONS = 5  # of one step
+TRIALS = 40  # from one point at most, and of damping for one length
+SHORTER = 0.25  # times the step that failed
+STRAIGHT = 0.01  # of the gain: all of a step that was cut is tried where phi falls so much as foretold
+LONGER = 4.0  # times a step that was good: the next may be so long
+CLOSE = 1e-2  # of phi: where a step promises less, differences are central
+FIT = 0.1  # relative accuracy of a step's length
+
+
+class Aim(NamedTuple):
+    """What is assumed, and how accurate the answer is to be."""
+
+    noise: Noise
+    prior: Prior
+    tol: float
+
+
+class Past(NamedTuple):
+    """A point w0 + C q, and the Gauss-Newton step p = C dual from there."""
+
+    w: Array
+    q: Array
+    p: Array
+    dual: Array
+
+
+class State(NamedTuple):
+    """Where the run stands: w = w0 + C q."""
+
+    w: Array
+    r: Array
+    q: Array
+    phi: float
+    status: int = RUNNING
+    nit: int = 0
+    step: float = 0.0
+    checked: bool = True
+    pl: float = -1.0
+    bend: float = 0.0
+    radius: float = 1.0  # one standard deviation of the prior, to begin with
+    left: float = math.inf  # length of the last step, if it was a full one, in standard deviations of the posterior
+    least: float = math.inf  # the last length of a step that phi tells nothing of which was half the one before
+    idle: int = 0  # how many came since
+    past: tuple[Past, ...] = ()
+    precise: bool = False  # differences are to be central
+    gain: float = 1.0  # of the last step
+
+
+class Step(NamedTuple):
+    """p = C dual, its length in the metrics of prior and posterior, and by how much phi falls in the linear model."""
+
+    p: Array
+    dual: Array
+    length: float
+    deviations: float  # standard deviations of the posterior
+    predicted: float
+
+
+class Model(NamedTuple):
+    """F linearised at the point of a state."""
+
+    s: State
+    T: Tangent
+    noise: Noise
+    P: Posterior
+    p0: Array  # w - w0
+    white: Array  # the residual in units of the noise
+    errors: Array  # of r by rounding in F
+    rounding: float  # their length in units of the noise
+    blur: float  # of phi: what promises less cannot be told from rounding error
+    bounded: bool
+
+    def step(self, damping: float) -> Step:
+        """The Gauss-Newton step, damped."""
+        return self.judged(*self.P.step(self.s.r, self.p0, self.s.q, damping))
+
+    def shortened(self, newton: Step, length: float) -> Step:
+        """The step damped to about this length; in a box it is cut."""
+        if self.bounded:
+            share = length / newton.length
+            return self.judged(share * newton.p, share * newton.dual)
+        low, high, damping, step = 0.0, math.inf, newton.length / length - 1.0, newton
+        for _ in range(TRIALS):
+            step = self.step(damping)
+            ratio = step.length / length
+            if abs(ratio - 1.0) <= FIT:
+                break
+            low, high = (damping, high) if ratio > 1.0 else (low, damping)
+            damping = damping * max(ratio, 1.5) ** 2 if high == math.inf else math.sqrt(max(low, 1e-6 * high) * high)
+        return step
+
+    def judged(self, p: Array, dual: Array) -> Step:
+        """A step with what the model says of it."""
+        x, square = self.noise.white(self.T.apply(p)), max(float(dual.dot(p)), 0.0)
+        slope = float(self.white.dot(x)) + float(self.s.q.dot(p))
+        whole = float(x.dot(x)) + square
+        return Step(
+            p=p, dual=dual, length=math.sqrt(square), deviations=math.sqrt(whole), predicted=-(2.0 * slope + whole)
+        )
+
+
+def init(problem: Problem, aim: Aim) -> State:
+    """The run at w0, the mean of the prior."""
+    white = aim.noise.white(problem.r0)
+    return State(problem.w0, problem.r0, np.zeros(problem.m), float(white.dot(white)))
+
+
+def loss(s: Any) -> float:
+    """What the run makes least, halved as the loss of a residual is."""
+    return 0.5 * float(s.phi)
+
+
+def step(problem: Problem, s: State, aim: Aim) -> State:
+    """A step that reduces phi, or why there is none."""
+    model = linearised(problem, s, aim)
+    newton = model.step(0.0)
+    if problem.bounded:
+        at = Point(
+            T=model.T,
+            noise=aim.noise,
+            prior=aim.prior,
+            r=s.r,
+            p0=model.p0,
+            q0=s.q,
+            low=problem.lower - s.w,
+            high=problem.upper - s.w,
+        )
+        newton = model.judged(*boxed_step(at, newton.p, newton.dual))
+    left = newton.deviations
+    newton = newton._replace(predicted=max(newton.predicted, left * left))  # the same but for rounding and bounds
+    if is_last(problem, model, newton, left, aim.tol):
+        return last(problem, model, newton)
+    new = mixed(problem, model, newton, left) or search(problem, model, newton, left)
+    if new is not None:
+        shrunk = newton.length < SHRINKS * s.least or newton.predicted > model.blur
+        return new._replace(least=newton.length if shrunk else s.least, idle=0 if shrunk else s.idle + 1)
+    if problem.differenced and not s.precise:
+        return s._replace(precise=True, past=(), left=math.inf)
+    return s._replace(status=RUNNING if problem.spent else int(Status.STALLED))
+
+
+def linearised(problem: Problem, s: State, aim: Aim) -> Model:
+    """The model at the point of the state."""
+    T = tangent(problem.linearise(s.w, s.r, s.precise).J, NO_VECTOR, problem.linear_solver)
+    white = aim.noise.white(s.r)
+    errors = 2.0 * problem.precision * (problem.magnitudes(s.r) + np.abs(T.apply(s.w)))
+    rounding = norm(aim.noise.white(errors))
+    return Model(
+        s=s,
+        T=T,
+        noise=aim.noise,
+        P=posterior(T.J, aim.noise, aim.prior, problem.linear_solver),
+        p0=s.w - problem.w0,
+        white=white,
+        errors=errors,
+        rounding=rounding,
+        blur=INVISIBLE * s.phi + rounding * (2.0 * norm(white) + rounding),
+        bounded=problem.bounded,
+    )
+
+
+def is_last(problem: Problem, model: Model, newton: Step, left: float, tol: float) -> bool:
+    """Whether the step leaves next to nothing: of its way, or of what rounding in F lets it know."""
+    s = model.s
+    if problem.differenced and not s.precise:
+        return False
+    rate, tol = max(left / s.left, FASTEST) if s.left < math.inf else 1.0, tol * min(1.0, math.sqrt(s.phi))
+    if min(left, left * rate / (1.0 - rate) if rate < SHRINKS else left) <= tol:
+        return True
+    if s.idle == PATIENCE:
+        return True
+    seen = math.sqrt(max(left * left - newton.length * newton.length, 0.0))  # of the data, in units of the noise
+    if seen > max(tol, model.rounding):
+        return False
+    e = alternating(s.r) * model.errors
+    return newton.length <= max(tol, math.sqrt(max(float(model.P.pull(e).dot(model.P.gain(e))), 0.0)))
+
+
+def last(problem: Problem, model: Model, newton: Step) -> State:
+    """The end: too short a step for phi to tell, it mends the last digits."""
+    new = attempt(problem, model, newton)
+    return (new if new.phi <= model.s.phi + model.blur else model.s)._replace(status=int(Status.CONVERGED))
+
+
+def attempt(problem: Problem, model: Model, step: Step) -> State:
+    """The state after a step; phi is infinite where F is not finite."""
+    s = model.s
+    w, q = problem.move(s.w, step.p), s.q + step.dual
+    r = problem.residual(w)
+    phi = math.inf
+    if norm(r) < HUGE:
+        white = model.noise.white(r)
+        phi = float(white.dot(white)) + float(q.dot(w - problem.w0))
+    precise = s.precise or step.predicted <= CLOSE * s.phi
+    return s._replace(w=w, r=r, q=q, phi=phi, nit=s.nit + 1, step=step.length, left=math.inf, precise=precise)
+
+
+def corrected(problem: Problem, model: Model, step: Step, new: State) -> State:
+    """The state after the step brought back to where the data were to go, if that is better.
+
+    Little noise makes phi a narrow valley: where F bends, a step along it leads up its side. The posterior's gain takes
+    the second-order part of F away at the price of one F each time.
+    """
+    aimed, length, last = model.s.r + model.T.apply(step.p), step.length, math.inf
+    for _ in range(CORRECTIONS):
+        if problem.spent or not norm(new.r) < HUGE:
+            break
+        e = new.r - aimed
+        p, dual = -model.P.gain(e), -model.P.pull(e)
+        size = math.sqrt(max(float(p.dot(dual)), 0.0))
+        if not size <= BACK * min(length, last):
+            break
+        last = size
+        better = attempt(problem, model, step._replace(p=new.w + p - model.s.w, dual=new.q + dual - model.s.q))
+        if not better.phi < new.phi:
+            break
+        new = better
+    return new
+
+
+def mixed(problem: Problem, model: Model, newton: Step, left: float) -> State | None:
+    """The state after the step mixed with the last ones, where phi falls about as much for it as by the last step."""
+    s = model.s
+    if not s.past or problem.spent:
+        return None
+    P, duals = np.array([x.p for x in s.past]) - newton.p, np.array([x.dual for x in s.past]) - newton.dual
+    A, x = model.noise.white(model.T.apply(P.T)), model.noise.white(model.T.apply(newton.p))
+    share = -np.linalg.lstsq(A.T @ A + duals @ P.T, A.T @ x + duals @ newton.p, rcond=1e-12)[0]
+    p = newton.p + share @ (P + np.array([x.w for x in s.past]) - s.w)
+    dual = newton.dual + share @ (duals + np.array([x.q for x in s.past]) - s.q)
+    if problem.bounded and not np.array_equal(problem.project(s.w + p), s.w + p):
+        return None
+    step = model.judged(p, dual)
+    new = attempt(problem, model, step)
+    if s.phi - new.phi <= NEAR * s.gain * newton.predicted and not problem.bounded:
+        new = corrected(problem, model, step, new)
+    gain = (s.phi - new.phi) / newton.predicted
+    if not (gain > NEAR * s.gain or invisible(model, newton, new)):
+        return None
+    return new._replace(left=left, gain=min(gain, 1.0), radius=max(s.radius, 2.0 * new.step), past=noted(s, newton))
+
+
+def noted(s: State, newton: Step) -> tuple[Past, ...]:
+    """The last points, this one among them."""
+    return (*s.past[1 - DEPTH :], Past(w=s.w, q=s.q, p=newton.p, dual=newton.dual))
+
+
+def invisible(model: Model, newton: Step, new: State) -> bool:
+    """Whether all that is left to gain, and what is lost, is below the rounding error of phi."""
+    return newton.predicted <= model.blur and new.phi <= model.s.phi + model.blur
+
+
+def search(problem: Problem, model: Model, newton: Step, left: float) -> State | None:
+    """The state after the first of ever shorter steps that reduces phi, None if none does."""
+    s, radius = model.s, model.s.radius
+    step = newton if newton.length <= radius else model.shortened(newton, radius)
+    for _ in range(TRIALS):
+        if problem.spent or not step.predicted > 0.0:
+            break
+        new = attempt(problem, model, step)
+        if s.phi - new.phi < POOR * step.predicted and not problem.bounded:
+            new = corrected(problem, model, step, new)
+        gain = (s.phi - new.phi) / step.predicted
+        if abs(gain - 1.0) < STRAIGHT and step is not newton and not problem.spent:
+            whole = attempt(problem, model, newton)
+            if s.phi - whole.phi > GOOD * newton.predicted:
+                return taught(s, whole, newton, newton, 1.0, radius, left)
+        if gain > ENOUGH or (step is newton and invisible(model, newton, new)):
+            return taught(s, new, newton, step, gain, radius, left)
+        radius = SHORTER * step.length
+        step = model.shortened(newton, radius)
+    return None
+
+
+def taught(s: State, new: State, newton: Step, step: Step, gain: float, radius: float, left: float) -> State:
+    """The state after a step that is accepted, with what it has taught."""
+    if gain > GOOD:
+        radius = max(radius, LONGER * step.length)
+    elif gain < POOR:
+        radius = 0.5 * step.length
+    if gain <= NEAR:
+        return new._replace(radius=radius, past=())
+    share = min((s.phi - new.phi) / newton.predicted, 1.0)
+    left = left if step is newton else math.inf
+    return new._replace(radius=radius, left=left, gain=share, past=noted(s, newton))
