@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from plsolve import loop
+from plsolve import _loop as loop
 from plsolve._checks import LINEAR_SOLVERS, as_count, as_deadline, as_flag, as_tolerance, shown
 from plsolve._inference.noise import as_noise
 from plsolve._inference.prior import as_prior
@@ -90,42 +90,33 @@ def infer(
     (array([1.961, 0.02 ]), array([0.14, 0.1 ]))
     """
     tol, max_iter = as_tolerance(tol, "tol"), LIMIT if max_iter is None else as_count(max_iter, "max_iter", 0)
-    progress, deadline = as_flag(progress, "progress"), as_deadline(max_time)
+    progress = as_flag(progress, "progress")
     if linear_solver not in LINEAR_SOLVERS:
         raise ValueError(f"`linear_solver` must be one of {', '.join(LINEAR_SOLVERS)}, got {shown(linear_solver)}.")
-    problem = Problem(F, jac, w0, y, args, bounds, 1.0, 0.0, None)
+    problem = Problem(
+        F, jac, w0, y, args=args, bounds=bounds, deadline=as_deadline(max_time), linear_solver=linear_solver
+    )
     aim = most_probable.Aim(noise=as_noise(noise, problem.n), prior=as_prior(prior, problem.m), tol=tol)
     record = Record(callback, problem, loss=most_probable.loss)
-    problem.linear_solver.kind = linear_solver
-    problem.deadline = deadline
-    with watching(problem, None, REASON, 0.0, max_iter, progress) as record.watchers:
-        s, status = loop.run(
-            problem,
-            partial(most_probable.init, aim=aim),
-            partial(most_probable.step, aim=aim),
-            record,
-            loop.latest,
-            -1.0,
-            max_iter,
-        )
-    end = STATUSES[int(status)]
-    message = MESSAGES[end] + problem.note
-    problem.deadline = math.inf
+    init, step = partial(most_probable.init, aim=aim), partial(most_probable.step, aim=aim)
+    with watching(problem, None, REASON, max_iter, progress) as record.watchers:
+        s, ended = loop.run(problem, init, step, record, loop.latest, -1.0, max_iter)
+    status = STATUSES[int(ended)]
+    problem.run.finish()
     fields = {
         "x": s.w.copy(),
-        "success": end > 0,
-        "status": end,
-        "message": message,
+        "success": status > 0,
+        "status": status,
+        "message": MESSAGES[status] + problem.run.note,
         "fun": s.r,
         "cost": most_probable.loss(s),
         "nit": record.last,
-        "nfev": problem.nfev,
-        "njev": problem.njev,
-        "nfev_jac": problem.nfev_jac,
+        **problem.system.counts,
         "method": "gauss-newton",
         "method_reason": REASON,
         "compiled": False,
-        "forecast": 0.0 if end > 0 else math.nan,
+        "forecast": 0.0 if status > 0 else math.nan,
     }
-    LOG.info("%s %d iterations, %d F, %d J", message, record.last, problem.nfev, problem.njev)
+    counts = record.last, problem.system.nfev, problem.system.njev
+    LOG.info("%s %d iterations, %d F, %d J, loss %.3g", fields["message"], *counts, fields["cost"])
     return Result(fields, problem, record, None, (noise, prior))

@@ -246,6 +246,28 @@ def test_arguments_reach_the_functions_and_stay_as_they_are():
     assert (infer(F, jac, w0, y, noise=noise, prior=prior).x == plain.x).all()
 
 
+def test_exceptions_carry_the_best_point():
+    """The best one by what is made least, not by the residual alone."""
+    F, jac, w0, y, noise, prior = curved(4)
+    seen = []
+
+    def callback(w):
+        seen.append(w)
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        infer(F, jac, w0, y, noise=noise, prior=prior, callback=callback)
+    assert (caught.value.best == seen[-1]).all()
+
+
+@pytest.mark.parametrize("size", [1e160, 1e-160])
+def test_out_of_range_is_no_success(size):
+    J = np.array([[3.0, 4.0], [1.0, 0.0]])
+    fit = infer(lambda w: size * (J @ np.sinh(w)), lambda w: size * J * np.cosh(w), [1.0, 2.0], noise=1.0)
+    assert fit.success == (size < 1.0)
+
+
 @pytest.mark.parametrize("prior", ["number", "operator"])
 def test_many_data_by_conjugate_gradients(prior):
     """With nothing n x n in memory."""

@@ -143,6 +143,7 @@ class Model(NamedTuple):
 def init(problem: Problem, aim: Aim) -> State:
     """The run at w0, the mean of the prior."""
     white = aim.noise.white(problem.r0)
+    problem.run.settle(problem.w0, problem.r0)
     return State(problem.w0, problem.r0, np.zeros(problem.m), float(white.dot(white)))
 
 
@@ -173,6 +174,7 @@ def step(problem: Problem, s: State, aim: Aim) -> State:
         return last(problem, model, newton)
     new = mixed(problem, model, newton, left) or search(problem, model, newton, left)
     if new is not None:
+        problem.run.settle(new.w, new.r)
         shrunk = newton.length < SHRINKS * s.least or newton.predicted > model.blur
         return new._replace(least=newton.length if shrunk else s.least, idle=0 if shrunk else s.idle + 1)
     if problem.differenced and not s.precise:
@@ -184,7 +186,7 @@ def linearised(problem: Problem, s: State, aim: Aim) -> Model:
     """The model at the point of the state."""
     T = tangent(problem.linearise(s.w, s.r, s.precise).J, NO_VECTOR, problem.linear_solver)
     white = aim.noise.white(s.r)
-    errors = 2.0 * problem.precision * (problem.magnitudes(s.r) + np.abs(T.apply(s.w)))
+    errors = 2.0 * problem.system.precision * (problem.magnitudes(s.r) + np.abs(T.apply(s.w)))
     rounding = norm(aim.noise.white(errors))
     return Model(
         s=s,
