@@ -104,7 +104,7 @@ class Problem:
         )
         self.differenced = self.system.differenced
         self.robust = None if loss is None else Robust(loss)
-        self.linear_solver = LinearSolver(linear_solver)
+        self.linear_solver = LinearSolver(linear_solver, self.run.check_time)
         self._rng = rng
         f0 = self._start(names)
         self.size_y = 0.0 if y is None else norm(self.system.y)

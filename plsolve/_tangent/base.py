@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -20,11 +21,13 @@ class LinearSolver:
     kind: 'auto'; 'cholesky', of K whatever its size; 'qr', orthogonal factorisations from the start; 'cg', no
     factorisation at all. Conjugate gradients solve to 1e-12 of the right-hand side, or (``inexact``) no further than
     Newton's method can use: 0.9 (||r||/||r before||)^2 between 0.5 and 1e-3, and half of what is left to ``target``
-    (Eisenstat, Walker, SIAM J. Sci. Comput. 17, 1996).
+    (Eisenstat, Walker, SIAM J. Sci. Comput. 17, 1996). ``check`` is called between products with J wherever many of
+    them are made; it may raise an exception when the time is over.
     """
 
-    def __init__(self, kind: str = "auto") -> None:
+    def __init__(self, kind: str = "auto", check: Callable[[], object] = bool) -> None:
         self.kind, self.inexact, self.target = kind, False, 0.0
+        self.check = check
         self.augmented: bool | None = None  # which sparse factorisation fills less, once both have been tried
         self._size = 0.0
 

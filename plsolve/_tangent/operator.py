@@ -53,14 +53,19 @@ class OperatorTangent(Tangent):
     def toarray(self) -> Array:
         n, m = self.shape
         if n > m:
-            return np.column_stack([self.apply(e) for e in np.eye(m)]) if m else np.zeros(self.shape)
+            return np.column_stack([self._checked(e) for e in np.eye(m)]) if m else np.zeros(self.shape)
         J = np.empty(self.shape)
         unit = np.zeros(n)
         for i in range(n):
+            self.solver.check()
             unit[i] = 1.0
             J[i] = self.adjoint(unit)
             unit[i] = 0.0
         return J
+
+    def _checked(self, v: Array) -> Array:
+        self.solver.check()
+        return self.apply(v)
 
     def row_squares(self) -> Array:
         """The operator may know them, by a method of this name."""
@@ -110,6 +115,7 @@ class OperatorTangent(Tangent):
         K = np.empty((n, n), order="F")
         step = min(n, max(1, _BLOCK_NUMBERS // m))
         for start in range(0, n, step):
+            self.solver.check()
             unit = np.zeros((n, min(step, n - start)))
             unit[start : start + step] = np.eye(unit.shape[1])
             rows = self.J.rmatmat(unit)

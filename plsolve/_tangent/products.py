@@ -41,6 +41,7 @@ class CGInverse:
 
     def _product(self, z: Array) -> Array:
         """K z, or K Z."""
+        self._solver.check()
         G = self._tangent.adjoint(z)
         return self._tangent.apply((self._d2 * G.T).T if self._d2.size else G)
 
@@ -96,7 +97,12 @@ def by_products(T: Tangent, free: Mask, orthogonal: bool) -> Inverse:
 
 def iterative(tangent: Tangent, free: Mask, dual: bool) -> Inverse:
     """J^+ by LSMR on A = J D: the minimum-norm least-squares solution at any rank, with products only."""
-    A: Any = spla.aslinearoperator(tangent.J)
+
+    def product(v: Array) -> Array:
+        tangent.solver.check()
+        return tangent.apply(v)
+
+    A: Any = spla.LinearOperator(tangent.shape, product, tangent.adjoint, dtype=np.float64)
     d = tangent.weights(free)
     if d.size:
         A = A @ spla.aslinearoperator(sps.diags_array(d))
