@@ -45,14 +45,24 @@ def infer(
 
     Parameters
     ----------
-    F, jac, w0, y, args, bounds
-        As for `plsolve.solve`. w0 is the mean of the prior, and the start.
+    F : callable
+        As for `plsolve.solve`, and so are jac, y, args and bounds.
+    jac : callable, True, None or {'2-point', '3-point', 'cs'}
+        The Jacobian.
+    w0 : array_like (m,)
+        The mean of the prior, and the start.
+    y : array_like (n,), optional
+        The data, zeros by default.
     noise : float, array_like (n,) or (n, n)
         Standard deviation of the data, one for each, or their covariance R.
     prior : float, array_like (m,) or (m, m), sparse or LinearOperator, optional
         Standard deviation of the parameters about w0 (1 by default), one for each, or their covariance C: as an array,
         as a LinearOperator v -> C v (whose method ``diagonal()``, if it has one, gives the variances), or by its
         inverse, the precision matrix, where it is a scipy.sparse matrix. Nothing m x m is made that is not given.
+    args : tuple
+        Passed on to F and jac.
+    bounds : (lower, upper) or scipy.optimize.Bounds, optional
+        F is never called outside. w0 must lie inside.
     tol : float
         Converged when what is left of the way is at most so many standard deviations of the posterior, and as small
         beside the square root of what is made least; or at the rounding level of F.
@@ -73,6 +83,13 @@ def infer(
     Result
         ``success`` where ``status`` is CONVERGED. ``cost`` is half the sum of squares that was made least, of which
         ``fun`` = F(x) - y is a part. ``uncertainty()`` says how certain x is, ``report()`` writes it down.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For bad input, before the first step: the message names the argument.
+    Exception
+        Whatever F, jac or callback raise passes through, with the best point as ``exc.best``.
 
     Notes
     -----

@@ -150,18 +150,51 @@ class JaxSystem:
         return f"{type(self).__name__}(n={self.n}, m={self.m})"
 
     def F(self, w: Array) -> npt.NDArray[Any]:
-        """F(w) (n,)."""
+        """The value of the system at w.
+
+        Parameters
+        ----------
+        w : array_like (m,)
+            The unknowns.
+
+        Returns
+        -------
+        ndarray (n,)
+            F(w).
+        """
         return np.array(self._value(self._device(w), self._unknowns.fixed, self._data))
 
     def jac(self, w: Array) -> ModelJacobian:
-        """The Jacobian (n, m) at w."""
+        """The Jacobian at w, as an operator that knows its tangent kernel.
+
+        Parameters
+        ----------
+        w : array_like (m,)
+            The unknowns.
+
+        Returns
+        -------
+        scipy.sparse.linalg.LinearOperator (n, m)
+            J(w).
+        """
         return ModelJacobian(JaxPoint(self, self._device(w), self._data, self.n))
 
     #: Neither writes into w: `solve` need not copy it for them.
     F.reads_only = jac.reads_only = True  # type: ignore[attr-defined]
 
     def params(self, w: Any) -> Any:
-        """The pytree of parameters with the unknowns of w."""
+        """The parameters with the unknowns of w.
+
+        Parameters
+        ----------
+        w : array_like (m,)
+            The unknowns.
+
+        Returns
+        -------
+        pytree
+            Of the same structure as the parameters that were given.
+        """
         w = self._device(w)
         return self._unknowns.whole(self._unknowns.split(w), self._unknowns.fixed)
 
@@ -222,8 +255,11 @@ class JaxModel(JaxSystem):
     X : array_like or pytree of arrays
         The N examples, along the first axis.
     batch : bool
-    mask, dtype
-        As for `JaxSystem`.
+        Whether f is a function of all examples at once.
+    mask : pytree of bool, optional
+        Which of the parameters are unknowns, as for `JaxSystem`.
+    dtype : {'float64', 'float32'}
+        What f is computed in, as for `JaxSystem`.
 
     Attributes
     ----------
@@ -305,7 +341,20 @@ class JaxModel(JaxSystem):
         return jax.vmap(lambda x: self._outputs(unknown, (fixed, x)))(X)
 
     def F(self, w: Array, rows: Any = None) -> npt.NDArray[Any]:
-        """F(w) (n,), or the entries ``rows`` of it."""
+        """The outputs at the examples.
+
+        Parameters
+        ----------
+        w : array_like (m,)
+            The unknowns.
+        rows : ndarray of int (k,), optional
+            Numbers of the equations that are asked for, all by default.
+
+        Returns
+        -------
+        ndarray (n,) or (k,)
+            F(w), or these entries of it.
+        """
         if rows is None:
             return super().F(w)
         places, data, _ = self._some(rows)
@@ -313,7 +362,20 @@ class JaxModel(JaxSystem):
         return f[places]
 
     def jac(self, w: Array, rows: Any = None) -> ModelJacobian | PickedJacobian:  # type: ignore[override]
-        """The Jacobian (n, m) at w, or the rows ``rows`` of it."""
+        """The Jacobian at w, as an operator that knows its tangent kernel.
+
+        Parameters
+        ----------
+        w : array_like (m,)
+            The unknowns.
+        rows : ndarray of int (k,), optional
+            Numbers of the equations that are asked for, all by default.
+
+        Returns
+        -------
+        scipy.sparse.linalg.LinearOperator (n, m) or (k, m)
+            J(w), or these rows of it.
+        """
         if rows is None:
             return super().jac(w)
         places, data, n = self._some(rows)
@@ -322,7 +384,20 @@ class JaxModel(JaxSystem):
     F.reads_only = jac.reads_only = True  # type: ignore[attr-defined]
 
     def predict(self, w: Any, X: Any) -> npt.NDArray[Any]:
-        """The outputs at other examples X: (N,) or (N, q)."""
+        """The outputs at other examples.
+
+        Parameters
+        ----------
+        w : array_like (m,)
+            The unknowns.
+        X : array_like or pytree of arrays (N, ...)
+            The examples.
+
+        Returns
+        -------
+        ndarray (N,) or (N, q)
+            One number for each example, or q of them.
+        """
         out = self._value(self._device(w), self._unknowns.fixed, self._examples(X))
         return np.array(out).reshape(-1, *self._shape)
 

@@ -125,14 +125,40 @@ class TorchModel:
         return f"TorchModel(n={self.n}, m={self.m})"
 
     def F(self, w: Array, rows: Any = None) -> npt.NDArray[Any]:
-        """F(w) (n,), or the entries ``rows`` of it."""
+        """The outputs at the examples.
+
+        Parameters
+        ----------
+        w : array_like (m,)
+            The unknowns.
+        rows : ndarray of int (k,), optional
+            Numbers of the equations that are asked for, all by default.
+
+        Returns
+        -------
+        ndarray (n,) or (k,)
+            F(w), or these entries of it.
+        """
         data, places = self._some(rows)
         with torch.no_grad():
             f: npt.NDArray[Any] = self._call(self._split(w), data).reshape(-1).cpu().numpy()
         return f if places is None else f[places]
 
     def jac(self, w: Array, rows: Any = None) -> ModelJacobian | PickedJacobian:
-        """The Jacobian (n, m) at w, or the rows ``rows`` of it."""
+        """The Jacobian at w, as an operator that knows its tangent kernel.
+
+        Parameters
+        ----------
+        w : array_like (m,)
+            The unknowns.
+        rows : ndarray of int (k,), optional
+            Numbers of the equations that are asked for, all by default.
+
+        Returns
+        -------
+        scipy.sparse.linalg.LinearOperator (n, m) or (k, m)
+            J(w), or these rows of it.
+        """
         data, places = self._some(rows)
         J = ModelJacobian(TorchPoint(self, self._split(w), data))
         return J if places is None else PickedJacobian(J, places)
@@ -141,14 +167,38 @@ class TorchModel:
     F.reads_only = jac.reads_only = True  # type: ignore[attr-defined]
 
     def params(self, w: Any) -> dict[str, Any]:
-        """The state dict with the unknowns of w, for ``module.load_state_dict``."""
+        """The state of the module with the unknowns of w.
+
+        Parameters
+        ----------
+        w : array_like (m,)
+            The unknowns.
+
+        Returns
+        -------
+        dict
+            For ``module.load_state_dict``.
+        """
         now = dict(zip(self._names, self._split(w), strict=True)) | self._fixed
         owners = {id(p): name for name, p in self._module.named_parameters()}
         state = self._module.state_dict(keep_vars=True)
         return {name: now[owners.get(id(value), name)] for name, value in state.items()}
 
     def predict(self, w: Any, X: Any) -> npt.NDArray[Any]:
-        """The outputs at other examples X: (N,) or (N, q)."""
+        """The outputs at other examples.
+
+        Parameters
+        ----------
+        w : array_like (m,)
+            The unknowns.
+        X : array_like or torch.Tensor (N, ...), or a tuple of them
+            The examples.
+
+        Returns
+        -------
+        ndarray (N,) or (N, q)
+            One number for each example, or q of them.
+        """
         X = tuple(self._cast(torch.as_tensor(x)) for x in (X if isinstance(X, tuple) else (X,)))
         with torch.no_grad():
             f: npt.NDArray[Any] = self._call(self._split(w), X).cpu().numpy()
