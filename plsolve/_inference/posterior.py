@@ -310,6 +310,11 @@ class BySingularValues:
     def directions(self, least: float) -> Array:
         return self.prior.dual(self._V[:, self.s * self.s >= least][:, ::-1])
 
+    def null_space(self) -> Array:
+        """An orthonormal basis (m, k) of what A does not see."""
+        rest = np.linalg.qr(self._V, mode="complete")[0][:, self.s.size :]
+        return np.linalg.qr(self.prior.root(rest))[0]
+
 
 def least_zero(values: Any) -> Array:
     """The eigenvalues without what rounding makes negative."""

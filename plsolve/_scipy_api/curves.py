@@ -7,15 +7,16 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.linalg import LinAlgError, cholesky, qr, svd
+from scipy.linalg import LinAlgError, cholesky, qr
 from scipy.optimize import Bounds, OptimizeWarning
 
 from plsolve._checks import DIFFERENCES, as_flag, as_float, as_tolerance, refuse_masked, shown, warn
 from plsolve._checks import check_finite as refuse_not_finite
+from plsolve._inference.noise import Noise
+from plsolve._inference.posterior import BySingularValues, flat_posterior
 from plsolve._linalg import Array, Mask, norm, trcon
 from plsolve._problem import Problem
 from plsolve._scipy_api.arguments import (
-    EPS,
     METHODS,
     MODEL,
     Call,
@@ -140,13 +141,13 @@ def curve_fit(
         if "max_nfev" not in kwargs:
             kwargs["max_nfev"] = kwargs.pop("maxfev", None)
         fit = by_least_squares(data, start, bounds=bounds, method=method, **kwargs)
-    space = determined(fit.A, 0.0 if callable(jac) else NOISE)
-    pcov = covariance(space, fit, absolute_sigma)
+    seen = determined(fit.A, 0.0 if callable(jac) else NOISE)
+    pcov = covariance(seen, fit, absolute_sigma)
     if np.isinf(pcov).all():
         warn(NO_COVARIANCE, OptimizeWarning)
     if not full_output:
         return fit.x, pcov
-    return fit.x, pcov, information(fit, space, method), fit.message, fit.ier
+    return fit.x, pcov, information(fit, seen, method), fit.message, fit.ier
 
 
 def check_choices(f: Any, method: Any, jac: Any) -> None:
@@ -379,50 +380,24 @@ def by_least_squares(data: Data, start: Any, **kwargs: Any) -> Fit:
     )
 
 
-class Space(NamedTuple):
-    """What the data determine: J D^{-1} = U diag(s) V^T with columns of unit length, in units d."""
-
-    d: Array  # (n,) lengths of the columns of J, 1 for zero
-    s: Array  # (rank,)
-    V: Array  # (n, n), the first ``rank`` columns belong to s
-    rank: int
+def determined(J: Array, noise: float) -> BySingularValues:
+    """What the data determine without a prior, where singular values of J are more than rounding and noise."""
+    return flat_posterior(J if np.isfinite(J).all() else np.zeros(J.shape), Noise(1.0), noise)
 
 
 @np.errstate(all="ignore")
-def determined(J: Array, noise: float) -> Space:
-    """The singular values of J above rounding and noise, and the directions that go with them."""
-    if not np.isfinite(J).all():
-        return Space(d=np.ones(J.shape[1]), s=np.empty(0), V=np.eye(J.shape[1]), rank=0)
-    d = np.sqrt(np.einsum("ij,ij->j", J, J))
-    d[d == 0.0] = 1.0
-    A = J / d
-    if A.shape[0] > A.shape[1]:
-        A = qr(A, mode="r")[0][: A.shape[1]]
-    _, s, Vt = svd(A, full_matrices=True)
-    rank = int(np.count_nonzero(s > max(EPS * max(J.shape), noise) * s[0]))
-    return Space(d=d, s=s[:rank], V=Vt.T, rank=rank)
-
-
-@np.errstate(all="ignore")
-def covariance(space: Space, fit: Fit, absolute: bool) -> Array:
+def covariance(data: BySingularValues, fit: Fit, absolute: bool) -> Array:
     """(J^T J)^+ in the units of the parameters, inf where these are not determined."""
     m, n = fit.fun.size, fit.x.size
-    if not absolute and (space.rank < n or m <= n):
+    if not absolute and (data.s.size < n or m <= n):
         return np.full((n, n), np.inf)
-    V = space.V[:, : space.rank]
-    half = V / space.s / space.d[:, None]
-    pcov = half @ half.T
-    if not absolute:
-        pcov *= 2.0 * fit.cost / (m - n)
-    lost = np.einsum("ij,ij->i", V, V) < 1.0 - 1e-9
-    pcov[lost] = pcov[:, lost] = np.inf
-    return np.asarray(pcov)
+    pcov = data.covariance(np.eye(n))
+    return pcov if absolute else pcov * (2.0 * fit.cost / (m - n))
 
 
-def information(fit: Fit, space: Space, method: str) -> dict[str, Any]:
+def information(fit: Fit, data: BySingularValues, method: str) -> dict[str, Any]:
     """scipy's infodict, with rank and null space."""
-    null = qr(space.V[:, space.rank :] / space.d[:, None], mode="economic")[0]
-    info = {"nfev": fit.nfev, "fvec": fit.fun, "rank": space.rank, "null_space": null}
+    info = {"nfev": fit.nfev, "fvec": fit.fun, "rank": data.s.size, "null_space": data.null_space()}
     if method == "lm":
         (packed, _tau), _R, order = qr(fit.J, mode="raw", pivoting=True)
         Q = qr(fit.J, mode="economic", pivoting=True)[0]
