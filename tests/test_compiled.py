@@ -83,7 +83,7 @@ def far_jac(w, A, B, y):
 )
 def test_far_starts_end_alike(n, m, settings):
     """The two sources of Gauss-Newton agree, but where rounding decides after many steps."""
-    solved, differ, distances = 0, 0, []
+    solved, differ, other, distances = 0, 0, 0, []
     for seed in range(12):
         rng = np.random.default_rng(seed)
         A, B = rng.standard_normal((n, m)), 0.3 * rng.standard_normal((n, m))
@@ -96,11 +96,13 @@ def test_far_starts_end_alike(n, m, settings):
         assert one.compiled
         assert not one.success or np.linalg.norm(one.fun) <= 1e-9 * max(1.0, np.linalg.norm(args[2]))
         solved += two.success
-        differ += one.status != two.status
+        differ += one.success != two.success
+        other += one.status != two.status
         if one.success and two.success:
             distances.append(np.linalg.norm(one.x - start) - np.linalg.norm(two.x - start))
     assert solved >= 3
-    assert differ <= 1 + (n >= 9)
+    assert differ <= 1
+    assert other <= 1 + 2 * (n >= 9)  # why a run ends that finds nothing within some hundred steps
     assert np.median(np.abs(distances)) < 1e-6
 
 

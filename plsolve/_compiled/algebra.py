@@ -1,7 +1,7 @@
 """Dense linear algebra in plain loops, in place, on the rows of one array V: what small systems need.
 
-Vectors are rows of V. The pseudo-inverse of A = J D, D = diag(d), d zero for the unknowns that are held, comes from
-A A^T = L L^T (n > m: A^T A), or where that has lost its digits from the singular values of A.
+Vectors are rows of V, zero beyond their size. The pseudo-inverse of A = J D, D = diag(d), d zero for the unknowns that
+are held, comes from A A^T = L L^T (n > m: A^T A), or where that has lost its digits from the singular values of A.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from numba.extending import register_jitable
 
 from plsolve._compiled.cache import unit
-from plsolve._compiled.memory import ROWS_OF_V, TRIAL_R, W, system
+from plsolve._compiled.memory import ROWS_OF_V, TRIAL_R, WEIGHT, W, system
 from plsolve._linalg import UNIT, Array
 
 vectorised = partial(unit, fastmath={"reassoc"})  # sums may be made in another order
@@ -86,13 +86,12 @@ def times(S: int, a: int, d: int, b: int) -> None:
 
 
 @vectorised
-def scaled_dot(S: int, a: int, b: int, d: int) -> float:
-    """a . b in the metric of the step, where d are the sizes of the unknowns."""
+def scaled_dot(S: int, a: int, b: int) -> float:
+    """a . b in the metric of the step."""
     _, V, J = system(S)
-    size = extent(V, J, a)
     total = 0.0
-    for j in range(size):
-        total += (V[a, j] / V[d, j]) * (V[b, j] / V[d, j])
+    for j in range(J.shape[1]):
+        total += V[a, j] * V[b, j] * V[WEIGHT, j]
     return total
 
 
@@ -107,16 +106,19 @@ def apply(S: int, p: int, x: int) -> None:
         V[x, i] = total
 
 
-@unit
+@vectorised
 def adjoint(S: int, x: int, g: int) -> None:
     """g = J^T x."""
     _, V, J = system(S)
-    for j in range(J.shape[1]):
-        V[g, j] = 0.0
-    for i in range(J.shape[0]):
-        t = V[x, i]
-        for j in range(J.shape[1]):
-            V[g, j] += J[i, j] * t
+    n, m = J.shape
+    for j in range(m):
+        total = 0.0
+        for i in range(n if n > m else 0):
+            total += J[i, j] * V[x, i]
+        V[g, j] = total
+    for i in range(n if n <= m else 0):
+        for j in range(m):
+            V[g, j] += J[i, j] * V[x, i]
 
 
 @unit
@@ -142,21 +144,21 @@ def sums(S: int, A: int, k: int, u: int, x: int) -> None:
 
 
 @vectorised
-def cholesky(S: int, d: int, L: int) -> float:
-    """A A^T = L L^T (n > m: A^T A, ones for held unknowns); about 1 / its condition number, 0 where it failed."""
+def cholesky(S: int, d: int, L: int, Q: int) -> float:
+    """A A^T = L L^T (n > m: A^T A, ones for held unknowns); about 1 / its condition number, 0 where it failed.
+
+    The rows of A (n > m: its columns) are put into Q.
+    """
     _, V, J = system(S)
     n, m = J.shape
     low, high = math.inf, 0.0
     for i in range(min(n, m)):
+        for k in range(max(n, m)):
+            V[Q + i, k] = J[i, k] * V[d, k] if n <= m else J[k, i] * V[d, i]
         for j in range(i + 1):
-            t = 0.0
-            if n <= m:
-                for k in range(m):
-                    t += (J[i, k] * V[d, k]) * (J[j, k] * V[d, k])
-            else:
-                for k in range(n):
-                    t += (J[k, i] * V[d, i]) * (J[k, j] * V[d, j])
-                t = 1.0 if i == j and V[d, i] == 0.0 else t
+            t = 1.0 if i == j and n > m and V[d, i] == 0.0 else 0.0
+            for k in range(max(n, m)):
+                t += V[Q + i, k] * V[Q + j, k]
             for k in range(j):
                 t -= V[L + i, k] * V[L + j, k]
             if j < i:
@@ -211,5 +213,5 @@ def singular_values(S: int, d: int, Q: int, K: int) -> None:
         t = 1.0 / (sizes[k] * top) if sizes[k] > 2 * UNIT * max(n, m) * sizes[0] else 0.0
         for j in range(m):
             V[Q + k, j] = right[k, j]
-        for i in range(n):
-            V[K + k, i] = t * left[i, k]
+        for i in range(V.shape[1]):
+            V[K + k, i] = t * left[i, k] if i < n else 0.0

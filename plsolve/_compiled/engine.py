@@ -80,6 +80,7 @@ class Engine:
         largest = metric.column_norms(self._problem.n)
         if metric.scale.size or largest.size:
             V[k.SCALE, :m] = metric.scale if metric.scale.size else 1.0
+            V[k.WEIGHT, :m] = 1.0 / V[k.SCALE, :m] ** 2
         if largest.size:
             V[k.LARGEST, :m] = largest
             s.scaling, s.rescale = 2 if metric.unasked else 1, unit(k.rescale)

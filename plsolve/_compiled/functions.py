@@ -178,8 +178,13 @@ class Arguments(NamedTuple):
         return address(self.table) if self.table.size else 0
 
 
+NO_ARGUMENTS = Arguments(kinds=(), table=np.zeros(0, np.int64), kept=())
+
+
 def arguments(args: tuple[Any, ...]) -> Arguments:
     """The table of arguments, arrays or numbers."""
+    if not args:
+        return NO_ARGUMENTS
     kinds: list[Any] = []
     words: list[int] = []
     kept: list[Any] = []

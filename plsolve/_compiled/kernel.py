@@ -137,6 +137,7 @@ def rescale(S: int, _x: float, _y: float) -> None:
     scaled = not unasked or (most > DIFFERENT * least and not (J.shape[0] == J.shape[1] and low > high / DIFFERENT))
     for j in range(J.shape[1]):
         V[SCALE, j] = (least if unasked else 1.0) / V[LARGEST, j] if scaled else 1.0
+        V[WEIGHT, j] = 1.0 / (V[SCALE, j] * V[SCALE, j])
 
 
 @unit
@@ -204,7 +205,7 @@ def factor(S: int, by_singular_values: bool) -> None:
         free += V[D, j] > 0.0
     s.cholesky = 0
     if not by_singular_values and (n <= free or n > m):
-        s.cholesky = cholesky(S, D, ROWS_OF_V) > (8 * n * UNIT if n <= m else SQUARED)
+        s.cholesky = cholesky(S, D, ROWS_OF_V, ROWS_OF_V + k) > (8 * n * UNIT if n <= m else SQUARED)
     if s.cholesky == 0:
         singular_values(S, D, ROWS_OF_V, ROWS_OF_V + k)
 
@@ -219,8 +220,7 @@ def coordinates(S: int, x: int, u: int) -> None:
     elif J.shape[0] <= J.shape[1]:
         forward(S, ROWS_OF_V, k, x, u)
     else:
-        adjoint(S, x, T)
-        times(S, T, D, T)
+        products(S, ROWS_OF_V + k, k, x, T)
         forward(S, ROWS_OF_V, k, T, T)
         backward(S, ROWS_OF_V, k, T, u)
 
@@ -242,18 +242,20 @@ def lift(S: int, u: int, p: int) -> None:
 
 
 @unit
-def raised(S: int, x: int, p: int) -> None:
-    """p = D^2 J^T x, of the unknowns that are free at w."""
+def raised(S: int, x: int, p: int) -> float:
+    """p = D^2 J^T x, of the unknowns that are free at w; its length."""
     adjoint(S, x, p)
     times(S, p, FREE, p)
+    length = norm(S, p)
     times(S, p, FREE, p)
+    return length
 
 
 @unit
 def long(S: int, p: int) -> float:
     """||p / scale||."""
     _, V, _ = system(S)
-    square = scaled_dot(S, p, p, SCALE)
+    square = scaled_dot(S, p, p)
     if 1e-280 < square < 1e280:
         return math.sqrt(square)
     for j in range(V.shape[1]):
@@ -474,30 +476,34 @@ def path(S: int, radius: float) -> float:
 
 @unit
 def dogleg(S: int, radius: float) -> None:
-    """P of length radius: along a few conjugate gradients to the least loss in the model, then to gn."""
+    """P of length radius: along a few conjugate gradients to the least loss in the model, then to gn.
+
+    On the first part P = D^2 J^T v, ||P||^2 = v . J P, v in B; directions J P in JS, v in C.
+    """
     s = state(S)
-    for x in (P, JP, E, JS):
+    for x in (B, JP, C, JS):
         combine(S, 0.0, R, 0.0, R, x)
     last, first = 1.0, 0.0
     for _ in range(TUNING.dogleg_steps):
         combine(S, -1.0, R, -1.0, JP, Z)
-        raised(S, Z, G)
+        size = raised(S, Z, G)
         apply(S, G, A)
-        size = long(S, G)
         first = max(first, size)
         if not size > TUNING.dogleg_rounding * first:
             break
         combine(S, size / last, JS, 1.0 / size, A, JS)
-        combine(S, size / last, E, 1.0 / size, G, E)
+        combine(S, size / last, C, 1.0 / size, Z, C)
         t, last = size / max(dot(S, JS, JS), 1e-300), size
-        pp, pe, ee = scaled_dot(S, P, P, SCALE), scaled_dot(S, P, E, SCALE), scaled_dot(S, E, E, SCALE)
+        pp, pe, ee = dot(S, B, JP), dot(S, B, JS), dot(S, C, JS)
         done = pp + t * (2.0 * pe + t * ee) >= radius * radius
         t = outwards(ee, pe, radius * radius - pp) if done else t
-        combine(S, 1.0, P, t, E, P)
+        combine(S, 1.0, B, t, C, B)
         combine(S, 1.0, JP, t, JS, JP)
         if done:
+            raised(S, B, P)
             return
-    pp, pg = scaled_dot(S, P, P, SCALE), scaled_dot(S, P, GN, SCALE)
+    raised(S, B, P)
+    pp, pg = scaled_dot(S, P, P), scaled_dot(S, P, GN)
     u = outwards(s.length * s.length - 2.0 * pg + pp, pg - pp, radius * radius - pp)
     combine(S, 1.0 - u, P, u, GN, P)
     combine(S, 1.0 - u, JP, u, JGN, JP)
@@ -522,8 +528,7 @@ def within_bounds(S: int, share: float, radius: float) -> None:
         best = along
         copy(S, Z, JP)
         combine(S, share, GN, 0.0, GN, P)
-    raised(S, R, G)
-    t = radius / max(long(S, G), 1e-300)
+    t = radius / max(raised(S, R, G), 1e-300)
     for _ in range(30):
         move(S, W, -t, G, E)
         combine(S, 1.0, E, -1.0, W, E)
@@ -789,31 +794,31 @@ def at_rounding_level(S: int) -> bool:
 def stationary(S: int) -> bool:
     """Whether the gradient is zero to rounding: see `ending.verdict`."""
     s, V, J = system(S)
-    copy(S, SCALE, FREE)
-    copy(S, R, Z)
-    top = 0.0
-    for _ in range(15):
-        length = norm(S, Z)
-        combine(S, 1.0 / max(length, 1e-300), Z, 0.0, Z, Z)
-        raised(S, Z, P)
-        apply(S, P, Z)
-        top = norm(S, Z)
     adjoint(S, R, G)
     combine(S, 1.0, W, -1.0, W0, E)
-    size = norm(S, W)
+    size, r2 = norm(S, W), s.size * s.size
     if s.bounded != 0:
         size = max(size, norm(S, E))
         for j in range(J.shape[1]):
             low, high = V[W, j] <= V[LOWER, j], V[W, j] >= V[UPPER, j]
             V[G, j] = 0.0 if (low and V[G, j] >= 0.0) or (high and V[G, j] <= 0.0) else V[G, j]
-    r2 = s.size * s.size
+    slope = norm(S, G)
+    if slope == 0.0 or 0.0 < slope * size <= ending.INSENSITIVE * r2:
+        return True
+    copy(S, SCALE, FREE)
+    copy(S, R, Z)
+    top = 0.0
+    for _ in range(15):
+        combine(S, 1.0 / max(norm(S, Z), 1e-300), Z, 0.0, Z, Z)
+        raised(S, Z, P)
+        apply(S, P, Z)
+        last, top = top, norm(S, Z)
+        if top <= 1.1 * last:
+            break
     times(S, G, SCALE, P)
     times(S, P, SCALE, P)
     move(S, W, -1.0 / max(top, 1e-300), P, E)
     combine(S, 1.0, W, -1.0, E, E)
-    slope = norm(S, G)
-    if slope == 0.0 or 0.0 < slope * size <= ending.INSENSITIVE * r2:
-        return True
     return top > 0.0 and dot(S, G, E) <= 100.0 * ending.FLAT * r2
 
 

@@ -40,11 +40,11 @@ WORDS = ctypes.sizeof(State) // 8
 
 # rows of V
 (
-    Y, R, R_BEST, R_KEPT, JGN, U, JP, REST, Z, JS, A, B,  # of n numbers
-    W, W0, W_BEST, W_KEPT, W_FAILED, W_J, LOWER, UPPER, SCALE, LARGEST, GIVEN, D, GN, P, G, T, E, PLAIN, FREE, LOW,
-    HIGH, GOAL, NOW,  # of m
+    Y, R, R_BEST, R_KEPT, JGN, U, JP, REST, Z, JS, A, B, C,  # of n numbers
+    W, W0, W_BEST, W_KEPT, W_FAILED, W_J, LOWER, UPPER, SCALE, WEIGHT, LARGEST, GIVEN, D, GN, P, G, T, E, PLAIN, FREE,
+    LOW, HIGH, GOAL, NOW,  # of m
     TRIAL,
-) = range(36)  # fmt: skip
+) = range(38)  # fmt: skip
 TRIAL_R = TRIAL + 3  # three of each
 CHORD = TRIAL_R + 3
 ROWS_OF_V = CHORD + TUNING.chord_steps + 1  # and 2 k more
@@ -90,7 +90,7 @@ def blank(n: int, m: int) -> Array:
     memory = np.zeros(WORDS + width * height + n * m)
     sizes = memory[:4].view(np.int64)
     sizes[0], sizes[1], sizes[2], sizes[3] = n, m, width, height
-    for row, value in ((SCALE, 1.0), (LOWER, -np.inf), (UPPER, np.inf)):
+    for row, value in ((SCALE, 1.0), (WEIGHT, 1.0), (LOWER, -np.inf), (UPPER, np.inf)):
         begin = WORDS + row * width
         memory[begin : begin + width] = value
     return memory
