@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from collections.abc import Sequence
 from decimal import ROUND_FLOOR
 from typing import Any
 
@@ -15,6 +16,7 @@ from plsolve._history import History
 from plsolve._inference.noise import as_noise
 from plsolve._inference.posterior import posterior
 from plsolve._inference.prior import as_prior
+from plsolve._inference.report import report
 from plsolve._inference.uncertainty import Uncertainty
 from plsolve._kernel import TangentKernel
 from plsolve._linalg import Array
@@ -180,19 +182,45 @@ class Result(OptimizeResult):
             solved=self._assumed is None,
         )
 
-    def plot(self, what: str = "run", ax: Any = None) -> Any:
-        """Draw the run, the spectrum of the kernel, or the landscape.
+    def report(self, names: Sequence[str] | None = None, noise: Any = None, prior: Any = None) -> str:
+        """The result in plain text: how the run ended, what the data say of the parameters and what they do not.
 
         Parameters
         ----------
-        what : {'run', 'spectrum', 'landscape'}
+        names : sequence of str, optional
+            Names of the parameters.
+        noise, prior : float, array_like, sparse or LinearOperator, optional
+            As for `uncertainty`. Without noise, of another result than a fit by `infer`, nothing is said of the
+            uncertainty for n <= m; for n > m it is estimated from the residual, as is usual for least squares.
+
+        Returns
+        -------
+        str
+            Several lines.
+
+        Raises
+        ------
+        ValueError
+            For names that are not one for each parameter, and as `uncertainty` does.
+        """
+        known = noise is not None or self._assumed is not None
+        return report(self, self.uncertainty(noise, prior) if known else None, names)
+
+    def plot(self, what: str = "run", ax: Any = None) -> Any:
+        """Draw the run, the spectrum of the kernel, the landscape, or the uncertainty.
+
+        Parameters
+        ----------
+        what : {'run', 'spectrum', 'landscape', 'uncertainty'}
             'run': the loss against iterations with what was guaranteed of it, and below the step sizes and the PL
             ratio, where the method knows them. 'spectrum': the eigenvalues of K at x. 'landscape': the loss in
             the plane through w0, x and a tangent to the solution set, with the region where PL* holds; and the loss on
             the straight line from w0 to x, with the smallest eigenvalue of its Hessian near x. That takes up to some
-            hundred evaluations of F and jac, which an unpickled Result does not have.
+            hundred evaluations of F and jac, which an unpickled Result does not have. 'uncertainty': of a fit by
+            `infer`, the standard deviations of the parameters before and after the data, and the misfit of the data;
+            of other results see `Uncertainty.plot`.
         ax : matplotlib.axes.Axes, optional
-            Where to draw; the step sizes, and the line from w0 to x, are drawn in new figures only.
+            Where to draw; the step sizes, the line from w0 to x and the misfit are drawn in new figures only.
 
         Returns
         -------
@@ -210,8 +238,10 @@ class Result(OptimizeResult):
             return plotting.run(self["history"], f"{self['method']}: {self['status'].name}", ax)
         if what == "spectrum":
             return self["kernel"].plot(ax)
+        if what == "uncertainty":
+            return self.uncertainty().plot(ax)
         if what != "landscape":
-            raise ValueError(f"`what` must be 'run', 'spectrum' or 'landscape', got {what!r}.")
+            raise ValueError(f"`what` must be 'run', 'spectrum', 'landscape' or 'uncertainty', got {what!r}.")
         if self._problem is None:
             raise ValueError("The landscape needs F and jac, which an unpickled Result does not have.")
         plotting.pyplot()  # before the work, if it is not there

@@ -15,6 +15,7 @@ from plsolve._inference.noise import Noise
 from plsolve._inference.posterior import Posterior
 from plsolve._inference.prior import BLOCK_NUMBERS, Prior, units
 from plsolve._linalg import ALL_FREE, NO_VECTOR, Array, norm
+from plsolve._pictures import plotting
 from plsolve._tangent import is_sparse, tangent
 
 HALVED = 3.0  # eigenvalue along a direction whose standard deviation the data halve: 1 / (1 + 3) of the variance
@@ -38,8 +39,12 @@ class Uncertainty:
         The number of directions along which the data reduce the standard deviation to at most half of the prior's.
     degrees_of_freedom : float
         The trace of the resolution matrix: how many parameters the data determine, in effect.
+    misfit : ndarray (n,)
+        F(x) - y in units of the noise.
     chi2 : float
-        The sum of squares of F(x) - y in units of the noise.
+        Its sum of squares.
+    prior_std : ndarray (m,)
+        The standard deviations of the parameters before the data were known.
     nonlinearity : float
         How far F(x + v) and F(x - v) are from F(x) + J v and F(x) - J v, in units of the noise, where v is one standard
         deviation along the direction of those counted by ``rank`` that the data determine worst: two calls of F. Well
@@ -67,9 +72,16 @@ class Uncertainty:
         return f"Uncertainty(n={n}, m={m}, rank={self.rank})"
 
     @property
+    def misfit(self) -> Array:
+        return self._noise.white(self._fun)
+
+    @property
     def chi2(self) -> float:
-        size = norm(self._noise.white(self._fun))
-        return size * size
+        return float(np.sum(np.square(self.misfit)))
+
+    @cached_property
+    def prior_std(self) -> Array:
+        return np.sqrt(self._prior.variances())
 
     @cached_property
     def eigenvalues(self) -> Array:
@@ -242,6 +254,21 @@ class Uncertainty:
         H = H if H.sound else self._T.inverse(ALL_FREE, True)
         moves = np.column_stack([-H.solve(column) for column in dF.reshape(n, -1).T])
         return moves[:, 0] if dF.ndim == 1 else moves
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw the standard deviations of the parameters before and after the data, and the misfit of the data.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            Where to draw; the misfit is drawn in new figures only.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+            What was drawn in.
+        """
+        return plotting.uncertainty(self.prior_std, self.std(), self.misfit, ax)
 
     def _units(self, index: Any) -> Array:
         """The unit vectors (m, k) of these parameters."""

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from plsolve._linalg import Array
+
 if TYPE_CHECKING:
     from plsolve._history import History
     from plsolve._kernel import TangentKernel
@@ -162,3 +164,23 @@ def line(land: Landscape, ax: Any) -> None:
         (0.04, 0.05), xycoords="axes fraction", fontsize=9,
         bbox={"facecolor": "white", "edgecolor": "none"},
     )  # fmt: skip
+
+
+def uncertainty(before: Array, after: Array, misfit: Array, ax: Any = None) -> Any:
+    """Standard deviations before and after the data; below (unless Axes are given) the misfit of the data."""
+    below = None
+    if ax is None:
+        ax, below = pyplot().subplots(2, 1, layout="constrained", figsize=(6.4, 6.0), height_ratios=(1.6, 1.0))[1]
+    number, mark = np.arange(after.size), "o" if after.size <= 60 else ""
+    ax.semilogy(number, before, "--", color=ORANGE, lw=1.4, label="before the data")
+    ax.semilogy(number, after, color=BLUE, marker=mark, ms=3.5, lw=1.0, label="after")
+    ax.set(xlabel="parameter", ylabel="standard deviation", title=f"{after.size} parameters, {misfit.size} data")
+    ax.legend()
+    whole_numbers(ax)
+    if below is not None:
+        below.axhspan(-1.0, 1.0, color=GREY, alpha=0.15, lw=0)
+        below.axhline(0.0, color=GREY, lw=0.8)
+        below.plot(np.arange(misfit.size), misfit, "o", color=RED, ms=3.5)
+        below.set(xlabel="datum", ylabel="misfit in units of the noise")
+        whole_numbers(below)
+    return ax

@@ -1,0 +1,98 @@
+"""`Result.report` and the picture of the uncertainty."""
+
+import pickle
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+
+from plsolve import infer, least_squares, root, solve
+
+mpl.use("agg")
+X = np.linspace(0, 4, 40)
+
+
+def decay(w):
+    return w[0] * np.exp(-w[1] * X) + w[2]
+
+
+DATA = decay([2.5, 1.3, 0.2]) + 0.05 * np.sin(70 * X)
+
+
+def fit(**given):
+    return infer(decay, None, [1.0, 1.0, 0.0], DATA, **({"noise": 0.05, "prior": [2.0, 2.0, 0.01]} | given))
+
+
+def test_of_a_fit():
+    text = fit().report(["height", "rate", "base"])
+    u = fit().uncertainty()
+    for said in (
+        "CONVERGED: Converged: the most probable parameters",
+        f"chi-square          {u.chi2:.6g} of 40 data",
+        f"rank                {u.rank} of 3 directions",
+        "prior +/- 0.01",
+        f"+/- {u.std(0)[0]:.3g}",
+        "rate, base: +0.",
+    ):
+        assert said in text, said
+    assert "hardly determined" not in text
+
+
+def test_says_what_the_data_do_not_determine():
+    sol = infer(lambda w: [w[0] + 1e-3 * w[1]], None, [0.0, 0.0, 0.0], [1.0], noise=0.1)
+    assert "hardly determined by the data: b, c" in sol.report(names=["a", "b", "c"])
+
+
+def test_of_a_solution_it_needs_the_noise():
+    A = np.random.default_rng(0).standard_normal((5, 60))
+    sol = solve(lambda w: A @ np.sin(w), lambda w: A * np.cos(w), np.zeros(60), np.ones(5))
+    plain = sol.report()
+    assert "certificate  A solution of F(w)=y lies within" in plain
+    assert "kappa" in plain
+    assert "parameters" not in plain
+    known = sol.report(noise=0.1)
+    assert "and 50 more" in known
+    assert "rank                5 of 60" in known
+
+
+def test_of_least_squares_the_residual_tells_the_noise():
+    """The standard deviations of lmfit and of curve_fit."""
+    from plsolve import curve_fit
+
+    res = least_squares(lambda w: decay(w) - DATA, [1.0, 1.0, 0.0])
+    _, pcov = curve_fit(lambda x, *w: decay(w), X, DATA, [1.0, 1.0, 0.0])
+    text = res.report(["a", "b", "c"])
+    for value in np.sqrt(np.diag(pcov)):
+        assert f"+/- {value:.3g} (" in text
+    assert "noise" in text
+    assert "certificate" not in text
+    redundant = least_squares(lambda w: decay([w[0], w[1], w[2] + w[3]]) - DATA, [1.0, 1.0, 0.0, 0.0])
+    assert "hardly determined by the data: w[2], w[3]" in redundant.report()
+
+
+def test_of_root_and_of_pickles():
+    assert "equations   2" in root(lambda w: [w[0] - 1, w[1] + w[0] ** 2], [0.0, 0.0]).report()
+    sol = fit()
+    text = sol.report()
+    assert pickle.loads(pickle.dumps(sol)).x.size == 3
+    assert "w[2]" in text
+
+
+@pytest.mark.parametrize("names", [["a"], "abc", ["a", "b", "c", "d"]])
+def test_names_are_one_for_each_parameter(names):
+    with pytest.raises(ValueError, match="`names` must be 3 names"):
+        fit().report(names)
+
+
+def test_picture():
+    ax = fit().plot("uncertainty")
+    before, after = (line.get_ydata() for line in ax.lines)
+    np.testing.assert_allclose(before, [2.0, 2.0, 0.01])
+    assert (after < before).all()
+    assert len(ax.figure.axes) == 2
+    ax.figure.canvas.draw()
+    mine = mpl.figure.Figure().subplots()
+    assert fit().uncertainty().plot(mine) is mine
+    assert len(mine.figure.axes) == 1
+    with pytest.raises(ValueError, match="`noise` must be given"):
+        least_squares(lambda w: decay(w) - DATA, [1.0, 1.0, 0.0]).plot("uncertainty")
