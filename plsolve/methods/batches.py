@@ -46,10 +46,11 @@ def cheapest(problem: Problem, gradient: bool) -> Kind:
         costs[WIDE * m] = work(T, WIDE * m) * blocks.DAMPING
     block = min(costs, key=lambda k: costs[k])
     descent = 2.0 * spread * work(T, 0)
-    least = f"{costs[block]:.1e} operations a row against {descent:.1e} for gradient steps"
-    if gradient and descent <= costs[block]:
-        return Kind(block=0, reason=f"gradient steps: {descent:.1e} operations a row against {costs[block]:.1e}.")
-    return Kind(block=block, reason=f"Gauss-Newton on batches of {block} rows, which cost {least} by theory 5.7.")
+    ratio = costs[block] / descent
+    if gradient and ratio >= 1.0:
+        return Kind(block=0, reason=f"Gradient steps: blocks of rows would take {ratio:.2g} times the operations.")
+    share = f"by theory 5.7 they take {ratio:.2g} times the operations of gradient steps"
+    return Kind(block=block, reason=f"Gauss-Newton on batches of {block} rows: {share}.")
 
 
 def work(T: Tangent, k: int) -> float:

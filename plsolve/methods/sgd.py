@@ -363,7 +363,7 @@ def checked(problem: Problem, s: State, w: Array, ahead: Array, nit: int, length
     failed = s.calm >= s.wait
     return s._replace(
         w=w, r=r, status=status, nit=nit, step=length, checked=True, noted=True, best_w=best_w, best_r=best_r,
-        ahead=ahead, shrink=shrink, in_vain=in_vain, least=min(s.least, norm(best_r)), calm=0,
+        ahead=ahead, shrink=shrink, in_vain=in_vain, calm=0,
         wait=min(2.0 * s.wait, problem.n) if failed else s.wait,
     )  # fmt: skip
 
