@@ -25,7 +25,7 @@ from plsolve._checks import (
 from plsolve._linalg import Array
 from plsolve._pictures.progress import new_bar
 from plsolve._problem import Problem
-from plsolve._solver import engine, solve
+from plsolve._solver import compiler, engine, solve
 from plsolve._stopping import FAILED
 from plsolve.methods import tall, watchdog
 from plsolve.methods.tuning import TUNING
@@ -224,11 +224,9 @@ def runner(
     interpreted = in_turns(work, shape, 1, nullcontext)
     if native is None:
         return interpreted
-    from plsolve._compiled import one_thread  # numba is there already
-
     limits = common["tol"], common["eps"], 200 if common["max_iter"] is None else common["max_iter"]
     targets = np.zeros(shape) if Y is None else Y
-    quick = in_turns(native.batch(targets, args, each, limits), shape, workers, one_thread)
+    quick = in_turns(native.batch(targets, args, each, limits), shape, workers, compiler().one_thread)
 
     return finished(quick, native.unfinished, interpreted)
 

@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,22 @@ def test_only_arrows_of_the_plan(path):
         assert not inside & (WINGS | {"__init__"}), "the core knows none of its wings, nor the front door"
     outside = {parts[0] for parts in imports(path)}
     assert here == "_compiled" or "numba" not in outside
+
+
+def test_compiled_code_is_entered_by_one_door():
+    """`solve` alone goes there, and `plsolve.jit`, which is made of it."""
+    doors = {".".join(name) for name, others in GRAPH.items() if any(room(other) == "_compiled" for other in others)}
+    assert {name for name in doors if not name.startswith("plsolve._compiled")} == {"plsolve._solver", "plsolve.jit"}
+
+
+def test_private_modules_are_marked():
+    """Without an underscore are the public modules, and what `python -m` runs."""
+    found = {room(name) for name in GRAPH} - {"__init__"}
+    public = {name for name in found if not name.startswith("_")} - {"experiments"}
+    assert public == set(plsolve._MODULES)
+    for name in public - {"models"}:  # which need extras
+        module = import_module(f"plsolve.{name}")
+        assert all(hasattr(module, listed) for listed in module.__all__)
 
 
 def test_import_is_light():

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+__all__ = ["Classic", "problems"]
+
 Vector = npt.NDArray[np.float64]
 
 _BARD = "0.14 0.18 0.22 0.25 0.29 0.32 0.35 0.39 0.37 0.58 0.73 0.96 1.34 2.1 4.39"
@@ -36,11 +38,12 @@ def _numbers(text: str) -> Vector:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Classic:
-    """One problem.
+    """A problem of least squares.
 
     Attributes
     ----------
     name : str
+        As in the source.
     F : callable
         w (m,) -> (n,), real or complex.
     start : ndarray (m,)
@@ -55,12 +58,34 @@ class Classic:
     minima: tuple[float, ...]
 
     def jac(self, w: Vector) -> Vector:
-        """DF(w) (n, m), by complex steps."""
+        """The Jacobian, by complex steps.
+
+        Parameters
+        ----------
+        w : ndarray (m,)
+            The point.
+
+        Returns
+        -------
+        ndarray (n, m)
+            J(w), exact to rounding.
+        """
         points = np.diag(np.full(w.size, 1e-30j)) + w
         return np.array([np.imag(self.F(z)) / 1e-30 for z in points]).T
 
     def scaled(self, factor: float) -> Vector:
-        """A far start; a start at zero moves to ``factor`` in every unknown."""
+        """A far start.
+
+        Parameters
+        ----------
+        factor : float
+            How far: 10 and 100 are usual.
+
+        Returns
+        -------
+        ndarray (m,)
+            The standard start times ``factor``; where that is at zero, ``factor`` in every unknown.
+        """
         return factor * (self.start if self.start.any() or factor == 1.0 else np.ones(self.start.size))
 
 
@@ -104,7 +129,7 @@ def _watson(w: Any) -> Any:
     return np.concatenate([slope - (t**j @ w) ** 2 - 1, [w[0], w[1] - w[0] ** 2 - 1]])
 
 
-def _powell_singular(w: Any) -> Any:
+def powell_singular(w: Any) -> Any:
     a, b, c, d = w.reshape(-1, 4).T
     parts = [a + 10 * b, np.sqrt(5) * (c - d), (b - 2 * c) ** 2, np.sqrt(10) * (a - d) ** 2]
     return np.array(parts).T.ravel()
@@ -150,6 +175,13 @@ def _integral(w: Any) -> Any:
     return w + h / 2 * ((1 - t) * below + t * above)
 
 
+def broyden_tridiagonal(w: Any) -> Any:
+    f = (3 - 2 * w) * w + 1
+    f[1:] -= w[:-1]
+    f[:-1] -= 2 * w[1:]
+    return f
+
+
 def _banded(w: Any) -> Any:
     f = w * (2 + 5 * w**2) + 1
     for i in range(w.size):
@@ -189,7 +221,13 @@ def _chebyquad(w: Any) -> Any:
 
 
 def problems() -> list[Classic]:
-    """All of them, in the order of the source."""
+    """The problems, in the order of the source.
+
+    Returns
+    -------
+    list of Classic
+        Forty of them.
+    """
     t10, t16, t20 = np.arange(1, 11) / 10, 45 + 5.0 * np.arange(1, 17), np.arange(1, 21) / 5
     bard, gauss = np.arange(1, 16), (8 - np.arange(1, 16)) / 2
     u, t33 = _numbers(_KOWALIK_U), 10.0 * np.arange(33)
@@ -244,7 +282,7 @@ def problems() -> list[Classic]:
             [0, 10, 20],
             (0.0,),
         ),
-        ("Powell singular", _powell_singular, [3, -1, 0, 1], (0.0,)),
+        ("Powell singular", powell_singular, [3, -1, 0, 1], (0.0,)),
         ("Wood", _wood, [-3, -1, -3, -1], (0.0,)),
         (
             "Kowalik and Osborne",
@@ -275,7 +313,7 @@ def problems() -> list[Classic]:
             np.tile([-1.2, 1], 5),
             (0.0,),
         ),
-        ("extended Powell singular", _powell_singular, np.tile([3, -1, 0, 1], 3), (0.0,)),
+        ("extended Powell singular", powell_singular, np.tile([3, -1, 0, 1], 3), (0.0,)),
         (
             "penalty I",
             lambda w: np.concatenate([np.sqrt(1e-5) * (w - 1), [np.sum(w**2) - 0.25]]),
@@ -291,7 +329,7 @@ def problems() -> list[Classic]:
         ("integral equation", _integral, grid * (grid - 1), (0.0,)),
         (
             "Broyden tridiagonal",
-            lambda w: (3 - 2 * w) * w - _padded(w)[:-2] - 2 * _padded(w)[2:] + 1,
+            broyden_tridiagonal,
             -np.ones(10),
             (0.0,),
         ),

@@ -3,8 +3,8 @@
 import numpy as np
 import numpy.typing as npt
 
-from .classics import TANH_CURVATURE
-from .system import Matrix, System, Vector
+from plsolve.testing._classics import TANH_CURVATURE
+from plsolve.testing._system import Matrix, System, Vector
 
 
 def two_layer_tanh(X: Matrix, y: Vector, width: int, seed: int = 0, scale: float = 1.0) -> System:

@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from .system import Matrix, System, Vector
+from plsolve.testing._system import Matrix, System, Vector
 
 
 def prescribed_spectrum(n: int, m: int, kappa: float, e: float = 0.0, seed: int = 0, distance: float = 1.0) -> System:

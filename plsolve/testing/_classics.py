@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .system import Matrix, System, Vector
+from plsolve.testing import more_garbow_hillstrom
+from plsolve.testing._system import Matrix, System, Vector
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -176,12 +177,6 @@ def broyden_tridiagonal(n: int = 1000) -> System:
     stencil = np.tile([-1.0, 3.0, -2.0], n)[inside]
     diagonal = np.flatnonzero(indices == row[inside])
 
-    def F(w: Vector) -> Vector:
-        f = (3.0 - 2.0 * w) * w + 1.0
-        f[1:] -= w[:-1]
-        f[:-1] -= 2.0 * w[1:]
-        return f
-
     def jac(w: Vector) -> "csr_array[np.float64, tuple[int, int]]":
         data = stencil.copy()
         data[diagonal] -= 4.0 * w
@@ -189,7 +184,7 @@ def broyden_tridiagonal(n: int = 1000) -> System:
 
     return System(
         name="broyden_tridiagonal",
-        F=F,
+        F=more_garbow_hillstrom.broyden_tridiagonal,
         jac=jac,
         w0=np.full(n, -1.0),
         y=np.zeros(n),
@@ -212,16 +207,13 @@ def powell_singular() -> System:
     """
     r5, r10 = np.sqrt(5.0), np.sqrt(10.0)
 
-    def F(w: Vector) -> Vector:
-        return np.array([w[0] + 10 * w[1], r5 * (w[2] - w[3]), (w[1] - 2 * w[2]) ** 2, r10 * (w[0] - w[3]) ** 2])
-
     def jac(w: Vector) -> Matrix:
         a, b = 2 * (w[1] - 2 * w[2]), 2 * r10 * (w[0] - w[3])
         return np.array([[1, 10, 0, 0], [0, 0, r5, -r5], [0, a, -2 * a, 0], [b, 0, 0, -b]])
 
     return System(
         name="powell_singular",
-        F=F,
+        F=more_garbow_hillstrom.powell_singular,
         jac=jac,
         w0=np.array([3.0, -1.0, 0.0, 1.0]),
         y=np.zeros(4),
