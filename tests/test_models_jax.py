@@ -17,7 +17,7 @@ jax.config.update("jax_enable_x64", True)
 import jax.flatten_util  # noqa: E402
 from jax import numpy as jnp  # noqa: E402
 
-from plsolve.models import JaxModel, JaxSystem, _jax, _jaxpr, _operator  # noqa: E402
+from plsolve.models import JaxModel, JaxSystem, _jaxpr, _operator  # noqa: E402
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((9, 3))
@@ -98,8 +98,9 @@ def close(a, b, size=None):
 def test_every_product_and_kernel_agrees_with_the_dense_jacobian(monkeypatch, f, room):
     """room 0: all by chunks of rows; 1000: all that is only multiplied by its inputs and sensitivities."""
     monkeypatch.setattr(_jaxpr, "ROOM", room)
-    monkeypatch.setattr(_jax, "HELD", 1 << 20 if room == 2 else 0)
-    monkeypatch.setattr(_jax, "SHARE", 8 if room == 2 else 1 << 30)
+    monkeypatch.setattr(_operator, "HELD", 1 << 20 if room == 2 else 0)
+    monkeypatch.setattr(JaxModel, "_formed", 1 << 20 if room == 2 else 0)
+    monkeypatch.setattr(_operator, "SHARE", 8 if room == 2 else 1 << 30)
     model = JaxModel(f, MLP, X)
     w, J = model.w0, dense(f, MLP, X)
     assert (model.n, model.m) == J.shape
@@ -108,6 +109,7 @@ def test_every_product_and_kernel_agrees_with_the_dense_jacobian(monkeypatch, f,
     close(operator.gram(), J @ J.T)
     for d2 in (RNG.uniform(size=model.m), (RNG.uniform(size=model.m) < 0.9).astype(float)):
         close(operator.gram(d2), (J * d2) @ J.T)
+    close(operator.toarray(), J)
     if room != 2:
         return
     V, Z = RNG.standard_normal((model.m, 3)), RNG.standard_normal((model.n, 2))
@@ -224,19 +226,36 @@ def test_bounds_and_targets_of_jax():
     assert (np.abs(sol.x - model.w0) <= 0.2 + 1e-15).all()
 
 
-def test_systems_of_any_kind():
-    def f(p):
-        inside = jax.vmap(lambda x: laplacian(p, x))(jnp.asarray(X))
-        return jnp.concatenate([inside, 3.0 * (p["V"] @ p["c"])[:2], jnp.array([p["W"].sum() ** 2])])
+def points(p, x):
+    return laplacian(p, x)
 
+
+def both(p, x):
+    return jnp.stack([3.0 * (p["V"] @ p["c"])[0] * x["a"], x["a"] + mlp(p, x["b"])])
+
+
+PAIRS = {"a": RNG.standard_normal(4), "b": RNG.standard_normal((4, 3))}
+
+
+def in_one(p):
+    inside = jax.vmap(lambda x: points(p, x))(jnp.asarray(X))
+    return jnp.concatenate([inside, jax.vmap(lambda x: both(p, x))(PAIRS).ravel()])
+
+
+@pytest.mark.parametrize("f", [in_one, [(points, X), (both, PAIRS)]], ids=["one", "terms"])
+@pytest.mark.parametrize("formed", [0, 1 << 20])
+def test_systems_of_any_kind(monkeypatch, f, formed):
+    monkeypatch.setattr(JaxSystem, "_formed", formed)
     system = JaxSystem(f, MLP)
     flat, unravel = jax.flatten_util.ravel_pytree(MLP)
-    J = np.asarray(jax.jacrev(lambda w: f(unravel(w)))(flat))
+    J = np.asarray(jax.jacrev(lambda w: in_one(unravel(w)))(flat))
+    close(system.F(system.w0), np.asarray(in_one(MLP)))
     operator = system.jac(system.w0)
     close(operator.gram(), J @ J.T)
     d2 = RNG.uniform(size=system.m)
     close(operator.gram(d2), (J * d2) @ J.T)
     close(operator.matvec(system.w0), J @ system.w0)
+    close(operator.toarray(), J)
     sol = solve(system.F, system.jac, system.w0, system.F(system.w0) + 0.01)
     assert sol.success
 
@@ -307,6 +326,12 @@ def test_bad_input(change, error, match):
     given = {"f": mlp, "params": MLP, "X": X, **change}
     with pytest.raises(error, match=match):
         JaxModel(given.pop("f"), given.pop("params"), given.pop("X"), **given)
+
+
+@pytest.mark.parametrize("f", [3, [3], [(3, X)], [(mlp,)]])
+def test_bad_terms(f):
+    with pytest.raises(TypeError, match="`f`"):
+        JaxSystem(f, MLP)
 
 
 def test_bad_weights():

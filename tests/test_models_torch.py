@@ -111,8 +111,8 @@ def close(a, b):
 def test_every_product_and_kernel_agrees_with_the_dense_jacobian(monkeypatch, make, room):
     """room 0: all by chunks of rows; 1000: all in linear layers by their inputs and sensitivities."""
     monkeypatch.setattr(_torch, "ROOM", room)
-    monkeypatch.setattr(_torch, "HELD", 1 << 20 if room == 2 else 0)
-    monkeypatch.setattr(_torch, "SHARE", 8 if room == 2 else 1 << 30)
+    monkeypatch.setattr(_operator, "HELD", 1 << 20 if room == 2 else 0)
+    monkeypatch.setattr(_operator, "SHARE", 8 if room == 2 else 1 << 30)
     module = built(make)
     model = TorchModel(module, X)
     w = model.w0 + 0.1 * RNG.standard_normal(model.m)
@@ -125,6 +125,7 @@ def test_every_product_and_kernel_agrees_with_the_dense_jacobian(monkeypatch, ma
     close(operator.rmatvec(Z[:, 0]), J.T @ Z[:, 0])
     close(operator.gram(), J @ J.T)
     close(operator.rmatvec(Z[:, 0]), J.T @ Z[:, 0])
+    close(operator.toarray(), J)
     close(operator.matvec(V[:, 0]), J @ V[:, 0])
     close(operator.matmat(V), J @ V)
     close(operator.rmatmat(Z), J.T @ Z)

@@ -52,6 +52,8 @@ class OperatorTangent(Tangent):
 
     def toarray(self) -> Array:
         n, m = self.shape
+        if hasattr(self.J, "toarray"):
+            return np.asarray(self.J.toarray(), dtype=np.float64)
         if n > m:
             return np.column_stack([self._checked(e) for e in np.eye(m)]) if m else np.zeros(self.shape)
         J = np.empty(self.shape)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,8 +17,8 @@ from plsolve._linalg import Array
 from plsolve.models._jaxpr import Layers
 from plsolve.models._operator import (
     CHUNKS,
+    FORMED,
     HELD,
-    SHARE,
     Indices,
     Layer,
     ModelJacobian,
@@ -26,7 +26,10 @@ from plsolve.models._operator import (
     Rows,
     as_rows,
     as_weights,
+    divided,
 )
+
+PASSES = 8  # backward passes at once: each has intermediate results of its own
 
 
 class Unknowns:
@@ -64,13 +67,40 @@ class Unknowns:
         return jax.tree.unflatten(self.tree, leaves)
 
 
+class Term(NamedTuple):
+    """Equations that come from examples: f(leaves, (fixed, x)) -> the outputs of one, and how many these are."""
+
+    f: Callable[..., Any]
+    outputs: int
+
+    def all(self, leaves: Any, fixed: Any, X: Any) -> Any:
+        """The outputs (N q,) of all examples."""
+        return jax.vmap(lambda x: jnp.ravel(self.f(leaves, (fixed, x))))(X).ravel()
+
+    def rows(self, of_some: Callable[..., Any], some: list[Any], fixed: Any, X: Any) -> Any:
+        """Their rows of J (N q, k), for the leaves ``some``; of_some gives all leaves."""
+
+        def of_one(x: Any) -> Any:
+            back = jax.vjp(lambda some: jnp.ravel(self.f(of_some(some), (fixed, x))), some)[1]
+            return jax.vmap(back)(jnp.eye(self.outputs, dtype=some[0].dtype))[0]
+
+        return in_one(jax.vmap(of_one)(X), 2)
+
+
+def in_one(rows: list[Any], axes: int) -> Any:
+    """Rows of J, leaf by leaf, as one array (n, k); so many of their axes count equations."""
+    return jnp.concatenate([row.reshape(math.prod(row.shape[:axes]), -1) for row in rows], axis=1)
+
+
 class JaxSystem:
     """Residuals of any kind as a system F(w) = y: differential equations at points, several networks, constraints.
 
     Parameters
     ----------
-    f : callable
-        ``f(params) -> (n,)``, a JAX function.
+    f : callable or sequence of pairs
+        ``f(params) -> (n,)``, a JAX function; or terms ``(f, X)``, ``f(params, x)`` -> the residuals of one example or
+        point x of X (an array or a pytree of arrays): F is all of them, one term after the other. Rows of J are much
+        cheaper then.
     params : pytree
         Where w0 comes from. Its floating-point arrays are the unknowns.
     mask : pytree of bool, optional
@@ -81,15 +111,14 @@ class JaxSystem:
     Attributes
     ----------
     F, jac : callable
-        F(w) (n,), and the Jacobian at w as a LinearOperator with products for several vectors and ``gram(d2=None)``:
-        K is accumulated on the device from rows of J, a sixteenth of them at a time.
+        F(w) (n,), and the Jacobian at w as a LinearOperator with products for several vectors and ``gram(d2=None)``,
+        which accumulates K on the device from rows of J.
     w0 : ndarray (m,)
     n, m : int
 
     Notes
     -----
-    Functions are compiled once and kept. Where f is a function of one example or point, `JaxModel` knows more of its
-    Jacobian and is faster.
+    Functions are compiled once for each shape, and kept.
 
     Examples
     --------
@@ -102,16 +131,29 @@ class JaxSystem:
     (True, (2,))
     """
 
-    _q = 1  # equations that an example gives
+    _layers: Layers | None = None
+    _formed = FORMED  # numbers of J that are held at once
+    _held: Sequence[int] = ()  # the unknown leaves in no layer whose rows of J are held
 
-    def __init__(self, f: Callable[..., Any], params: Any, *, mask: Any = None, dtype: str = "float64") -> None:
-        self._start(f, params, mask, dtype)
-        self._data: Any = ()
-        self._compile(lambda unknown, fixed, data: jnp.ravel(f(self._unknowns.whole(unknown, fixed))))
+    def __init__(self, f: Any, params: Any, *, mask: Any = None, dtype: str = "float64") -> None:
+        self._start(params, mask, dtype)
+        self._terms: list[Term] = []
+        if callable(f):
+            self._data: Any = ()
+            self._compile(lambda unknown, fixed, _: jnp.ravel(f(self._unknowns.whole(unknown, fixed))))
+            return
+        if not isinstance(f, Sequence) or not all(
+            isinstance(t, Sequence) and len(t) == 2 and callable(t[0]) for t in f
+        ):
+            raise TypeError(f"`f` must be callable or pairs (f, X), got {f!r}.")
+        self._data = tuple(self._examples(X) for _, X in f)
+        self._terms = [self._term(g, X) for (g, _), X in zip(f, self._data, strict=True)]
+        self._compile(self._all_terms)
 
-    def _start(self, f: Any, params: Any, mask: Any, dtype: str) -> None:
-        if not callable(f):
-            raise TypeError(f"`f` must be callable, got {type(f).__name__}.")
+    def _all_terms(self, unknown: Any, fixed: Any, data: Any) -> Any:
+        return jnp.concatenate([t.all(unknown, fixed, X) for t, X in zip(self._terms, data, strict=True)])
+
+    def _start(self, params: Any, mask: Any, dtype: str) -> None:
         if dtype not in ("float64", "float32"):
             raise ValueError(f"`dtype` must be 'float64' or 'float32', got {dtype!r}.")
         if dtype == "float64" and not jax.config.jax_enable_x64:
@@ -122,6 +164,34 @@ class JaxSystem:
         self._dtype = jnp.dtype(dtype)
         self._unknowns = Unknowns(params, mask, self._dtype)
         self.w0, self.m = self._unknowns.w0, self._unknowns.m
+        self._chunked = list(range(len(self._unknowns.free)))  # the unknown leaves whose rows of J are made in chunks
+        self._shapes = [jax.ShapeDtypeStruct(shape, self._dtype) for shape in self._unknowns.shapes]
+
+    def _examples(self, X: Any) -> Any:
+        """Data as arrays of JAX's, floating-point ones in the precision of the model."""
+
+        def as_array(x: Any) -> Any:
+            x = jnp.asarray(x)
+            return x.astype(self._dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x
+
+        X = jax.tree.map(as_array, X)
+        sizes = {jnp.shape(x)[:1] for x in jax.tree.leaves(X)}
+        if len(sizes) != 1 or sizes & {(), (0,)}:
+            raise ValueError("`X` must be an array, or a pytree of arrays, with one entry for each example.")
+        return X
+
+    def _term(self, f: Callable[..., Any], X: Any) -> Term:
+        """The term of f(params, x)."""
+
+        def of_one(unknown: Any, rest: Any) -> Any:
+            return f(self._unknowns.whole(unknown, rest[0]), rest[1])
+
+        return Term(f=of_one, outputs=math.prod(self._outputs_of(of_one, X)))
+
+    def _outputs_of(self, f: Callable[..., Any], X: Any) -> tuple[int, ...]:
+        """The shape of what f gives of one example."""
+        shape: tuple[int, ...] = jax.eval_shape(f, self._shapes, (self._unknowns.fixed, first_of(X))).shape
+        return shape
 
     def _compile(self, value: Callable[..., Any]) -> None:
         """The functions of w that are compiled when they are called first."""
@@ -140,7 +210,8 @@ class JaxSystem:
         self._value, self._product, self._adjoint = jax.jit(of_w), jax.jit(product), jax.jit(adjoint)
         self._products = jax.jit(jax.vmap(product, (None, None, None, 0)))
         self._adjoints = jax.jit(jax.vmap(adjoint, (None, None, None, 0)))
-        self._columns = jax.jit(self._columns_of, static_argnames="size")
+        self._rows = jax.jit(self._rows_of, static_argnames=("term", "size"))
+        self._parts = jax.jit(self._parts_of)
         out = jax.eval_shape(of_w, jax.ShapeDtypeStruct((self.m,), self._dtype), unknowns.fixed, self._data)
         if out.dtype != self._dtype:
             raise ValueError(f"`f` must return {self._dtype} here, got {out.dtype}: it computes in another precision.")
@@ -150,96 +221,48 @@ class JaxSystem:
         return f"{type(self).__name__}(n={self.n}, m={self.m})"
 
     def F(self, w: Array) -> npt.NDArray[Any]:
-        """The value of the system at w.
-
-        Parameters
-        ----------
-        w : array_like (m,)
-            The unknowns.
-
-        Returns
-        -------
-        ndarray (n,)
-            F(w).
-        """
+        """F(w) (n,)."""
         return np.array(self._value(self._device(w), self._unknowns.fixed, self._data))
 
     def jac(self, w: Array) -> ModelJacobian:
-        """The Jacobian at w, as an operator that knows its tangent kernel.
-
-        Parameters
-        ----------
-        w : array_like (m,)
-            The unknowns.
-
-        Returns
-        -------
-        scipy.sparse.linalg.LinearOperator (n, m)
-            J(w).
-        """
+        """The Jacobian (n, m) at w."""
         return ModelJacobian(JaxPoint(self, self._device(w), self._data, self.n))
 
     #: Neither writes into w: `solve` need not copy it for them.
     F.reads_only = jac.reads_only = True  # type: ignore[attr-defined]
 
     def params(self, w: Any) -> Any:
-        """The parameters with the unknowns of w.
-
-        Parameters
-        ----------
-        w : array_like (m,)
-            The unknowns.
-
-        Returns
-        -------
-        pytree
-            Of the same structure as the parameters that were given.
-        """
-        w = self._device(w)
-        return self._unknowns.whole(self._unknowns.split(w), self._unknowns.fixed)
+        """The pytree of parameters with the unknowns of w."""
+        return self._unknowns.whole(self._unknowns.split(self._device(w)), self._unknowns.fixed)
 
     def _device(self, w: Any) -> Any:
         """w, which may change later, as an array of JAX's."""
         return jnp.array(as_weights(w, self.m), self._dtype)
 
-    def _parts(self, w: Any, fixed: Any, data: Any) -> Any:
+    def _parts_of(self, w: Any, fixed: Any, data: Any) -> Any:
         """What the layers are made of: inputs, sensitivities, and rows of J that are held."""
-        return [], [], []
+        if self._layers is None:
+            return [], [], []
+        leaves, layers = self._unknowns.split(w), self._layers
+        return jax.vmap(lambda x: layers(leaves, (fixed, x), list(self._held)))(data[0])
 
-    def _made(self, A: Sequence[Any], D: Sequence[Any], J: Sequence[Any]) -> list[Layer | Rows]:
-        return []
-
-    @property
-    def _chunked(self) -> list[int]:
-        """The unknown leaves whose rows of J are made in chunks."""
-        return list(range(len(self._unknowns.free)))
-
-    def _columns_of(self, w: Any, fixed: Any, data: Any, start: Any, d2: Any, size: int) -> Any:
-        """So many columns of J diag(d2) J^T, of the unknowns in no layer: rows of J, multiplied by J at once."""
+    def _rows_of(self, w: Any, fixed: Any, data: Any, start: Any, *, term: int, size: int) -> Any:
+        """The rows of J for so many examples of the term, or of equations where there are no terms."""
         leaves = self._unknowns.split(w)
         some = [leaves[i] for i in self._chunked]
 
-        def of_some(some: list[Any]) -> Any:
-            return self._of_leaves(self._with(leaves, some), fixed, data)
+        def of_some(some: list[Any]) -> list[Any]:
+            now = list(leaves)
+            for i, value in zip(self._chunked, some, strict=True):
+                now[i] = value
+            return now
 
-        rows = self._some_rows(leaves, some, fixed, data, start, size)
-        if d2 is not None:
-            weights = self._unknowns.split(d2)
-            rows = [row * weights[i] for row, i in zip(rows, self._chunked, strict=True)]
-        return jax.vmap(lambda row: jax.jvp(of_some, (some,), (row,))[1], out_axes=1)(rows)
-
-    def _with(self, leaves: list[Any], some: list[Any]) -> list[Any]:
-        now = list(leaves)
-        for i, value in zip(self._chunked, some, strict=True):
-            now[i] = value
-        return now
-
-    def _some_rows(self, leaves: Any, some: Any, fixed: Any, data: Any, start: Any, size: int) -> list[Any]:
-        """Rows of J for these unknowns."""
-        f, back = jax.vjp(lambda some: self._of_leaves(self._with(leaves, some), fixed, data), some)
+        if self._terms:
+            X = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, start, size), data[term])
+            return self._terms[term].rows(of_some, some, fixed, X)
+        f, back = jax.vjp(lambda some: self._of_leaves(of_some(some), fixed, data), some)
         units = jax.nn.one_hot(start + jnp.arange(size), f.size, dtype=f.dtype)
-        (rows,) = jax.vmap(back)(units)
-        return list(rows)
+        return in_one(jax.lax.map(lambda unit: back(unit)[0], units, batch_size=PASSES), 1)
 
 
 class JaxModel(JaxSystem):
@@ -255,11 +278,8 @@ class JaxModel(JaxSystem):
     X : array_like or pytree of arrays
         The N examples, along the first axis.
     batch : bool
-        Whether f is a function of all examples at once.
-    mask : pytree of bool, optional
-        Which of the parameters are unknowns, as for `JaxSystem`.
-    dtype : {'float64', 'float32'}
-        What f is computed in, as for `JaxSystem`.
+    mask, dtype
+        As for `JaxSystem`.
 
     Attributes
     ----------
@@ -268,8 +288,6 @@ class JaxModel(JaxSystem):
         ``gram(d2=None)``. Both take ``rows`` (numbers of equations), for sgd.
     w0 : ndarray (m,)
     n, m : int
-    layers : list of str
-        How the kernel is formed, parameter by parameter.
 
     Notes
     -----
@@ -290,6 +308,8 @@ class JaxModel(JaxSystem):
     True
     """
 
+    _formed = HELD
+
     def __init__(
         self,
         f: Callable[..., Any],
@@ -300,61 +320,25 @@ class JaxModel(JaxSystem):
         mask: Any = None,
         dtype: str = "float64",
     ) -> None:
-        self._start(f, params, mask, dtype)
-        self._data = self._examples(X)
-        first, unknowns = jax.tree.map(lambda x: x[0], self._data), self._unknowns
-        batch = as_flag(batch, "batch")
+        if not callable(f):
+            raise TypeError(f"`f` must be callable, got {type(f).__name__}.")
+        self._start(params, mask, dtype)
+        self._data = (self._examples(X),)
+        if as_flag(batch, "batch"):
+            batched = f
 
-        def outputs(unknown: Any, rest: Any) -> Any:
-            whole, x = unknowns.whole(unknown, rest[0]), rest[1]
-            return f(whole, jax.tree.map(lambda a: a[None], x))[0] if batch else f(whole, x)
+            def f(params: Any, x: Any) -> Any:
+                return batched(params, jax.tree.map(lambda a: a[None], x))[0]
 
-        self._outputs = outputs
-        leaves = [jax.ShapeDtypeStruct(shape, self._dtype) for shape in unknowns.shapes]
-        self._shape: tuple[int, ...] = jax.eval_shape(outputs, leaves, (unknowns.fixed, first)).shape
-        self._q = math.prod(self._shape)
-        self._compile(lambda unknown, fixed, X: self._all(unknown, fixed, X).ravel())
-        self._layers = Layers(outputs, leaves, (unknowns.fixed, first))
-        few = max(HELD // self.n, self.m // SHARE)
-        self._held: list[int] = []
-        self._in_chunks: list[int] = []
-        for i in sorted(self._layers.others, key=lambda i: math.prod(unknowns.shapes[i])):
-            few -= math.prod(unknowns.shapes[i])
-            (self._held if few >= 0 else self._in_chunks).append(i)
-        self._parts = jax.jit(self._parts_of)  # type: ignore[method-assign]
-
-    def _examples(self, X: Any) -> Any:
-        """The data as arrays of JAX's, floating-point ones in the precision of the model."""
-
-        def as_array(x: Any) -> Any:
-            x = jnp.asarray(x)
-            return x.astype(self._dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x
-
-        X = jax.tree.map(as_array, X)
-        sizes = {jnp.shape(x)[:1] for x in jax.tree.leaves(X)}
-        if len(sizes) != 1 or sizes & {(), (0,)}:
-            raise ValueError("`X` must be an array, or a pytree of arrays, with one entry for each example.")
-        return X
-
-    def _all(self, unknown: Any, fixed: Any, X: Any) -> Any:
-        """The outputs (N, ...) of all examples."""
-        return jax.vmap(lambda x: self._outputs(unknown, (fixed, x)))(X)
+        self._terms = [self._term(f, self._data[0])]
+        ((self._one, self._q),) = self._terms
+        self._shape = self._outputs_of(self._one, self._data[0])
+        self._compile(self._all_terms)
+        self._layers = Layers(self._one, self._shapes, (self._unknowns.fixed, first_of(self._data[0])))
+        self._held, self._chunked = divided(self._layers.others, self._unknowns.shapes, self.n, self.m)
 
     def F(self, w: Array, rows: Any = None) -> npt.NDArray[Any]:
-        """The outputs at the examples.
-
-        Parameters
-        ----------
-        w : array_like (m,)
-            The unknowns.
-        rows : ndarray of int (k,), optional
-            Numbers of the equations that are asked for, all by default.
-
-        Returns
-        -------
-        ndarray (n,) or (k,)
-            F(w), or these entries of it.
-        """
+        """F(w) (n,), or the entries ``rows`` of it."""
         if rows is None:
             return super().F(w)
         places, data, _ = self._some(rows)
@@ -362,20 +346,7 @@ class JaxModel(JaxSystem):
         return f[places]
 
     def jac(self, w: Array, rows: Any = None) -> ModelJacobian | PickedJacobian:  # type: ignore[override]
-        """The Jacobian at w, as an operator that knows its tangent kernel.
-
-        Parameters
-        ----------
-        w : array_like (m,)
-            The unknowns.
-        rows : ndarray of int (k,), optional
-            Numbers of the equations that are asked for, all by default.
-
-        Returns
-        -------
-        scipy.sparse.linalg.LinearOperator (n, m) or (k, m)
-            J(w), or these rows of it.
-        """
+        """The Jacobian (n, m) at w, or the rows ``rows`` of it."""
         if rows is None:
             return super().jac(w)
         places, data, n = self._some(rows)
@@ -384,21 +355,8 @@ class JaxModel(JaxSystem):
     F.reads_only = jac.reads_only = True  # type: ignore[attr-defined]
 
     def predict(self, w: Any, X: Any) -> npt.NDArray[Any]:
-        """The outputs at other examples.
-
-        Parameters
-        ----------
-        w : array_like (m,)
-            The unknowns.
-        X : array_like or pytree of arrays (N, ...)
-            The examples.
-
-        Returns
-        -------
-        ndarray (N,) or (N, q)
-            One number for each example, or q of them.
-        """
-        out = self._value(self._device(w), self._unknowns.fixed, self._examples(X))
+        """The outputs at other examples X: (N,) or (N, q)."""
+        out = self._value(self._device(w), self._unknowns.fixed, (self._examples(X),))
         return np.array(out).reshape(-1, *self._shape)
 
     def _some(self, rows: Any) -> tuple[Indices, Any, int]:
@@ -411,41 +369,6 @@ class JaxModel(JaxSystem):
         padded = np.concatenate([wanted, np.zeros(size - wanted.size, np.int64)])
         return places, jax.tree.map(lambda x: x[padded], self._data), size * self._q
 
-    @property
-    def _chunked(self) -> list[int]:
-        return self._in_chunks
-
-    def _parts_of(self, w: Any, fixed: Any, X: Any) -> Any:
-        leaves = self._unknowns.split(w)
-        return jax.vmap(lambda x: self._layers(leaves, (fixed, x), self._held))(X)
-
-    def _some_rows(self, leaves: Any, some: Any, fixed: Any, data: Any, start: Any, size: int) -> list[Any]:
-        count = len(jax.tree.leaves(data)[0])
-        places = jnp.minimum(start // self._q + jnp.arange(size // self._q), count - 1)
-
-        def of_one(x: Any) -> Any:
-            f, back = jax.vjp(lambda some: jnp.ravel(self._outputs(self._with(leaves, some), (fixed, x))), some)
-            return jax.vmap(back)(jnp.eye(f.size, dtype=f.dtype))[0]
-
-        rows = jax.vmap(of_one)(jax.tree.map(lambda x: x[places], data))
-        return [row.reshape(size, *row.shape[2:]) for row in rows]
-
-    def _made(self, A: Sequence[Any], D: Sequence[Any], J: Sequence[Any]) -> list[Layer | Rows]:
-        """The parts, from what `_parts` gave."""
-        where, shapes = self._unknowns.slices, self._unknowns.shapes
-        own = {p.leaf: d for p, d in zip(self._layers.parts, D, strict=True)}
-        layers: list[Layer | Rows] = [
-            Layer(
-                A=a,
-                D=own[p.leaf if p.shares < 0 else p.shares],
-                where=where[p.leaf],
-                shape=shapes[p.leaf],
-                axes=(*p.contracted, *p.free),
-            )
-            for p, a in zip(self._layers.parts, A, strict=True)
-        ]
-        return layers + [Rows(J=j, where=where[i]) for i, j in zip(self._held, J, strict=True)]
-
 
 class JaxPoint:
     """A model at w, see `plsolve.models._operator.Point`."""
@@ -453,9 +376,25 @@ class JaxPoint:
     def __init__(self, model: JaxSystem, w: Any, data: Any, n: int) -> None:
         self._model, self._w, self._given = model, w, (model._unknowns.fixed, data)
         self.n, self.m = n, model.m
-        self.step = -(-n // (model._q * CHUNKS)) * model._q
         self.near = w.dtype == jnp.float32 or w.device.platform == "cpu"
-        self.whole = not model._chunked
+        self.others = [model._unknowns.slices[i] for i in model._chunked]
+        self._starts, self.chunks = self._in_chunks(data) if self.others else ([], [])
+        self._only: Any = None  # the rows of J where there is one chunk
+
+    def _in_chunks(self, data: Any) -> tuple[list[tuple[int, int, int]], list[slice]]:
+        """Term, first example and how many (equations where there are no terms), and the equations of each chunk."""
+        model, numbers = self._model, self.n * sum(where.stop - where.start for where in self.others)
+        few = numbers <= model._formed
+        sizes = [(first_size(X), term.outputs) for term, X in zip(model._terms, data, strict=True)] or [(self.n, 1)]
+        starts, chunks, offset = [], [], 0
+        for term, (size, q) in enumerate(sizes):
+            step = size if few else min(size, -(-self.n // (q * CHUNKS)))
+            for start in range(0, size, step):
+                count = min(step, size - start)
+                starts.append((term, start, count))
+                chunks.append(slice(offset + q * start, offset + q * (start + count)))
+            offset += q * size
+        return starts, chunks
 
     def products(self, V: Array) -> Array:
         if V.shape[1] == 1:
@@ -471,14 +410,46 @@ class JaxPoint:
         return jnp.asarray(x, self._w.dtype)
 
     def parts(self) -> list[Layer | Rows]:
-        parts = self._model._parts(self._w, *self._given)
+        A, D, J = self._model._parts(self._w, *self._given)
         if self.near:
-            parts = jax.tree.map(self.host, parts)
-        return self._model._made(*parts)
+            A, D, J = jax.tree.map(self.host, (A, D, J))
+        layers, unknowns = self._model._layers, self._model._unknowns
+        parts = [] if layers is None else layers.parts
+        own = {p.leaf: d for p, d in zip(parts, D, strict=True)}
+        made: list[Layer | Rows] = [
+            Layer(
+                A=a,
+                D=own[p.leaf if p.shares < 0 else p.shares],
+                where=unknowns.slices[p.leaf],
+                shape=unknowns.shapes[p.leaf],
+                axes=(*p.contracted, *p.free),
+            )
+            for p, a in zip(parts, A, strict=True)
+        ]
+        return made + [Rows(J=j, where=unknowns.slices[i]) for i, j in zip(self._model._held, J, strict=True)]
 
-    def columns(self, start: int, d2: Array | None) -> Array:
-        weights = None if d2 is None else self._array(d2)
-        return self.host(self._model._columns(self._w, *self._given, start, weights, size=self.step))
+    def rows(self, chunk: int) -> Any:
+        if self._only is not None:
+            return self._only
+        term, start, size = self._starts[chunk]
+        J = self._model._rows(self._w, *self._given, start, term=term, size=size)
+        J = self.host(J) if self.near else J
+        if len(self.chunks) == 1:
+            self._only = J
+        return J
+
+    def like(self, x: Array) -> Any:
+        return x if self.near else self._array(x)
 
     def host(self, array: Any) -> Array:
         return np.asarray(array, np.float64)
+
+
+def first_of(X: Any) -> Any:
+    """The first example."""
+    return jax.tree.map(lambda x: x[0], X)
+
+
+def first_size(X: Any) -> int:
+    """How many examples there are."""
+    return len(jax.tree.leaves(X)[0])

@@ -8,6 +8,7 @@ which J is multiplied at once.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -32,7 +33,8 @@ BLOCK_NUMBERS = 1 << 20  # in one block of rows of J (8 MiB)
 ROOM = 2  # numbers of inputs and sensitivities for one of the rows of J that they spare
 HELD = 1 << 20  # numbers of J that are held wherever unknowns lie in no layer (8 MiB)
 SHARE = 8  # of J that is: one part in so many
-CHUNKS = 16  # J is made in so many parts where it is not held
+FORMED = 1 << 25  # the same where each row of J is as dear as a pass over all equations (256 MiB)
+CHUNKS = 12  # rows of J are made in so many parts where they are not held; there are never more than two of them
 
 
 class Layer(NamedTuple):
@@ -75,9 +77,9 @@ class Point(Protocol):
 
     n: int
     m: int
-    step: int  # equations whose rows of J are made at once
     near: bool  # whether the arrays of the parts are numpy's
-    whole: bool  # whether all unknowns are in parts
+    others: list[slice]  # the unknowns in no part
+    chunks: list[slice]  # equations whose rows of J are made at once
 
     def products(self, V: Array) -> Array:
         """J V (n, s) of V (m, s)."""
@@ -86,10 +88,13 @@ class Point(Protocol):
         """J^T Z (m, s) of Z (n, s)."""
 
     def parts(self) -> Sequence[Layer | Rows]:
-        """All unknowns but those of `columns`: arrays of numpy, or such as live on a device."""
+        """All unknowns but ``others``: arrays of numpy, or such as live on a device."""
 
-    def columns(self, start: int, d2: Array | None) -> Array:
-        """``step`` columns of what the unknowns in no part contribute to K."""
+    def rows(self, chunk: int) -> Any:
+        """The rows of J of a chunk, with the columns ``others`` one after the other."""
+
+    def like(self, x: Array) -> Any:
+        """A vector as an array of the same library."""
 
     def host(self, array: Any) -> Array:
         """Any of these arrays as one of numpy."""
@@ -107,7 +112,7 @@ class ModelJacobian(_Operator):
         return self._point.products(v.reshape(-1, 1)).ravel()
 
     def _rmatvec(self, z: Array) -> Array:
-        if self._parts is None or not (self._point.near and self._point.whole):
+        if self._parts is None or self._point.others or not self._point.near:
             return self._point.adjoints(z.reshape(-1, 1)).ravel()
         g = np.empty(self.shape[1])
         for part in self._parts:
@@ -131,11 +136,23 @@ class ModelJacobian(_Operator):
                 K += weighted(part, d2, point.host)
         elif self._parts:
             by_blocks(K, self._parts, point.host)
-        if point.whole:
-            return K
-        for start in range(0, n, point.step):
-            K[:, start : start + point.step] += point.columns(start, d2)[:, : n - start]
-        return 0.5 * (K + K.T)
+        if point.others:
+            by_rows(K, point, None if d2 is None else point.like(np.concatenate([d2[where] for where in point.others])))
+        return K
+
+    def toarray(self) -> Array:
+        """J as an array (n, m)."""
+        point, J = self._point, np.empty(self.shape)
+        if self._parts is None:
+            self._parts = point.parts()
+        for part in self._parts:
+            J[:, part.where] = entries(part, point.host)
+        for i, some in enumerate(point.chunks if point.others else ()):
+            R, start = point.host(point.rows(i)), 0
+            for where in point.others:
+                J[some, where] = R[:, start : start + where.stop - where.start]
+                start += where.stop - where.start
+        return J
 
 
 class PickedJacobian(_Operator):
@@ -165,6 +182,18 @@ class PickedJacobian(_Operator):
         return K
 
 
+def divided(others: Sequence[int], shapes: Sequence[tuple[int, ...]], n: int, m: int) -> tuple[list[int], list[int]]:
+    """Of the parameters in no layer those whose rows of J are few enough to be held, and the rest."""
+    left = max(HELD // n, m // SHARE)
+    held: list[int] = []
+    for i in sorted(others, key=lambda i: math.prod(shapes[i])):
+        left -= math.prod(shapes[i])
+        if left < 0:
+            break
+        held.append(i)
+    return held, [i for i in others if i not in held]
+
+
 def as_rows(rows: Any, n: int, q: int) -> tuple[Indices, Indices]:
     """The examples to which these of n equations belong, q to each, and their places among the equations of those."""
     given = as_real(rows, "rows")
@@ -180,6 +209,18 @@ def as_weights(w: Any, m: int) -> Array:
     if vector.shape != (m,):
         raise ValueError(f"`w` must have shape ({m},), got {vector.shape}.")
     return vector
+
+
+def by_rows(K: Array, point: Point, d2: Any) -> None:
+    """Add what the unknowns in no part contribute, two chunks of rows of J at a time."""
+    for i, some in enumerate(point.chunks):
+        R = point.rows(i)
+        left = R if d2 is None else R * d2
+        K[some, some] += point.host(left @ R.T)
+        for j, others in enumerate(point.chunks[:i]):
+            beside = point.host(left @ point.rows(j).T)
+            K[some, others] += beside
+            K[others, some] += beside.T
 
 
 def by_blocks(K: Array, parts: Sequence[Layer | Rows], host: Host) -> None:
@@ -218,6 +259,16 @@ def block(parts: Sequence[Layer | Rows], some: slice, others: slice) -> Any:
                 K = Q * P if q == 1 else (Q.reshape(len(P), q, -1, q) * P[:, None, :, None]).reshape(Q.shape)
                 total = total + K
     return total
+
+
+def entries(part: Layer | Rows, host: Host) -> Array:
+    """J (n, k), of the unknowns of the part."""
+    if isinstance(part, Rows):
+        return flat(host(part.J))  # type: ignore[no-any-return]
+    part = part._replace(A=host(part.A), D=host(part.D))
+    J = flat(part.rows(slice(None), slice(None)))
+    J = J.reshape(len(J), *(part.shape[i] for i in part.axes))
+    return J.transpose(0, *(1 + np.argsort(part.axes))).reshape(len(J), -1)  # type: ignore[no-any-return]
 
 
 def adjoint(part: Layer | Rows, z: Array) -> Array:

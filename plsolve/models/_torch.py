@@ -17,9 +17,7 @@ from torch.func import functional_call, jvp, vjp, vmap
 from plsolve._linalg import Array, norm, scattered
 from plsolve.models._operator import (
     CHUNKS,
-    HELD,
     ROOM,
-    SHARE,
     Layer,
     ModelJacobian,
     PickedJacobian,
@@ -27,6 +25,7 @@ from plsolve.models._operator import (
     adjoint,
     as_rows,
     as_weights,
+    divided,
 )
 
 _EXPLAINED = 1e-6  # of J^T z, by the layers of a parameter: else it is used outside them too
@@ -241,10 +240,8 @@ class TorchModel:
             if norm(adjoint(part, z) - g[part.where]) <= _EXPLAINED * norm(g[part.where]) and worth(part):
                 explained.add(i)
         self._layers = explained
-        few_numbers = max(HELD // self.n, self.m // SHARE)
-        for i in sorted(set(range(len(self._names))) - explained, key=lambda i: math.prod(self._shapes[i])):
-            few_numbers -= math.prod(self._shapes[i])
-            (self._held if few_numbers >= 0 else self._chunked).append(i)
+        others = [i for i in range(len(self._names)) if i not in explained]
+        self._held, self._chunked = divided(others, self._shapes, self.n, self.m)
 
     @contextmanager
     def _noted(self, uses: list[Use], count: int) -> Iterator[None]:
@@ -295,9 +292,11 @@ class TorchPoint:
     def __init__(self, model: TorchModel, params: list[Any], X: Any) -> None:
         self._model, self._params, self._X = model, params, X
         self.n, self.m = len(X[0]) * model._q, model.m
-        self.step = -(-self.n // (model._q * CHUNKS)) * model._q
+        step = -(-len(X[0]) // CHUNKS)
+        self._starts = range(0, len(X[0]), step)
+        self.chunks = [slice(i * model._q, min((i + step) * model._q, self.n)) for i in self._starts]
+        self.others = [model._where[i] for i in model._chunked]
         self.near = model._dtype == torch.float32 or model._device.type == "cpu"
-        self.whole = not model._chunked
 
     def _value(self, params: Sequence[Any]) -> Any:
         return self._model._call(params, self._X).reshape(-1)
@@ -383,20 +382,13 @@ class TorchPoint:
             params[i] = value
         return params
 
-    def columns(self, start: int, d2: Array | None) -> Array:
-        model, which = self._model, self._model._chunked
-        first = start // model._q
-        rows = self._rows(which, tuple(x[first : first + self.step // model._q] for x in self._X))
-        rows = [row.reshape(-1, *row.shape[2:]) for row in rows]
-        if d2 is not None:
-            weights = [self._tensor(d2[model._where[i]]).reshape(model._shapes[i]) for i in which]
-            rows = [row * weight for row, weight in zip(rows, weights, strict=True)]
-        some = tuple(self._params[i] for i in which)
+    def rows(self, chunk: int) -> Any:
+        start = self._starts[chunk]
+        J = self._rows(self._model._chunked, tuple(x[start : start + self._starts.step] for x in self._X))
+        return self._kept(torch.cat([j.reshape(j.shape[0] * j.shape[1], -1) for j in J], dim=1))
 
-        def product(*row: Any) -> Any:
-            return jvp(lambda *some: self._value(self._with(which, some)), some, row)[1]
-
-        return self.host(vmap(product, out_dims=1)(*rows))
+    def like(self, x: Array) -> Any:
+        return x if self.near else self._tensor(x)
 
     def host(self, array: Any) -> Array:
         return numbers(array)
