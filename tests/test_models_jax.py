@@ -256,8 +256,14 @@ def test_systems_of_any_kind(monkeypatch, f, formed):
     close(operator.gram(d2), (J * d2) @ J.T)
     close(operator.matvec(system.w0), J @ system.w0)
     close(operator.toarray(), J)
-    sol = solve(system.F, system.jac, system.w0, system.F(system.w0) + 0.01)
+
+
+@pytest.mark.parametrize("f", [[(mlp, X[:4]), (mlp, X[4:])], lambda p: jax.vmap(lambda x: mlp(p, x))(jnp.asarray(X))])
+def test_systems_are_solved(f):
+    system = JaxSystem(f, MLP)
+    sol = solve(system.F, system.jac, system.w0, system.F(system.w0) + 0.05)
     assert sol.success
+    close(JaxModel(mlp, MLP, X).F(sol.x), system.F(sol.x))
 
 
 def test_functions_are_traced_once():
