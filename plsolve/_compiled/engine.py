@@ -25,7 +25,7 @@ from plsolve._problem import Problem
 from plsolve._record import Record
 from plsolve._state import Start
 from plsolve._stopping import JACOBIAN_NOT_FINITE, RUNNING, Ended, Status
-from plsolve.methods import tall, watchdog
+from plsolve.methods import tall, watch, watchdog
 
 CHUNK = 128  # states that are looked at together
 PAUSE = 0.1  # seconds at most between looks at the callback, Ctrl-C and the clock
@@ -114,7 +114,7 @@ class Engine:
             if end is None or (state.size > state.least and status != Status.DISTANCE):
                 end = self._state(k.W_BEST, k.R_BEST)
             self._leave(end)
-        return end, self._failed(state.failed) if status == loop.FAILURE else status
+        return end, self._failed(state.error) if status == loop.FAILURE else status
 
     def _tall(self, record: Record, s: Any, stop: int, enough: float, max_iter: int) -> tuple[Any, int]:
         """n > m: first without the curvature of the residual, then from where that has led with it."""
@@ -128,8 +128,8 @@ class Engine:
     def _begin(self, s: Any) -> None:
         """The kernel's memory of the state that a run starts from."""
         p, state, V = self._problem, self._system.state, self._system.V
-        watch = getattr(s, "watch", None)
-        state.plan, state.root = (watch.plan, watch.root) if watch is not None else (watchdog.ALONE, True)
+        known = getattr(s, "watch", None)
+        state.plan, state.root = (known.plan, known.root) if known is not None else (watch.ALONE, True)
         state.nit, state.size, state.deadline, state.target = s.nit, norm(s.r), p.run.deadline, p.target
         state.beta = getattr(getattr(s, "at", s), "beta", 0.0)
         V[k.W, : p.m], V[k.R, : p.n] = s.w, s.r

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any, NamedTuple
 
+import numpy as np
 from numba import njit, types
 from numba.extending import intrinsic, overload
 
@@ -64,13 +65,23 @@ def gauss_newton(F: Any, jac: Any, w0: Array, y: Array, tol: float = 1e-10, max_
     -----
     A function that calls it cannot be cached on disk, since F and jac are compiled anew in every process.
     """
-    return _outside()(F, jac, w0, y, tol, max_iter)  # type: ignore[no-any-return]
+    x, fun, numbers = np.empty(w0.size), np.empty(y.size), np.empty(4, np.int64)
+    _outside()(F, jac, w0, y, tol, max_iter, x, fun, numbers)
+    status, nit, nfev, njev = numbers.tolist()
+    return Solution(x=x, fun=fun, status=status, nit=nit, nfev=nfev, njev=njev, success=status > 0)
 
 
 @cache
 def _outside() -> Any:
-    """The same for calls from Python, for trying out."""
-    return njit(lambda F, jac, w0, y, tol, max_iter: gauss_newton(F, jac, w0, y, tol, max_iter))
+    """The same for calls from Python, into arrays of Python's: Ctrl-C spoils what numba makes of its own for Python."""
+
+    def solve(F: Any, jac: Any, w0: Any, y: Any, tol: Any, max_iter: Any, x: Any, fun: Any, numbers: Any) -> None:
+        s = gauss_newton(F, jac, w0, y, tol, max_iter)
+        x[:] = s.x
+        fun[:] = s.fun
+        numbers[0], numbers[1], numbers[2], numbers[3] = s.status, s.nit, s.nfev, s.njev
+
+    return njit(solve)
 
 
 _KEPT: list[Any] = []  # trampolines whose addresses are in the user's compiled code

@@ -11,6 +11,7 @@ import math
 
 import numpy as np
 from numba import carray
+from numba.extending import register_jitable
 
 from plsolve._compiled.algebra import (
     adjoint,
@@ -39,7 +40,7 @@ from plsolve._loop import CHUNK, FAILURE, ROW, TIE
 from plsolve._run import SMALL
 from plsolve._stopping import FAILED as FAILED_STATUS
 from plsolve._stopping import RUNNING, Status
-from plsolve.methods import ending, linear_model, watchdog
+from plsolve.methods import ending, linear_model, watch
 from plsolve.methods.tuning import TUNING
 
 FAILED_F, FAILED_JAC, FAILED_DIFFERENCES, LATE, NOT_FINITE = range(1, 6)
@@ -49,8 +50,8 @@ MAX_ITER, MAX_TIME, STALLED, STATIONARY = (
 RESIDUAL, EPSILON = int(Status.RESIDUAL), int(Status.EPSILON)
 FRESH = -1  # the phase before the first step
 SQUARED = 1e-9  # reciprocal of the condition number of J^T J up to which the digits that it loses do not matter
-MONOTONE, UNDAMPED, KICKED = watchdog.MONOTONE, watchdog.UNDAMPED, watchdog.KICKED
-PHASES, HAND_OVER, ALONE = watchdog.PHASES, watchdog.HAND_OVER, watchdog.ALONE
+for function in (watch.spare, watch.begin, watch.note, watch.recover, watch.after_monotone, watch.after_kicked):
+    register_jitable(function)
 outwards = unit(linear_model.outwards)
 
 # -- F and jac ---------------------------------------------------------------------------------------------------------
@@ -60,7 +61,7 @@ outwards = unit(linear_model.outwards)
 def evaluated(S: int, function: int, w: int, out: int, what: int) -> bool:
     """F or J at w, of a copy of w; after a failure, which is noted with its place, nothing is called any more."""
     s, V, J = system(S)
-    if s.failed == 0:
+    if s.error == 0:
         copy(S, w, GIVEN)
         place = data(V) + 8 * GIVEN * V.shape[1]
         if call(function, place, J.shape[1], s.args, s.rows, s.count, out, J.shape[0]) == OK:
@@ -72,8 +73,8 @@ def evaluated(S: int, function: int, w: int, out: int, what: int) -> bool:
 @unit
 def fail(S: int, w: int, what: int) -> None:
     s = state(S)
-    if s.failed == 0:
-        s.failed = what
+    if s.error == 0:
+        s.error = what
         copy(S, w, W_FAILED)
 
 
@@ -81,7 +82,7 @@ def fail(S: int, w: int, what: int) -> None:
 def residual(S: int, w: int, r: int) -> float:
     """r = F(w) - y and ||r||, inf where that is no number."""
     s, V, _ = system(S)
-    s.nfev += s.failed == 0
+    s.nfev += s.error == 0
     if not evaluated(S, s.F, w, data(V) + 8 * r * V.shape[1], FAILED_F):
         return math.inf
     combine(S, 1.0, r, -1.0, Y, r)
@@ -112,11 +113,11 @@ def linearise(S: int) -> bool:
         for j in range(J.shape[1]):
             if not abs(J[i, j]) < HUGE:
                 fail(S, W, NOT_FINITE)
-    if s.scaling != 0 and s.failed == 0:
+    if s.scaling != 0 and s.error == 0:
         enter(s.rescale, S, 0.0, 0.0)
-    if s.failed == 0:
+    if s.error == 0:
         copy(S, W, W_J)
-    return s.failed == 0
+    return s.error == 0
 
 
 @unit
@@ -164,7 +165,7 @@ def differences(S: int, precise: float, _: float) -> None:
                 sound = sound and abs(t) < math.inf
                 J[i, j] = t
             turn += 1
-            if s.failed != 0:
+            if s.error != 0:
                 return
             if not sound and min(above, below) > 0.0 and turn < 2:
                 above, below, h = (0.0, below, h) if side > 0.0 else (above, 0.0, h)
@@ -185,7 +186,7 @@ def probe(S: int, j: int, h: float, f: int) -> float:
         fail(S, W, LATE)
     copy(S, W, E)
     V[E, j] = min(max(V[W, j] + h, V[LOWER, j]), V[UPPER, j])
-    s.nfev_jac += s.failed == 0
+    s.nfev_jac += s.error == 0
     evaluated(S, s.F, E, data(V) + 8 * f * V.shape[1], FAILED_DIFFERENCES)
     combine(S, 1.0, f, -1.0, Y, f)
     combine(S, 1.0, f, -1.0, R, f)
@@ -572,7 +573,7 @@ def search(S: int, radius: float) -> float:
     s = state(S)
     size, length, gain, reach, reached = s.size, 0.0, 0.0, 0.0, radius
     best, shortest, rejected, shortened = -1, 0.0, 0.0, False
-    while s.failed == 0:
+    while s.error == 0:
         step = path(S, radius)
         predicted = reduction(S, JP)
         if not (step > shortest and predicted > 0.0):
@@ -635,7 +636,7 @@ def step(S: int) -> None:
         radius *= s.length / whole if first else 1.0
     size = search(S, radius)
     length, gain, reach, reached = s.reached, s.gain, s.reach, s.enough
-    if s.failed != 0:
+    if s.error != 0:
         return
     if gain <= 0.0:
         end(S, False)
@@ -842,43 +843,37 @@ def watched(S: int) -> None:
     """`watchdog.step`."""
     s = state(S)
     phase = s.phase
-    if phase == UNDAMPED:
+    if phase == watch.UNDAMPED:
         undamped(S)
     else:
         step(S)
-        if s.failed == 0:
-            if phase == KICKED:
+        if s.error == 0:
+            if phase == watch.KICKED:
                 kicked(S)
             else:
                 guarded(S)
-    if s.failed == NOT_FINITE and phase != MONOTONE:
-        s.failed = 0
+    if s.error == NOT_FINITE and phase != watch.MONOTONE:
+        s.error, s.force = 0, 1.0
         back(S)
-        monotone(S, 1, s.level, 1.0)
+        monotone(S, 1)
 
 
 @unit
-def monotone(S: int, tired: int, level: float, force: float) -> None:
+def monotone(S: int, failed: int) -> None:
     """Monotone steps from here."""
     s = state(S)
-    s.phase, s.slow, s.tired, s.mark, s.level, s.force = MONOTONE, 0, tired, s.size, level, force
+    watch.begin(s, watch.MONOTONE, 0, s.size)
+    s.failed = failed
 
 
 @unit
-def resumed(S: int, tired: int, force: float) -> None:
+def resumed(S: int, failed: int) -> None:
     """After a phase: on from the best point by monotone steps, or where they have ended by a kick."""
     s = state(S)
     back(S)
-    monotone(S, tired, s.level, force)
-    if s.status != RUNNING and spare(S) > 0:
+    monotone(S, failed)
+    if s.status != RUNNING and watch.spare(s, s.nit) > 0:
         kick(S)
-
-
-@unit
-def spare(S: int) -> int:
-    """Jacobians that phases and kicks may still cost."""
-    s = state(S)
-    return (1 + s.grant) * s.own - s.nit - s.kicks
 
 
 @unit
@@ -887,6 +882,7 @@ def keep(S: int) -> None:
     copy(S, W, W_KEPT)
     copy(S, R, R_KEPT)
     s.kept_size, s.kept_radius, s.kept_status, s.kept_crawl = s.size, s.radius, s.status, s.crawl
+    s.kept_orthogonal, s.kept_precise = s.orthogonal, s.precise
 
 
 @unit
@@ -894,40 +890,20 @@ def back(S: int) -> None:
     s = state(S)
     arrive(S, W_KEPT, R_KEPT, s.kept_size)
     s.radius, s.status, s.crawl, s.pl = s.kept_radius, s.kept_status, s.kept_crawl, -1.0
-
-
-@unit
-def in_phase(S: int, phase: int, steps: int) -> None:
-    s = state(S)
-    s.status, s.phase, s.left, s.slow, s.mark = RUNNING, phase, steps, 0, s.size
+    s.orthogonal, s.precise = s.kept_orthogonal, s.kept_precise
 
 
 @unit
 def guarded(S: int) -> None:
     """After a monotone step: `watchdog.watched`."""
     s = state(S)
-    size, plan = s.size, s.plan
-    s.slow += 1
-    if size <= TUNING.decrease * s.mark:
-        s.mark, s.slow, s.tired = size, 0, 0
-    s.level = s.level if size > TUNING.recovery * s.level else 0.0
-    grant = TUNING.allowance_steep if s.steep > TUNING.steep else TUNING.allowance
-    s.grant = grant if s.level == 0.0 else min(grant, s.grant)
-    s.own += s.level == 0.0
-    patience = TUNING.patience_after_phase if s.tired != 0 else TUNING.patience
-    patience = TUNING.patience_hand_over if plan == HAND_OVER else patience
-    crawls = s.status == RUNNING and plan != ALONE and s.slow >= patience
-    if s.status == RUNNING and ((crawls and plan != PHASES) or spare(S) <= 0):
-        s.status = STALLED
-    if s.status == STALLED:
-        s.level = max(s.level, size)
-    over = s.status == STALLED or (s.status == STATIONARY and s.root != 0)
-    if plan not in (HAND_OVER, ALONE) and spare(S) > 0 and (over or (crawls and s.steep > TUNING.phase_steepness)):
+    s.status, phase = watch.after_monotone(s, s.status, s.size, s.steep, s.nit)
+    if phase != watch.MONOTONE:
         keep(S)
-        if over:
-            kick(S)
-        else:
-            in_phase(S, UNDAMPED, TUNING.phase_steps)
+    if phase == watch.KICKED:
+        kick(S)
+    elif phase == watch.UNDAMPED:
+        watch.begin(s, watch.UNDAMPED, TUNING.phase_steps, s.size)
 
 
 @unit
@@ -946,7 +922,7 @@ def undamped(S: int) -> None:
     while True:
         move(S, W, t, GN, TRIAL)
         size = residual(S, TRIAL, TRIAL_R)
-        if s.failed != 0:
+        if s.error != 0:
             return
         if size <= s.top or not t * length > TUNING.phase_shortest * way:
             break
@@ -956,8 +932,8 @@ def undamped(S: int) -> None:
     s.left, s.nit, s.crawl, s.step, s.radius, s.pl = s.left - 1, s.nit + 1, 0, t * length, length, -1.0
     if size < s.kept_size:
         keep(S)
-    if lands or s.stays != 0 or not size <= s.top or min(s.left, spare(S)) <= 0:
-        resumed(S, s.kept_size > TUNING.decrease * s.mark, s.force)
+    if lands or s.stays != 0 or not size <= s.top or min(s.left, watch.spare(s, s.nit)) <= 0:
+        resumed(S, s.kept_size > TUNING.decrease * s.mark)
 
 
 @unit
@@ -970,12 +946,13 @@ def kick(S: int) -> None:
         x = math.sin(12.9898 * (j + 1.0) + 78.233 * (s.kicks + 1.0)) * 43758.5453
         V[P, j] = unit * V[SCALE, j] * math.sqrt(12.0) * (x - math.floor(x) - 0.5)
     t = s.force
-    while t > TUNING.phase_shortest and s.failed == 0:
+    while t > TUNING.phase_shortest and s.error == 0:
         move(S, W_KEPT, t, P, TRIAL)
         size = residual(S, TRIAL, TRIAL_R)
         if size <= s.top:
             arrive(S, TRIAL, TRIAL_R, size)
-            in_phase(S, KICKED, TUNING.kick_steps)
+            watch.begin(s, watch.KICKED, TUNING.kick_steps, size)
+            s.status = RUNNING
             s.kicks, s.crawl, s.radius, s.step, s.pl = s.kicks + 1, 0, 0.0, 0.0, -1.0
             s.way = distance(S, W, W_KEPT)
             return
@@ -986,26 +963,14 @@ def kick(S: int) -> None:
 def kicked(S: int) -> None:
     """After a step on the way from a kick: on once it is the best point, back where it leads nowhere."""
     s = state(S)
-    size, least, status, minimum = s.size, s.kept_size, s.status, s.grant <= TUNING.allowance
-    s.left -= 1
-    again = abs(size - least) <= TUNING.same_point * least
-    near = size < TUNING.kick_return_size * least and distance(S, W, W_KEPT) < TUNING.kick_return * s.way
-    falls, other = again or near, TUNING.better_minimum if s.kept_status == STALLED and minimum else 0.0
-    if status > 0 or (status == RUNNING and size < (1.0 - other) * least and not falls):
-        monotone(S, 0, s.level if size > TUNING.recovery * s.level else 0.0, 1.0)
-        return
-    s.slow += 1
-    if size <= TUNING.decrease * s.mark:
-        s.mark, s.slow = size, 0
-    if status == RUNNING and s.slow < TUNING.patience and min(s.left, spare(S)) > 0 and not falls:
-        return
-    same = falls or abs(size - least) <= TUNING.same_minimum * least
-    if again or (same and (status == STATIONARY or (minimum and s.force == TUNING.kick_largest))):
-        s.grant = 0
-    if size < least and not again:
+    led = watch.after_kicked(s, s.status, s.size, s.nit, s.kept_size, s.kept_status, distance(S, W, W_KEPT))
+    if led == watch.ARRIVED:
+        monotone(S, 0)
+    if led == watch.FELL_LOWER:
         s.status = s.kept_status
         keep(S)
-    resumed(S, 1, min(2.0 * s.force, TUNING.kick_largest) if same else 1.0)
+    if led == watch.FELL_LOWER or led == watch.FELL_BACK:
+        resumed(S, 1)
 
 
 # -- the run -----------------------------------------------------------------------------------------------------------
@@ -1043,8 +1008,8 @@ def scale_of_terms(S: int, at_hand: bool) -> float:
 def begin(S: int) -> None:
     """Monotone steps from w, where F was evaluated."""
     s = state(S)
-    s.status, s.phase, s.slow, s.tired, s.kicks, s.failed = RUNNING, MONOTONE, 0, 0, 0, 0
-    s.own, s.grant, s.crawl, s.orthogonal, s.precise = s.nit, TUNING.allowance_steep, 0, 0, 0
+    s.status, s.phase, s.slow, s.failed, s.kicks, s.error = RUNNING, watch.MONOTONE, 0, 0, 0, 0
+    s.own, s.allowance, s.crawl, s.orthogonal, s.precise = s.nit, TUNING.allowance_steep, 0, 0, 0
     s.mark, s.force, s.radius, s.step, s.pl = s.size, 1.0, 0.0, 0.0, -1.0
     s.level, s.bend, s.least, s.judged = s.size if s.nit > 0 else 0.0, 0.0, s.size, math.inf
     copy(S, W, W_BEST)
@@ -1078,7 +1043,7 @@ def advance(S: int, log: int, size: int, enough: float, max_iter: int, until: fl
                 return CHUNK
         nit = s.nit
         watched(S)
-        if s.failed != 0:
+        if s.error != 0:
             return FAILURE
         if size > 0 and s.nit > nit:
             rows[row, 0], rows[row, 1], rows[row, 2] = s.nit, 0.5 * s.size * s.size, s.step
@@ -1093,8 +1058,8 @@ def whole(S: int, tol: float, eps: float, max_iter: int) -> int:
     copy(S, W, W0)
     for i in range(J.shape[0]):
         V[R, i] = math.nan
-    s.failed, s.nfev, s.njev, s.nfev_jac, s.nit, s.root, V[W_J, 0] = 0, 0, 0, 0, 0, 1, math.nan
-    s.plan = PHASES if J.shape[0] <= J.shape[1] else ALONE
+    s.error, s.nfev, s.njev, s.nfev_jac, s.nit, s.root, V[W_J, 0] = 0, 0, 0, 0, 0, 1, math.nan
+    s.plan = watch.PHASES if J.shape[0] <= J.shape[1] else watch.ALONE
     s.size_y, s.least, s.deadline, s.beta = norm(S, Y), math.inf, math.inf, 0.0
     s.size = residual(S, W, R)
     combine(S, 1.0, R, 1.0, Y, A)
@@ -1102,7 +1067,7 @@ def whole(S: int, tol: float, eps: float, max_iter: int) -> int:
     s.target, s.sure, enough = tol * s.size0, max(s.sure, tol * s.size_y), max(tol * s.size0, s.sure)
     if s.coarse != 0 and tol > 0.0:
         enough = max(enough, 2.0 * s.precision * s.size0)
-    failed, s.phase = s.failed, FRESH
+    failed, s.phase = s.error, FRESH
     if failed != 0 or not s.size < math.inf:
         copy(S, W, W_BEST)
         copy(S, R, R_BEST)

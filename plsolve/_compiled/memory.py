@@ -18,8 +18,9 @@ from plsolve.methods.tuning import TUNING
 
 WHOLES = """
     n m width height F jac args rows count clock bounded differenced central coarse scaling nfev njev nfev_jac
-    failed nit status orthogonal precise crawl cholesky stays boxed best plan root phase left slow tired own grant
-    kicks kept_status kept_crawl cut within_bounds differences logged refined reflected rescale
+    error nit status orthogonal precise crawl cholesky stays boxed best plan root phase left slow failed own allowance
+    kicks kept_status kept_crawl kept_orthogonal kept_precise cut within_bounds differences logged refined reflected
+    rescale
 """
 REALS = """
     size size_y target least top deadline beta radius step pl bend length potential mark level force kept_size

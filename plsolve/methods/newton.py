@@ -9,7 +9,7 @@ import numpy as np
 
 from plsolve._linalg import norm
 from plsolve._problem import Problem
-from plsolve.methods import tall, watchdog
+from plsolve.methods import tall, watch, watchdog
 from plsolve.methods.method import Method, Stage
 from plsolve.methods.tuning import TUNING
 
@@ -34,12 +34,12 @@ def stages(problem: Problem, beta: float, root: bool) -> list[Stage]:
         return Stage(lambda limit, problem, before: watchdog.init(problem, beta, plan, root, before), watchdog.step)
 
     if n < m or problem.linear_solver.kind != "auto" or not is_tall(problem):
-        return [watched(watchdog.PHASES if n <= m else watchdog.ALONE)]
+        return [watched(watch.PHASES if n <= m else watch.ALONE)]
     problem.metric.scale_unasked()
     curved = Stage(lambda limit, problem, before: tall.init(problem, beta, before), tall.step)
     if n > m:
         return [curved]
-    return [watched(watchdog.HAND_OVER), curved, *([watched(watchdog.KICKS)] if root else [])]
+    return [watched(watch.HAND_OVER), curved, *([watched(watch.KICKS)] if root else [])]
 
 
 def is_tall(problem: Problem) -> bool:
