@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
-from plsolve import _loop as loop
+from plsolve._linalg import HUGE
 from plsolve._problem import Problem
-from plsolve._stopping import Ended
+from plsolve._stopping import OUT_OF_RANGE, Ended, Status
 from plsolve._tangent import Tangent, is_sparse
 from plsolve.methods.method import Method, Stage
 from plsolve.methods.spectrum import ends
@@ -69,7 +70,32 @@ def prepared(problem: Problem, make: Callable[[], Method]) -> Method:
     """The method that is made; one that ends at once where F or J is out of range at w0."""
     try:
         with problem.at_work():
-            loop.check_range(problem)
+            check_range(problem)
             return make()
     except Ended as end:
-        return Method(stages=[Stage(*loop.over(end))], limit=0)
+        return Method(stages=[over(end)], limit=0)
+
+
+def check_range(problem: Problem) -> None:
+    """End the run where ||r||^2 is not a number at w0."""
+    if not in_range(problem.run.least):
+        raise Ended(Status.STALLED, OUT_OF_RANGE)
+
+
+def over(end: Ended) -> Stage:
+    """The stage of a run that ends before its first state."""
+
+    def init(limit: int, problem: Problem, before: Any) -> Any:
+        raise end
+
+    return Stage(init, no_step)
+
+
+def no_step(problem: Problem, s: Any) -> Any:
+    """The step of a run that makes none."""
+    return s
+
+
+def in_range(size: float) -> bool:
+    """Whether ||r||^2 is a number, size = ||r||: neither overflow nor, unless r is zero, zero."""
+    return size == 0.0 or 1.0 / HUGE < size < HUGE

@@ -7,10 +7,10 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol
 
-from plsolve._linalg import HUGE, norm
+from plsolve._linalg import norm
 from plsolve._problem import Problem
 from plsolve._state import Start, State
-from plsolve._stopping import OUT_OF_RANGE, RUNNING, Ended, Status
+from plsolve._stopping import RUNNING, Ended, Status
 
 #: What compiled code returns when the chunk is over, but not the run, and when a function failed.
 CHUNK, FAILURE = -101, -102
@@ -150,28 +150,3 @@ def run_stages(
     if status == STATIONARY:  # a verdict on that point says nothing of a better one
         status = STALLED
     return best._replace(w=problem.run.best, r=problem.run.best_residual), status
-
-
-def check_range(problem: Problem) -> None:
-    """End the run where ||r||^2 is not a number at w0."""
-    if not in_range(problem.run.least):
-        raise Ended(Status.STALLED, OUT_OF_RANGE)
-
-
-def over(end: Ended) -> tuple[Any, Any]:
-    """The stage of a run that is over before its first state."""
-
-    def init(limit: int, problem: Problem, before: Any) -> Any:
-        raise end
-
-    return init, no_step
-
-
-def no_step(problem: Problem, s: Any) -> Any:
-    """The step of a run that is not to be made."""
-    return s
-
-
-def in_range(size: float) -> bool:
-    """Whether ||r||^2 is a number, size = ||r||: neither overflow nor, unless r is zero, zero."""
-    return size == 0.0 or 1.0 / HUGE < size < HUGE

@@ -13,7 +13,7 @@ import numpy as np
 from plsolve._checks import Names, as_vector, check_finite, check_operator, is_finite, refuse_jacobian, size_of
 from plsolve._geometry import EMPTY, Box, Metric
 from plsolve._linalg import HUGE, Array, column_lengths, norm
-from plsolve._losses import Loss, Robust
+from plsolve._losses import Loss, Robust, scaled_rows
 from plsolve._run import AtWork, Goal, Run
 from plsolve._stopping import JACOBIAN_NOT_FINITE, JACOBIAN_OUT_OF_RANGE, Ended, Status
 from plsolve._system import Indices, System, check_functions, some
@@ -91,11 +91,11 @@ class Problem:
         self.system = System(
             F,
             jac,
-            self.m,
-            y,
-            args,
-            box,
-            self.run,
+            m=self.m,
+            y=y,
+            args=args,
+            box=box,
+            run=self.run,
             diff_step=diff_step,
             mapped=mapped,
             max_nfev=max_nfev,
@@ -110,7 +110,14 @@ class Problem:
         self.size_y = 0.0 if y is None else norm(self.system.y)
         self.size0 = max(self.size_y, norm(f0))
         system = self.system
-        self.goal = Goal(tol, eps, (self.size_y, self.size0), system.precision, system.narrow)
+        self.goal = Goal(
+            tol=tol,
+            eps=eps,
+            size_y=self.size_y,
+            size0=self.size0,
+            precision=system.precision,
+            narrow=system.narrow,
+        )
         self.flat, self.flat_gradient = flat, flat_gradient * min(1.0, self.run.least)
 
     def _start(self, names: Names) -> Array:
@@ -187,7 +194,7 @@ class Problem:
         """The residual of some equations (s,); all are evaluated where F has no `rows`."""
         if self.system.rows_F:
             return self.system.residual_rows(w, rows)
-        return (self.residual(w) if self.robust is None else self.system.residual(w))[rows]
+        return self.residual(w)[rows]
 
     # -- J -------------------------------------------------------------------------------------------------------------
 
@@ -246,8 +253,10 @@ class Problem:
         if self.system.rows_of_J:
             J = self.system.jacobian_rows(w, rows)
         else:
-            J = self.system.jacobian(w, self.residual(w) if self.differenced else EMPTY, False)
+            plain = self.plain_residual(w, self.residual(w) if self.differenced else EMPTY)
+            J = self.system.jacobian(w, plain, False)
             J = J.T[:, rows].T if isinstance(J, np.ndarray) and J.flags.f_contiguous else some(J, rows)
+            J = J if self.robust is None else scaled_rows(J, self.robust.loss.derivative(plain[rows]))
         T = tangent(J, self.scale, self.linear_solver)
         self._sample = rows, T
         return T

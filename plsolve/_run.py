@@ -129,8 +129,8 @@ class Goal:
         accepts wherever the run is.
     """
 
-    def __init__(self, tol: float, eps: float, sizes: tuple[float, float], precision: float, narrow: bool) -> None:
-        self._size_y, self._size0 = sizes
+    def __init__(self, *, tol: float, eps: float, size_y: float, size0: float, precision: float, narrow: bool) -> None:
+        self._size_y, self._size0 = size_y, size0
         self.tol, self.coarse = tol, narrow and tol > 0.0
         noise = math.sqrt(2.0 * eps)
         self.sure = max(noise, tol * self._size_y)

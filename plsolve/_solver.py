@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from plsolve import _loop as loop
 from plsolve._checks import as_beta, as_count, as_deadline, as_flag, as_tolerance, check_options, generator
-from plsolve._choice import choose, prepared
+from plsolve._choice import choose, no_step, prepared
 from plsolve._linalg import Array, norm
 from plsolve._pictures.progress import LOG, watching
 from plsolve._problem import Problem
@@ -290,7 +290,7 @@ class Engine(Protocol):
 
 def engine(problem: Problem, wanted: bool | None, step: Any) -> Any:
     """What runs this problem compiled; None: it is to be interpreted."""
-    if wanted is False or step is loop.no_step or (wanted is None and not problem.system.of_numba):
+    if wanted is False or step is no_step or (wanted is None and not problem.system.of_numba):
         return None
     compiled = compiler()
     try:

@@ -83,6 +83,22 @@ def test_sgd_does_not_stop_where_the_loss_rises():
     assert res.cost < 1e-16
 
 
+@pytest.mark.parametrize("jac", ["given", "2-point"])
+@pytest.mark.parametrize("loss", ["huber", "cauchy"])
+def test_sgd_goes_down_the_robust_loss(loss, jac):
+    """Its batches carry the loss as the whole residual does: outliers do not pull it away."""
+    rng = np.random.default_rng(0)
+    A, x = rng.standard_normal((40, 5)), rng.standard_normal(5)
+    y = A @ x
+    y[:4] += 30.0
+
+    def fit(method):
+        derivative = (lambda w: A) if jac == "given" else jac
+        return least_squares(lambda w: A @ w - y, np.zeros(5), derivative, loss=loss, method=method, max_nfev=6000)
+
+    assert fit("sgd").cost < 1.001 * fit("trf").cost
+
+
 @pytest.mark.parametrize("method", ["trf", "dogbox", "lm", "gauss-newton", "gd"])
 def test_fewer_residuals_than_unknowns(method):
     res = least_squares(wide, np.full(5, 0.5), method=method)

@@ -211,7 +211,15 @@ def least_squares(
             first = partial(check.check_jacobian, lambda: (problem.n, problem.m), method, tr_solver, scale)
             derivative = check.JacobianCall(jac, args, kwargs, first).__call__
         elif structure is not None:
-            derivative = SparseDifferences(lambda: problem, call, jac, step, limits, structure, mapped).__call__
+            derivative = SparseDifferences(
+                problem=lambda: problem,
+                call=call,
+                kind=jac,
+                step=step,
+                limits=limits,
+                structure=structure,
+                mapped=mapped,
+            ).__call__
         problem = Problem(
             call.__call__,  # a method has the __code__ that spares a look at the signature
             derivative,
