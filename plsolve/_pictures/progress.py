@@ -7,14 +7,16 @@ import math
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from plsolve._history import History
 from plsolve._problem import Problem
 from plsolve._state import State
 from plsolve._stopping import Ended
-from plsolve.methods.method import Forecast
 from plsolve.theory.forecasts import observed_iterations
+
+if TYPE_CHECKING:
+    from plsolve.methods.method import Forecast
 
 LOG = logging.getLogger("plsolve")  # INFO: how a run begins and ends; DEBUG: its iterations
 LOG.addHandler(logging.NullHandler())  # quiet, unless the user says otherwise
