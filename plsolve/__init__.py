@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from plsolve import jit, methods, models, networks, testing, theory  # noqa: F401
+    from plsolve import distributed, jit, methods, models, networks, testing, theory  # noqa: F401
     from plsolve._batch import BatchResult, solve_batch
     from plsolve._infer import infer
     from plsolve._inference.uncertainty import Uncertainty
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 
 # Modules that users reach into; jit loads numba.
-_MODULES = ("jit", "methods", "models", "networks", "testing", "theory")
+_MODULES = ("distributed", "jit", "methods", "models", "networks", "testing", "theory")
 
 # Where each name lives: it is imported when first asked for, so that nobody waits for what he does not use.
 _ROOMS = {

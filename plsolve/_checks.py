@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import math
 import sys
-import time
 import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -17,6 +16,7 @@ import numpy.typing as npt
 import scipy.sparse as sps
 from scipy.sparse.linalg import LinearOperator
 
+from plsolve import _clock
 from plsolve._linalg import FLOAT64, Array, norm
 
 _FEW = 10_000
@@ -342,7 +342,7 @@ def as_tolerance(value: Any, name: str) -> float:
 def as_deadline(max_time: Any) -> float:
     """The moment at which max_time has passed."""
     seconds = math.inf if max_time is None else as_number(max_time, "max_time")
-    return time.monotonic() + as_tolerance(seconds, "max_time") if seconds != math.inf else math.inf
+    return _clock.now() + as_tolerance(seconds, "max_time") if seconds != math.inf else math.inf
 
 
 def shown(value: Any) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import copy_context
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from plsolve import _clock
 from plsolve._linalg import Array, norm
 from plsolve._stopping import Ended, Status
 
@@ -41,7 +41,7 @@ class Run:
 
     def __init__(self, w0: Array, deadline: float) -> None:
         self.best = w0
-        self._begun, self.deadline = time.monotonic(), deadline
+        self._begun, self.deadline = _clock.now(), deadline
         self.theirs: Callable[..., Any] = copy_context().run
 
     def offer(self, w: Array, r: Array, size: float) -> None:
@@ -55,7 +55,7 @@ class Run:
 
     def late(self) -> bool:
         """Whether the time is over, but for what the last look at all of F takes."""
-        return time.monotonic() >= self.deadline - self._reserve
+        return self.deadline < math.inf and _clock.now() >= self.deadline - self._reserve
 
     def check_time(self) -> None:
         """End the run if the time is over."""
@@ -68,7 +68,7 @@ class Run:
 
     def allow(self, share: float) -> None:
         """Give what comes now this share of the time that the run has taken, or as many seconds if any are left."""
-        now = time.monotonic()
+        now = _clock.now()
         seconds = max(share * (now - self._begun), min(share, self.deadline - now))
         self.deadline, self._reserve = now + seconds, 0.0
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
@@ -13,6 +12,7 @@ import numpy.typing as npt
 from scipy.sparse import issparse
 from scipy.sparse.linalg import LinearOperator
 
+from plsolve import _clock
 from plsolve import _differences as differences
 from plsolve._checks import DIFFERENCES, Names, as_float, as_matrix, as_real, as_vector, shown, takes_rows
 from plsolve._geometry import EMPTY, Box
@@ -161,10 +161,10 @@ class System:
         if not self.by_rows:
             self.nfev += 1
             return self._call(w, self.n or None)
-        begun, size = time.monotonic(), max(1, PIECE_NUMBERS // self.m) if self._jac is True else PIECE_ROWS
+        begun, size = _clock.now(), max(1, PIECE_NUMBERS // self.m) if self._jac is True else PIECE_ROWS
         f = np.concatenate([self._call_rows(w, rows) for rows in pieces(self.y.size, size)])
         self._pair = None
-        self._run.reserve(time.monotonic() - begun)
+        self._run.reserve(_clock.now() - begun)
         return f
 
     def _call_rows(self, w: Array, rows: Indices) -> Array:

@@ -12,7 +12,7 @@ import pytest
 import plsolve
 
 ROOT = Path(plsolve.__file__).parent
-WINGS = {"models", "networks", "testing", "experiments", "_scipy_api", "__main__"}
+WINGS = {"distributed", "models", "networks", "testing", "experiments", "_scipy_api", "__main__"}
 # room -> rooms of the package that it must not know
 MAY_IMPORT_NOTHING = {"_stopping", "theory"}
 UPPER = {"_solver", "_result", "_loop", "methods"}
@@ -196,17 +196,21 @@ def test_every_page_names_the_same_version(file):
     assert found[:1] == [plsolve.__version__]
 
 
-@pytest.mark.parametrize(("name", "package"), [("JaxModel", "jax"), ("JaxSystem", "jax"), ("TorchModel", "torch")])
+@pytest.mark.parametrize(
+    ("name", "package"), [("JaxModel", "jax"), ("JaxSystem", "jax"), ("TorchModel", "torch"), ("Columns", "mpi4py")]
+)
 def test_a_missing_extra_is_named(name, package):
     """In a fresh interpreter in which the package cannot be imported; the room itself can."""
+    touched = "distributed.Columns(3, None)" if name == "Columns" else f"models.{name}"
     code = (
         f"import sys; sys.modules[{package!r}] = None\n"
-        "import plsolve; assert plsolve.models.__name__ == 'plsolve.models'\n"
-        f"try: plsolve.models.{name}\n"
+        "import plsolve; assert plsolve.models and plsolve.distributed\n"
+        f"try: plsolve.{touched}\n"
         "except ImportError as error: print(error)"
     )
     out = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
-    assert f"{name} needs {package}: python -m pip install 'plsolve[{package}]'" in out.stdout
+    extra = {"mpi4py": "mpi"}.get(package, package)
+    assert f"{name} needs {package}: python -m pip install 'plsolve[{extra}]'" in out.stdout
 
 
 def test_typed():

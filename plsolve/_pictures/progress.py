@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import math
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
+from plsolve import _clock
 from plsolve._history import History
 from plsolve._problem import Problem
 from plsolve._state import State
@@ -80,7 +80,7 @@ class Bar:
     def __init__(self, problem: Problem, forecast: Forecast | None, limit: int) -> None:
         self._problem, self._forecast, self._enough, self._limit = problem, forecast, problem.goal.enough, limit
         self._bar = new_bar(total=1.0, bar_format="{percentage:3.0f}%|{bar}| {desc}")
-        self._start = time.monotonic()
+        self._start = _clock.now()
         self._shown, self._again = -math.inf, self._start + _SETTLED
         self._spectral: tuple[int, float] | None = None  # at an iteration, how many were left
         self._last: tuple[State, Run] | None = None
@@ -94,10 +94,10 @@ class Bar:
 
     def __call__(self, s: State, run: Run) -> None:
         """Show the state, if the last look was long enough ago."""
-        self._last, now = (s, run), time.monotonic()
+        self._last, now = (s, run), _clock.now()
         if now >= self._shown + _REFRESH:
             self._show(s, run, self._left(s, run, now))
-            self._shown = time.monotonic()
+            self._shown = _clock.now()
 
     def _show(self, s: State, run: Run, left: float) -> None:
         first, last = run.loss[0], run.loss[-1]
@@ -105,12 +105,12 @@ class Bar:
         share = 1.0 if last <= least else math.log(first / last) / math.log(first / least) if last < first else 0.0
         self._bar.n = min(max(share, self._bar.n), 1.0)
         pl = f", PL {s.pl:.2g}" if s.pl >= 0.0 else ""
-        times = f"[{clock(time.monotonic() - self._start)}{self._to_go(s.nit, left)}]"
+        times = f"[{clock(_clock.now() - self._start)}{self._to_go(s.nit, left)}]"
         self._bar.set_description_str(f"{s.nit} iterations, loss {last:.2e}{pl} {times}")
 
     def _to_go(self, nit: int, left: float) -> str:
         at, since = self._paced
-        now = time.monotonic()
+        now = _clock.now()
         if at == 0 and nit > 0:
             self._paced = nit, now
         if not (nit > at and left > 0.0):
@@ -126,7 +126,7 @@ class Bar:
         if self._forecast is not None and s.nit > 0 and now >= self._again:
             with suppress(Ended):
                 self._spectral = s.nit, self._forecast(self._problem, s, run.history(), self._enough)[0]
-            now, begun = time.monotonic(), now
+            now, begun = _clock.now(), now
             self._again = now + max(1.0, _SHARE * (now - begun))
         if self._spectral is not None:
             at, left = self._spectral

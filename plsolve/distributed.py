@@ -1,0 +1,187 @@
+"""Systems larger than one process: the unknowns, columns of J, are divided among the ranks of an MPI communicator.
+
+Every rank runs the same program and holds all of w; of J rank k holds the columns J_k of its own unknowns. Then
+
+    J v = SUM_k J_k v_k,        J^T z = (J_k^T z)_k,        K = J J^T = SUM_k J_k J_k^T,
+
+so that K takes one sum of n^2 numbers over the ranks, J v one of n, and J^T z brings m numbers together. Sums are made
+on one rank and sent to all: every rank sees the same bits, and all decide alike.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.sparse.linalg import LinearOperator
+
+from plsolve import _clock
+from plsolve._checks import as_count, as_matrix, warn
+from plsolve._linalg import Array
+from plsolve._record import takes_whole
+from plsolve._result import Result
+from plsolve._solver import solve
+from plsolve._tangent import tangent
+
+if TYPE_CHECKING:
+    from mpi4py.MPI import Comm
+
+    _Operator = LinearOperator[np.float64]
+else:
+    _Operator = LinearOperator
+
+
+class Columns:
+    """The unknowns of a system divided among the ranks of a communicator.
+
+    Parameters
+    ----------
+    m : int
+        Number of unknowns.
+    comm : mpi4py.MPI.Comm
+        ``MPI.COMM_WORLD``, say. Start the program by ``mpiexec -n 4 python -m mpi4py program.py``: otherwise an
+        exception on one rank leaves the others waiting for ever.
+
+    Attributes
+    ----------
+    mine : slice
+        The unknowns of this rank.
+
+    Notes
+    -----
+    All ranks must compute alike: the same library versions, kind of processor and number of threads. What a `Result`
+    computes when it is asked for (its certificate, say) needs J, and so all ranks have to ask.
+
+    Examples
+    --------
+    >>> from plsolve.distributed import Columns  # doctest: +SKIP
+    >>> part = Columns(m, MPI.COMM_WORLD)  # doctest: +SKIP
+    >>> A = np.load("columns.npy", mmap_mode="r")[:, part.mine]  # doctest: +SKIP
+    >>> F = lambda w: np.sinh(part.total(A @ w[part.mine]))  # doctest: +SKIP
+    """
+
+    def __init__(self, m: int, comm: Comm) -> None:
+        try:
+            from mpi4py import MPI
+        except ImportError as error:
+            raise ImportError("Columns needs mpi4py: python -m pip install 'plsolve[mpi]'") from error
+        self._sum = MPI.SUM
+        self.m, self._comm = as_count(m, "m", 1), comm
+        if comm.size > m:
+            raise ValueError(f"`m` must be at least the number of ranks, {comm.size}, got {m}.")
+        ends = [m * k // comm.size for k in range(comm.size + 1)]
+        self._counts = [end - start for start, end in pairwise(ends)]
+        self.mine = slice(ends[comm.rank], ends[comm.rank + 1])
+        if comm.size > 1 and "mpi4py.run" not in sys.modules:
+            warn(
+                "Start the program by `python -m mpi4py`: otherwise an exception on one rank leaves the others waiting."
+            )
+
+    def __repr__(self) -> str:
+        rank, size = self._comm.rank, self._comm.size
+        return f"Columns(m={self.m}, unknowns {self.mine.start} to {self.mine.stop - 1} on rank {rank} of {size})"
+
+    def total(self, x: Any) -> Array:
+        """The sum of x, numbers or arrays of one shape, over all ranks: the same bits on each."""
+        mine = np.ascontiguousarray(x, dtype=np.float64)
+        out = np.empty_like(mine)
+        self._comm.Reduce(mine, out, op=self._sum, root=0)
+        self._comm.Bcast(out, root=0)
+        return out
+
+    def whole(self, x: Any) -> Array:
+        """The vector (m,) of which each rank brings its own part."""
+        mine, out = np.ascontiguousarray(x, dtype=np.float64), np.empty(self.m)
+        self._comm.Allgatherv(mine, [out, self._counts])
+        return out
+
+    def jacobian(self, local_J: Any) -> ColumnsJacobian:
+        """J (n, m) of all ranks from the columns (n, m_k) of this one: an array, sparse, or a LinearOperator."""
+        return ColumnsJacobian(self, as_matrix(local_J, None, self.mine.stop - self.mine.start))
+
+    def solve(self, F: Callable[..., Any], jac: Any, w0: Any, y: Any = None, **as_solve: Any) -> Result:
+        """`plsolve.solve`, called by all ranks alike, with all of its arguments.
+
+        Rank 0 has the clock, the callback (StopIteration there stops all), the progress bar, the log and the random
+        numbers.
+        """
+        callback = as_solve.pop("callback", None)
+        if callback is not None:
+            as_solve["callback"] = self._on_first(callback)
+        rng = as_solve.pop("rng", None)
+        if self._comm.rank == 0 and rng is None:
+            rng = np.random.SeedSequence().entropy
+        with self._one_voice():
+            return solve(F, jac, w0, y, rng=self._comm.bcast(rng), **as_solve)
+
+    def _on_first(self, callback: Callable[..., Any]) -> Callable[..., Any]:
+        """The callback on rank 0, whose decision is everyone's."""
+
+        def stops(*args: Any, **keywords: Any) -> None:
+            stop = False
+            if self._comm.rank == 0:
+                try:
+                    callback(*args, **keywords)
+                except StopIteration:
+                    stop = True
+            if self._comm.bcast(stop):
+                raise StopIteration
+
+        def of_all(intermediate_result: Any) -> None:
+            stops(intermediate_result=intermediate_result)
+
+        return of_all if takes_whole(callback) else lambda w: stops(w)
+
+    @contextmanager
+    def _one_voice(self) -> Iterator[None]:
+        """While it lasts, all ranks have the clock of rank 0, and the others are silent."""
+        log = logging.getLogger("plsolve")
+        token = _clock.SHARED.set(lambda: float(self._comm.bcast(time.monotonic())))
+        silent = self._comm.rank > 0
+        try:
+            if not silent:
+                yield
+                return
+            log.addFilter(nothing)
+            with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):
+                yield
+        finally:
+            _clock.SHARED.reset(token)
+            log.removeFilter(nothing)
+
+
+def nothing(record: logging.LogRecord) -> bool:
+    """A filter that lets no line pass."""
+    return False
+
+
+class ColumnsJacobian(_Operator):
+    """J of all ranks, from the columns of this one."""
+
+    def __init__(self, part: Columns, local_J: Any) -> None:
+        self._part, self._local = part, tangent(local_J, np.zeros(0))
+        super().__init__(np.float64, (local_J.shape[0], part.m))  # type: ignore[call-arg]
+
+    def _matvec(self, v: Array) -> Array:
+        return self._part.total(self._local.apply(v.ravel()[self._part.mine]))
+
+    def _rmatvec(self, z: Array) -> Array:
+        return self._part.whole(self._local.adjoint(z.ravel()))
+
+    def _matmat(self, V: Array) -> Array:
+        return self._part.total(self._local.apply(V[self._part.mine]))
+
+    def _rmatmat(self, Z: Array) -> Array:
+        return np.stack([self._rmatvec(z) for z in Z.T], axis=1)
+
+    def gram(self, d2: Array | None = None) -> Array:
+        """K = J J^T (n, n); with weights d2 >= 0 (m,) J diag(d2) J^T."""
+        d = np.zeros(0) if d2 is None else np.sqrt(d2[self._part.mine])
+        return self._part.total(tangent(self._local.J, d).gram())
