@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 else:
     _Operator = LinearOperator
 
+__all__ = ["Columns"]
+
 
 class Columns:
     """The unknowns of a system divided among the ranks of a communicator.

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import time
+from importlib.util import find_spec
 
 import numpy as np
 from mpi4py import MPI
@@ -120,9 +121,9 @@ def stopped():
 
 def told():
     """The log and the bar are those of rank 0, whatever each rank has asked for."""
-    logging.basicConfig(level=logging.INFO, format="told by the log")
+    logging.basicConfig(level=logging.INFO, format="told by the log: %(levelname)s")
     part = Columns(M, COMM)
-    part.solve(*system(part), W0, Y)
+    part.solve(*system(part), W0, Y, method="gd", progress=find_spec("tqdm") is not None)
 
 
 def fails():

@@ -19,17 +19,9 @@ on_ranks = pytest.mark.skipif(MPIEXEC is None, reason="there is no mpiexec")
 
 
 def run(case, ranks=2):
-    command = [
-        MPIEXEC,
-        "-n",
-        str(ranks),
-        sys.executable,
-        "-m",
-        "mpi4py",
-        str(Path(__file__).parent / "on_ranks.py"),
-        case,
-    ]
-    return subprocess.run([*command, *more], capture_output=True, text=True, timeout=300, check=False)
+    program = str(Path(__file__).parent / "on_ranks.py")
+    command = [MPIEXEC, "-n", str(ranks), sys.executable, "-m", "mpi4py", program, case]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 
 @on_ranks
