@@ -23,13 +23,11 @@ class Matern(spla.LinearOperator):
         super().__init__(np.float64, (N * N, N * N))
 
     def _matvec(self, v: Array) -> Array:
-        return self._matmat(v.reshape(-1, 1)).ravel()
+        N = self.N
+        return self.on_torus(self.spectrum * fft.rfft2(v.reshape(N, N), s=(2 * N, 2 * N))).ravel()
 
     def _matmat(self, V: Array) -> Array:
-        N = self.N
-        fields = np.moveaxis(V.reshape(N, N, -1), 2, 0)
-        found = self.on_torus(self.spectrum * fft.rfft2(fields, s=(2 * N, 2 * N)))
-        return np.moveaxis(found, 0, 2).reshape(V.shape)
+        return np.stack([self._matvec(np.ascontiguousarray(v)) for v in V.T]).T  # one field at a time fits the cache
 
     def on_torus(self, coefficients: Array) -> Array:
         """The field of these Fourier coefficients, on the square."""

@@ -89,7 +89,7 @@ def kernel(T: Tangent, prior: Prior) -> Array:
     if scale is not None:
         return weighted_kernel(T, scale)
     K = np.empty((n, n))
-    for block, rows in adjoint_blocks(T, np.eye(n)):
+    for block, rows in row_blocks(T):
         K[:, block] = T.apply(prior.times(rows))
     return 0.5 * (K + K.T)
 
@@ -105,9 +105,21 @@ def weighted_kernel(T: Tangent, d: Array) -> Array:
     if K is None:
         n = T.shape[0]
         K = np.empty((n, n))
-        for block, rows in adjoint_blocks(T, np.eye(n)):
+        for block, rows in row_blocks(T):
             K[:, block] = T.apply((d * d)[:, None] * rows if d.size else rows)
     return K
+
+
+def row_blocks(T: Tangent) -> Iterator[tuple[slice, Array]]:
+    """J^T by blocks of columns."""
+    n, m = T.shape
+    if not isinstance(T.J, np.ndarray):
+        yield from adjoint_blocks(T, np.eye(n))
+        return
+    step = max(1, BLOCK_NUMBERS // m)
+    for start in range(0, n, step):
+        block = slice(start, min(start + step, n))
+        yield block, T.J[block].T
 
 
 def adjoint_blocks(T: Tangent, Z: Array) -> Iterator[tuple[slice, Array]]:
