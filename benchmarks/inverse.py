@@ -60,7 +60,7 @@ class Groundwater:
         self.left, self.right = cells[:, 0], cells[:, -1]
         grid = ((np.arange(wells) + 0.5) / wells * N).astype(int)
         self.wells = cells[np.ix_(grid, grid)].ravel()
-        self.prior = Matern(N)
+        self.prior = Matern(N, std=0.5)
         self._last: tuple[Array, Any, Array] | None = None
         rng = np.random.default_rng(seed)
         self.truth = self.prior.root(rng.standard_normal(4 * self.m))
