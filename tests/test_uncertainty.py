@@ -9,6 +9,7 @@ import scipy.sparse as sps
 from scipy.sparse.linalg import aslinearoperator
 
 from plsolve import Uncertainty, least_squares, root, solve
+from plsolve.networks import WideNetwork
 
 
 def linear(n=4, m=9, seed=0):
@@ -175,3 +176,21 @@ def test_bad_input_is_named():
         u.predict(np.ones((2, 3)))
     with pytest.raises((TypeError, ValueError), match="`k` must be"):
         u.sample(0)
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+@pytest.mark.parametrize("prior", [None, 2.0, "std"])
+def test_predictions_of_networks(outputs, prior):
+    """Their operators know the kernel between old and new inputs."""
+    rng = np.random.default_rng(0)
+    X, X_new = rng.standard_normal((6, 3)), rng.standard_normal((4, 3))
+    net, new = (WideNetwork(inputs, [8, 9], outputs=outputs, rng=0) for inputs in (X, X_new))
+    w0 = net.init(0)
+    sol = solve(net.F, net.jac, w0, rng.standard_normal(6 * outputs))
+    given = np.linspace(0.5, 1.0, net.m) if prior == "std" else prior
+    C = np.diag(np.broadcast_to(1.0 if given is None else given, net.m) ** 2.0)
+    A, B = net.jac(sol.x) @ np.eye(net.m), new.jac(sol.x) @ np.eye(net.m)
+    cov, _ = bayes(A, 0.01 * np.eye(len(A)), C)
+    expected = np.sqrt(np.diag(B @ cov @ B.T))
+    np.testing.assert_allclose(sol.uncertainty(0.1, given).predict(new.jac(sol.x)), expected, rtol=1e-9)
+    np.testing.assert_allclose(net.jac(sol.x).cross(new.jac(sol.x)), A @ B.T, rtol=1e-10, atol=1e-12)

@@ -14,7 +14,7 @@ Steps come with q = C^{-1} p, so that lengths in the metric of the prior need no
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import numpy as np
@@ -165,12 +165,14 @@ class Dual:
 
     def variances(self, B: Array) -> Array:
         CB = self.prior.times(B)
-        before = np.einsum("ij,ij->j", B, CB)
-        x = self.T.apply(CB)
-        left = before - np.einsum("ij,ij->j", x, self._weights(x))
-        return self._mended(before, left, lambda index: B[:, index])
+        return self.reduced(np.einsum("ij,ij->j", B, CB), self.T.apply(CB), lambda index: B[:, index])
 
-    def _mended(self, before: Array, left: Array, columns: Any) -> Array:
+    def reduced(self, before: Array, x: Array, columns: Callable[[Any], Array]) -> Array:
+        """The variances of B^T w, from those before the data and x = J C B; columns(index) gives columns of B."""
+        left: Array = before - np.einsum("ij,ij->j", x, self._weights(x))
+        return self._mended(before, left, columns)
+
+    def _mended(self, before: Array, left: Array, columns: Callable[[Any], Array]) -> Array:
         """The variances that are left, those that are small beside what they were before once more."""
         small = np.flatnonzero(left < CANCELS * before)
         step = max(1, BLOCK_NUMBERS // self.T.shape[1])

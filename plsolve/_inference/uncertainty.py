@@ -12,11 +12,11 @@ from scipy.sparse.linalg import LinearOperator
 
 from plsolve._checks import as_count, as_float, as_matrix, generator
 from plsolve._inference.noise import Noise
-from plsolve._inference.posterior import Posterior
+from plsolve._inference.posterior import Dual, Posterior
 from plsolve._inference.prior import BLOCK_NUMBERS, Prior, units
 from plsolve._linalg import ALL_FREE, NO_VECTOR, Array, norm
 from plsolve._pictures import plotting
-from plsolve._tangent import is_sparse, tangent
+from plsolve._tangent import Tangent, is_sparse, tangent
 
 HALVED = 3.0  # eigenvalue along a direction whose standard deviation the data halve: 1 / (1 + 3) of the variance
 
@@ -159,11 +159,22 @@ class Uncertainty:
         if J_new.ndim != 2 or J_new.shape[1] != m:
             raise ValueError(f"`J_new` must have shape (p, {m}), got {J_new.shape}.")
         T, p = tangent(as_matrix(J_new, None, m), NO_VECTOR), J_new.shape[0]
+        if (known := self._by_kernels(T)) is not None:
+            return known
         found, step = np.empty(p), max(1, BLOCK_NUMBERS // m)
         for start in range(0, p, step):
             index = np.arange(start, min(start + step, p))
             found[index] = self._posterior.variances(T.adjoint(units(p, index)))
         return np.sqrt(found)
+
+    def _by_kernels(self, T: Tangent) -> Array | None:
+        """The standard deviations of predictions where operators know the kernel between them; else None."""
+        J, J_new, scale, posterior = self._T.J, T.J, self._prior.scale, self._posterior
+        known = hasattr(J, "cross") and type(J) is type(J_new)
+        if not (known and isinstance(scale, float) and isinstance(posterior, Dual)):
+            return None
+        before, x = scale * scale * J_new.row_squares(), scale * scale * J.cross(J_new)
+        return np.sqrt(posterior.reduced(before, x, lambda index: T.adjoint(units(T.shape[0], index))))
 
     def resolution(self, index: Any) -> Array:
         """Rows of the resolution matrix C J^T (J C J^T + R)^{-1} J.

@@ -194,6 +194,30 @@ class NetworkJacobian(_Operator):
                     self._gram_block(K, block, columns)
         return K.reshape(N * q, N * q)
 
+    def cross(self, other: NetworkJacobian) -> Array:
+        """J J'^T, J' the Jacobian of the network with the same layers at other inputs.
+
+        Parameters
+        ----------
+        other : NetworkJacobian (p, m)
+            J'.
+
+        Returns
+        -------
+        ndarray (n, p)
+            A new array.
+        """
+        q, p = len(self._D[0]), len(other._D[0])
+        K = np.zeros((len(self._A[0]), q, len(other._A[0]), p))
+        for (layer, A, D), (_, B, E) in zip(self._trained(), other._trained(), strict=True):
+            P = layer.factor**2 * (A @ B.T)
+            if layer.b.size:
+                P += 1.0
+            for k in range(q):
+                for j in range(p):
+                    K[:, k, :, j] += P * (D[k] @ E[j].T)
+        return K.reshape(self.shape[0], other.shape[0])
+
     def _weighted(self, d2: Array) -> Array:
         """J diag(d2) J^T."""
         n, q = self.shape[0], len(self._D[0])
