@@ -223,7 +223,7 @@ def other_radius(
 def next_radius(model: LinearModel, best: Trial, radius: float, rejected: bool) -> float:
     """The next iteration's, from the radius of the best trial; rejected: a larger one was tried first."""
     if not model.is_dogleg(best.step.length):
-        return radius_by_natural(best)
+        return radius_by_natural(best, 10.0 * best.step.length)
     if rejected and best.gain > TUNING.good_gain:
         return radius
     return radius_by_gain(best, radius, growth=2.0, shrinkage=0.5)

@@ -1,7 +1,7 @@
-"""The model ||r + J p||^2 + p^T S p of the loss around a point, n >= m, and where it is least in a ball and a box.
+"""The model ||r + J p||^2 + p^T S p of the loss around a point, n >= m, and its minimum in a ball and a box.
 
-It is kept in q = p / d as m x m numbers, J diag(d) = Q R and c = Q^T r. Where it is least comes from triangular factors
-if the ball does not matter, else from the singular values of R, or where S is in use the eigenvalues of the Hessian.
+It is kept in q = p / d as m x m numbers, J diag(d) = Q R and c = Q^T r. The minimum comes from triangular factors if
+the ball does not matter, else from the singular values of R, or where S is in use the eigenvalues of the Hessian.
 Unknowns that meet a bound are held there and the rest solved again.
 """
 
@@ -32,8 +32,8 @@ class Spectrum(NamedTuple):
     b: Array
 
 
-class Least(NamedTuple):
-    """Where the model is least: q, whether no radius is in the way, and the damping t."""
+class Minimum(NamedTuple):
+    """Where the model has its minimum: q, whether no radius is in the way, and the damping t."""
 
     q: Array
     full: bool
@@ -56,12 +56,12 @@ class Quadratic:
     free : ndarray
         Marks the unknowns that are not held at a bound; empty: all.
     newton : ndarray (m,)
-        Where the model without S is least; empty where R is not regular, or unknowns are held.
+        The minimum of the model without S; empty where R is not regular, or unknowns are held.
     length : float
         Its norm; then inf.
     """
 
-    cautious = False  # see `short`
+    cautious = False  # see `cautious_copy`
 
     def __init__(
         self,
@@ -89,13 +89,17 @@ class Quadratic:
             return p
         return np.where(q == self.low, self.below, np.where(q == self.high, self.above, p))
 
-    def nears(self, q: Array) -> bool:
+    def within(self, p: Array) -> Array:
+        """The step in the box that is nearest to p."""
+        return np.minimum(np.maximum(p, self.below), self.above) if self.below.size else p
+
+    def nears_bounds(self, q: Array) -> bool:
         """Whether q leads more than half the way to a bound."""
         if self.cautious or not self.low.size:
             return False
         return bool(((q < TUNING.bound_share * self.low) | (q > TUNING.bound_share * self.high)).any())
 
-    def short(self) -> Quadratic:
+    def cautious_copy(self) -> Quadratic:
         """The model with but a share of the way to every bound."""
         model = copy(self)
         model.below, model.above, model.low, model.high = (
@@ -110,27 +114,27 @@ class Quadratic:
         return upper(self.R)
 
     @cached_property
-    def bending(self) -> Array:
+    def scaled_S(self) -> Array:
         """diag(d) S diag(d)."""
         return self.d[:, None] * self.S * self.d
 
     @cached_property
-    def plain(self) -> Spectrum:
+    def plain_spectrum(self) -> Spectrum:
         """The spectrum without S."""
         return self.spectrum(False, self.free, NOWHERE)
 
     @cached_property
-    def bent(self) -> Spectrum:
+    def curved_spectrum(self) -> Spectrum:
         """The spectrum with S."""
         return self.spectrum(True, self.free, NOWHERE)
 
     @cached_property
-    def bent_newton(self) -> tuple[Array, float, float]:
-        """Where the model with S is least, the length, and what it takes away; empty where that is not so simple."""
+    def curved_newton(self) -> tuple[Array, float, float]:
+        """The minimum of the model with S, its length and reduction; empty where Cholesky does not give it."""
         if not self.free.size:
             R = self.triangle
             slope = R.T.dot(self.c)
-            L, q, failed = lapack.dposv(R.T.dot(R) + self.bending, -slope)
+            L, q, failed = lapack.dposv(R.T.dot(R) + self.scaled_S, -slope)
             pivot, largest = diagonal_range(L)
             if not failed and pivot >= TUNING.sound_pivots * largest:
                 return q, norm(q), -float(slope.dot(q))
@@ -151,7 +155,7 @@ class Quadratic:
             if s[-1] <= RANK * s[0]:
                 b[s <= RANK * s[0]] = 0.0
             return Spectrum(s * s, Vt.T, b)
-        slope, S = R.T.dot(c), self.bending
+        slope, S = R.T.dot(c), self.scaled_S
         if q.size:
             slope = slope + S[np.ix_(free, ~free)].dot(q[~free])
         if free.size:
@@ -159,40 +163,38 @@ class Quadratic:
         e, V, _ = lapack.dsyevd(R.T.dot(R) + S)
         return Spectrum(e, V, slope.dot(V))
 
-    # -- what it foretells --------------------------------------------------------------------------------------------
+    # -- what it predicts ---------------------------------------------------------------------------------------------
 
-    def foretold(self, q: Array) -> float:
-        """||r||^2 - ||r + J p||^2."""
+    def predicted(self, q: Array, curved: bool) -> float:
+        """The reduction of ||r||^2 by a step."""
         if q is self.newton:
-            return float(self.c.dot(self.c))
-        Rq = blas.dtrmv(self.R, q)
-        return -(2.0 * float(self.c.dot(Rq)) + float(Rq.dot(Rq)))
-
-    def promised(self, q: Array, curved: bool) -> float:
-        """What the model takes away from ||r||^2."""
-        return self.foretold(q) - (float(q.dot(self.bending.dot(q))) if curved else 0.0)
-
-    def most(self, curved: bool) -> float:
-        """What it takes away where it is least; inf where it has no least."""
-        if not curved:
-            return float(self.c.dot(self.c)) if self.newton.size else promise(self.plain)
-        return self.bent_newton[2] if self.bent_newton[0].size else promise(self.bent)
-
-    # -- where it is least --------------------------------------------------------------------------------------------
-
-    def least(self, curved: bool, radius: float) -> Least:
-        """The least in ball and box."""
-        q, length = self.bent_newton[:2] if curved else (self.newton, self.length)
-        if length <= radius and q.size:
-            best = Least(q, True, 0.0)
+            plain = float(self.c.dot(self.c))
         else:
-            spectrum = self.bent if curved else self.plain
+            Rq = blas.dtrmv(self.R, q)
+            plain = -(2.0 * float(self.c.dot(Rq)) + float(Rq.dot(Rq)))
+        return plain - (float(q.dot(self.scaled_S.dot(q))) if curved else 0.0)
+
+    def largest_reduction(self, curved: bool) -> float:
+        """The reduction by the step to the minimum; inf where there is none."""
+        if not curved:
+            return float(self.c.dot(self.c)) if self.newton.size else reduction_at_minimum(self.plain_spectrum)
+        return self.curved_newton[2] if self.curved_newton[0].size else reduction_at_minimum(self.curved_spectrum)
+
+    # -- its minimum --------------------------------------------------------------------------------------------------
+
+    def minimum(self, curved: bool, radius: float) -> Minimum:
+        """The minimum in ball and box."""
+        q, length = self.curved_newton[:2] if curved else (self.newton, self.length)
+        if length <= radius and q.size:
+            best = Minimum(q, True, 0.0)
+        else:
+            spectrum = self.curved_spectrum if curved else self.plain_spectrum
             best = in_ball(spectrum, radius)
             best = best._replace(q=spectrum.V.dot(best.q))
         return self.in_box(best, curved, radius) if self.low.size else best
 
-    def in_box(self, whole: Least, curved: bool, radius: float) -> Least:
-        """The least in the box from that for the free unknowns."""
+    def in_box(self, whole: Minimum, curved: bool, radius: float) -> Minimum:
+        """The minimum in the box, from that of the free unknowns."""
         free = self.free if self.free.size else np.ones(self.d.size, np.bool_)
         q = np.zeros(self.d.size)
         q[free] = whole.q
@@ -208,25 +210,25 @@ class Quadratic:
             rest, target = self.spectrum(curved, moving, q), q.copy()
             target[moving] = rest.V.dot(in_ball(rest, radius).q)
             new = self.towards(q, target, curved)
-            if not self.promised(new, curved) > self.promised(q, curved) + 1e-3 * abs(self.promised(q, curved)):
+            if not self.predicted(new, curved) > self.predicted(q, curved) + 1e-3 * abs(self.predicted(q, curved)):
                 break
             q = new
         down = self.downhill(curved, radius)
-        better = self.promised(q, curved) > 0.5 * self.promised(down, curved)
-        return Least(q if better else down, False, whole.t)
+        better = self.predicted(q, curved) > 0.5 * self.predicted(down, curved)
+        return Minimum(q if better else down, False, whole.t)
 
     def slope(self, q: Array, curved: bool) -> Array:
         """Half the gradient of the model at q."""
         R = self.triangle
         g: Array = R.T.dot(self.c + R.dot(q))
-        return g + self.bending.dot(q) if curved else g
+        return g + self.scaled_S.dot(q) if curved else g
 
     def towards(self, q: Array, target: Array, curved: bool) -> Array:
         """The point of the way from q to the target, bent at the sides of the box, as far as the model falls."""
-        least, t = self.promised(q, curved), 1.0
+        least, t = self.predicted(q, curved), 1.0
         for _ in range(10):
             new: Array = np.minimum(np.maximum(q + t * (target - q), self.low), self.high)
-            if self.promised(new, curved) > least:
+            if self.predicted(new, curved) > least:
                 return new
             t *= 0.5
         return q
@@ -242,17 +244,17 @@ class Quadratic:
         q: Array = g
         for _ in range(60):
             q = np.minimum(np.maximum(-t * g, self.low), self.high)
-            if self.promised(q, curved) >= -0.2 * float(g.dot(q)):
+            if self.predicted(q, curved) >= -0.2 * float(g.dot(q)):
                 break
             t *= 0.3
         return q
 
-    def sent_back(self, T: Tangent, x: Array, t: float) -> Array:
+    def damped_inverse(self, T: Tangent, x: Array, t: float) -> Array:
         """(A^T A + t)^+ A^T x, A = J diag(d): for t = 0 the pseudo-inverse of A."""
         a = self.d * T.adjoint(x)
         if self.newton.size and t == 0.0:
             return trtrs(self.R, trtrs(self.R, a, True), False)
-        free, (e, V, _) = self.free, self.plain
+        free, (e, V, _) = self.free, self.plain_spectrum
         shifted = e + t
         z = (a[free] if free.size else a).dot(V)
         z = np.where(shifted > RANK * RANK * e.max(), z, 0.0) / np.where(shifted > 0.0, shifted, 1.0)
@@ -273,17 +275,17 @@ def upper(R: Array) -> Array:
     return R * ones_above(R.shape[0])  # a quarter of the time of triu
 
 
-def in_ball(model: Spectrum, radius: float) -> Least:
+def in_ball(model: Spectrum, radius: float) -> Minimum:
     """x with (e + t) x = -b, ||x|| <= radius, t >= 0 and e + t >= 0."""
     e, b = model.e, model.b
     size = norm(b) if b.size else 0.0
     if size == 0.0:
-        return Least(np.zeros(b.size), True, 0.0)
+        return Minimum(np.zeros(b.size), True, 0.0)
     low, top = sorted((float(e[0]), float(e[-1])))  # e ascends or descends
     if low > 1e-14 * top or ((e > 0.0) | (b == 0.0)).all():
         x = b / (e if low > 0.0 else np.where(e > 0.0, e, 1.0))
         if norm(x) <= radius:
-            return Least(-x, True, 0.0)
+            return Minimum(-x, True, 0.0)
     top = max(abs(top), abs(low))
     if radius == math.inf:
         radius = size / max(top, 1e-300)
@@ -297,11 +299,11 @@ def in_ball(model: Spectrum, radius: float) -> Least:
         if abs(length - radius) <= 0.1 * radius or slope == 0.0:
             break
         t = max(t + (length / radius - 1.0) * length * length / slope, least_t)
-    return Least(x * -min(1.0, radius / max(norm(x), 1e-300)), False, t)
+    return Minimum(x * -min(1.0, radius / max(norm(x), 1e-300)), False, t)
 
 
-def promise(model: Spectrum) -> float:
-    """What a model takes away at its least; inf where it has none."""
+def reduction_at_minimum(model: Spectrum) -> float:
+    """The reduction by the step to the minimum; inf where there is none."""
     e, b = model.e, model.b
     if e.size and not min(e[0], e[-1]) > 0.0:
         e, b = e[b != 0.0], b[b != 0.0]

@@ -2,14 +2,14 @@
 
 Where a residual r stays, the Hessian of the loss is J^T J + Sum_i r_i D^2 F_i, and Gauss-Newton, which leaves the
 second part out, is slow or fails. A matrix S learns that part from the secants (J+ - J)^T r+ = S s (Dennis, Gay,
-Welsch, ACM TOMS 7, 1981: NL2SOL); of the two models, with S and without, the one goes on that foretold the last loss
+Welsch, ACM TOMS 7, 1981: NL2SOL). Of the two models, with S and without, the one is used that predicted the last loss
 better.
 
-The step q = p / scale is the least of the model (see `quadratic`) in a ball ||q|| <= radius. While the linear model
-promises to take most of r away, the step along the *ray* to gn = -J^+ r comes first, as long as the natural curvature
-lets it reach a tenth of gn (`gauss_newton` explains both): it follows narrow curved valleys that a ball cannot. A step
-that fell short of its promise is tried once more with its second-order part sent back through J^+ (Transtrum, Sethna,
-arXiv 1201.5885). Every accepted step reduces the loss.
+The step q = p / scale minimises the model (see `quadratic`) in a ball ||q|| <= radius. While the linear model promises
+to take most of r away, gn = -J^+ r comes first, cut to the natural radius where that is a tenth of gn at least
+(`gauss_newton` explains both): it follows narrow curved valleys that a ball cannot. A step that fell short of its
+promise is tried once more with its second-order part sent back through J^+ (Transtrum, Sethna, arXiv 1201.5885). Every
+accepted step reduces the loss.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.linalg import blas, lapack
 
-from plsolve._linalg import HUGE, Array, column_lengths, norm, trcon, trtrs
+from plsolve._linalg import Array, column_lengths, norm, trcon, trtrs
 from plsolve._problem import Problem
 from plsolve._stopping import RUNNING, Status
 from plsolve._tangent import Tangent
-from plsolve.methods.ending import FLAT, at_rounding_level, bend, verdict
-from plsolve.methods.quadratic import ALL, NOWHERE, Least, Quadratic, upper
+from plsolve.methods.ending import FLAT, at_rounding_level, bend, conclusion
+from plsolve.methods.quadratic import ALL, NOWHERE, Quadratic, upper
+from plsolve.methods.trial import Step, Trial, attempt, better, doubled, radius_by_gain, radius_by_natural
 from plsolve.methods.tuning import TUNING
 
 
@@ -33,13 +34,13 @@ class Memory(NamedTuple):
     """What has been learnt about the curvature of the residual, and what the last step has still to teach."""
 
     S: Array  # (m, m)
-    curved: bool  # S is in use
-    s: Array  # (m,) the last step; empty: nothing to learn
-    g: Array  # J^T r before it
-    h: Array  # J^T r+ with J before it
-    R: Array  # (m, m) with J diag(d) = Q R before it, to be read above the diagonal
-    d: Array  # (m,)
-    precise: bool  # that J is not from one-sided differences
+    curved: bool = False  # S is in use
+    s: Array = NOWHERE  # (m,) the last step; empty: nothing to learn
+    g: Array = NOWHERE  # J^T r before it
+    h: Array = NOWHERE  # J^T r+ with J before it
+    R: Array = NOWHERE  # (m, m) with J diag(d) = Q R before it, to be read above the diagonal
+    d: Array = NOWHERE  # (m,)
+    precise: bool = False  # that J is not from one-sided differences
 
 
 class State(NamedTuple):
@@ -47,42 +48,55 @@ class State(NamedTuple):
 
     w: Array
     r: Array
-    status: int
-    nit: int
-    step: float  # length of the last step
-    checked: bool  # r belongs to w
-    radius: float  # before the first step: minus a multiple of ||w / scale||
-    reach: float  # length along gn at which the second-order part would be as large as the step
-    precise: bool  # jac is given, or its differences are to be central
-    full: bool  # the last step was the least of the model, no radius in the way
     memory: Memory
-    beta: float  # Lipschitz constant of J, 0: not given
-    pl: float  # 1/2 ||g||^2 / L at the point before; negative: not known
-    bend: float  # the largest 2||r+ - r - J p||/||p||^2 of a step that exceeds beta
+    status: int = RUNNING
+    nit: int = 0
+    step: float = 0.0  # length of the last step
+    checked: bool = True  # r belongs to w
+    radius: float = 0.0  # 0: not set yet
+    natural: float = math.inf  # radius along gn at which the second-order part would be as large as the step
+    precise: bool = True  # jac is given, or its differences are to be central
+    full: bool = False  # the last step was the minimum of the model, no radius in the way
+    beta: float = 0.0  # Lipschitz constant of J, 0: not given
+    pl: float = -1.0  # 1/2 ||g||^2 / L at the point before; negative: not known
+    bend: float = 0.0  # the largest 2||r+ - r - J p||/||p||^2 of a step that exceeds beta
 
 
-class Trial(NamedTuple):
-    """A trial point."""
+class Newton(NamedTuple):
+    """The step gn = -J^+ r in q, and whether it leaves most of r."""
 
-    w: Array
-    r: Array
     q: Array
-    size: float  # ||r||
-    length: float  # ||q||
-    gain: float  # actual over predicted reduction of ||r||^2
-    actual: float
-    full: bool  # no radius in the way
+    length: float
+    predicted: float  # reduction of ||r||^2
+    inconsistent: bool
+
+
+class Region(NamedTuple):
+    """How far the next step may go, and in which model."""
+
+    radius: float  # of the ball
+    natural: float  # along gn, see State
+    curved: bool  # the model is the one with S
+
+
+class Proposal(NamedTuple):
+    """A step, with what both models predict of it."""
+
+    step: Step
+    q: Array
+    t: float  # damping
+    along: bool  # gn, cut to the natural radius
+    plain: float  # reduction of ||r||^2 by the model without S
+    with_curvature: float  # the same with S
 
 
 def init(problem: Problem, beta: float, before: Any) -> State:
     """At w0, or where another method came to an end."""
-    S = np.zeros((problem.m, problem.m), order="F")
-    none = Memory(S, False, NOWHERE, NOWHERE, NOWHERE, NOWHERE, NOWHERE, False)
+    memory = Memory(np.zeros((problem.m, problem.m), order="F"))
     w, r, nit = problem.w0, problem.r0, 0 if before is None else before.nit
     if before is not None and norm(before.r) <= TUNING.restart_left * norm(r):
         w, r = before.w, before.r
-    precise = not problem.differenced
-    return State(w, r, RUNNING, nit, 0.0, True, -1.0, math.inf, precise, False, none, beta, -1.0, 0.0)
+    return State(w=w, r=r, nit=nit, precise=not problem.differenced, memory=memory, beta=beta)
 
 
 def step(problem: Problem, s: State) -> State:
@@ -91,39 +105,44 @@ def step(problem: Problem, s: State) -> State:
     S = learnt(s.memory, g) if s.memory.s.size else s.memory.S
     model = modelled(problem, T, s, S, g)
     if flat(problem, s, model, g, size * size):
-        return ending(problem, s, T, model, True)
-    best, radius, reach, curved = search(problem, s, T, model, size)
-    if not best.gain > TUNING.sufficient_gain:
-        return ending(problem, s, T, model, False)
-    w, r, p = best.w, best.r, best.w - s.w
-    status = RUNNING
-    fast = not 0.01 * size < best.size < 0.9 * size  # the end, one way or the other: worth a look
-    if best.full and fast and at_rounding_level(problem, w, r, T):
-        status = int(Status.RESIDUAL)
-    precise = s.precise or best.actual < TUNING.difference_noise * size * size
-    memory = Memory(S, curved, p, g, T.adjoint(r), model.R, model.d, s.precise)
-    slope, most = norm(g) / size, max(s.bend, bend(problem, T, s.w, s.r, p, r, s.beta)) if s.beta else 0.0
-    pl = slope * slope
-    full, nit = best.full, s.nit + 1
-    return State(w, r, status, nit, best.length, True, radius, reach, precise, full, memory, s.beta, pl, most)
+        return ending(problem, s, T, model, flat=True)
+    best, region = search(problem, s, T, model, size)
+    if best is None:
+        return ending(problem, s, T, model, flat=False)
+    w, r, p, slope = best.w, best.r, best.w - s.w, norm(g) / size
+    ends = best.step.full and not 0.01 * size < best.size < 0.9 * size  # one way or the other: worth a look
+    return s._replace(
+        w=w,
+        r=r,
+        status=int(Status.RESIDUAL) if ends and at_rounding_level(problem, w, r, T) else RUNNING,
+        nit=s.nit + 1,
+        step=best.step.length,
+        radius=region.radius,
+        natural=region.natural,
+        full=best.step.full,
+        precise=s.precise or best.actual < TUNING.difference_noise * size * size,
+        memory=Memory(S, region.curved, s=p, g=g, h=T.adjoint(r), R=model.R, d=model.d, precise=s.precise),
+        pl=slope * slope,
+        bend=max(s.bend, bend(problem, T, s.w, s.r, p, r, s.beta)) if s.beta else 0.0,
+    )
 
 
 # -- the model --------------------------------------------------------------------------------------------------------
 
 
 def learnt(memory: Memory, g: Array) -> Array:
-    """S, with what the last step told: (J+ - J)^T r+ = S s. NL2SOL's sizing and update."""
+    """S, with what the last step has shown: (J+ - J)^T r+ = S s. NL2SOL's sizing and update."""
     S, s = memory.S, memory.s
     y, part = g - memory.g, g - memory.h
     ys = float(y.dot(s))
     if not ys > 1e-8 * norm(y) * norm(s):
         return S
     Ss = S.dot(s)
-    sSs, told = float(s.dot(Ss)), float(s.dot(part))
-    if abs(told) < abs(sSs):
-        size = abs(told / sSs)
-        S, Ss, sSs = size * S, size * Ss, size * sSs
-    v = part - Ss - (0.5 * (told - sSs) / ys) * y
+    known, seen = float(s.dot(Ss)), float(s.dot(part))  # s^T S s
+    if abs(seen) < abs(known):
+        size = abs(seen / known)
+        S, Ss, known = size * S, size * Ss, size * known
+    v = part - Ss - (0.5 * (seen - known) / ys) * y
     return blas.dger(1.0 / ys, y, v, a=blas.dger(1.0 / ys, v, y, a=S), overwrite_a=1)
 
 
@@ -170,50 +189,72 @@ def reflected(J: Array, r: Array) -> tuple[Array, Array]:
 # -- the step ---------------------------------------------------------------------------------------------------------
 
 
-def search(problem: Problem, s: State, T: Tangent, model: Quadratic, size: float) -> tuple[Trial, float, float, bool]:
-    """The first step that reduces the loss enough, the radius and the reach after it, and the model to go on with."""
-    length = norm(s.w / model.d)
-    first, curved = s.radius < 0.0, s.memory.curved
-    radius = -s.radius * length or math.inf if first else s.radius
-    reach = radius if first else s.reach
-    best = Trial(s.w, s.r, NOWHERE, size, 0.0, 0.0, 0.0, False)
-    gn, N, most, stays = outlook(model, size)
-    if first:
-        radius = reach = max(radius, TUNING.first_visible * most / max(norm(model.d * T.adjoint(s.r)), 1e-300))
-    least = 1e-16 * (length or N)
+def search(problem: Problem, s: State, T: Tangent, model: Quadratic, size: float) -> tuple[Trial | None, Region]:
+    """The first step that reduces the loss enough, None if none does, and the region for the next."""
+    gn, length = newton(model, size), norm(s.w / model.d)
+    region = Region(radius=s.radius, natural=s.natural, curved=s.memory.curved)
+    if s.radius == 0.0:
+        slope = norm(model.d * T.adjoint(s.r))
+        radius = max(length or math.inf, TUNING.first_visible * gn.predicted / max(slope, 1e-300))
+        region = region._replace(radius=radius, natural=radius)
     while not problem.spent:
-        ray = not stays and reach > TUNING.dogleg_below_curved * N
-        if ray:
-            q, full, t = Least(gn, True, 0.0) if reach >= N else Least((reach / N) * gn, False, 0.0)
-        else:
-            q, full, t = model.least(curved, radius)
-        p = model.step(q)
-        plain, P = (most, N) if q is gn else (model.foretold(q), norm(q))
-        bent = plain - float(p.dot(model.S.dot(p)))
-        predicted = bent if curved and not ray else plain
-        if not (least < P and predicted > 0.0):
+        proposal = proposed(T, model, gn, region)
+        step = proposal.step
+        if not (step.length > 1e-16 * (length or gn.length) and step.predicted > 0.0):
             break
-        new = attempt(problem, s, q, p, P, predicted, full)
-        if model.nears(q) and not straight(s.r, T.apply(p), new.r):
-            model = model.short()
-            gn, N, most, stays = outlook(model, size)
+        new = attempt(problem, s.w, s.r, step)
+        if model.nears_bounds(proposal.q) and not straight(s.r, step.Jp, new.r):
+            model = model.cautious_copy()
+            gn = newton(model, size)
             continue
-        if not new.size < HUGE:
-            radius, reach = min(radius, 0.25 * P), 0.25 * P if ray else reach
-            continue
-        curved = nearer(curved, new.actual, plain, bent)
-        natural = reach if stays else natural_length(model, T, p, new.r - s.r, P)
-        if ray and not new.gain > TUNING.sufficient_gain:
-            reach = P * min(max(natural / P, 0.1), 0.5)
-            radius = min(radius, reach)
-            continue
-        if not ray and new.gain < TUNING.good_gain and not problem.spent:
-            new = corrected(problem, s, T, model, new, t, predicted)
-        reach = max(min(natural, 10.0 * P if ray else TUNING.natural_growth * reach), P)
-        radius = next_radius(new, predicted, radius)
+        new, region = judged(problem, s, T, model, gn, region, proposal, new)
         if new.gain > TUNING.sufficient_gain:
-            return doubled(problem, s, model, new, size, natural, predicted), radius, reach, curved
-    return best, radius, reach, curved
+            alike = step.full and 1.8 * step.length < s.step < 2.2 * step.length
+            return doubled(problem, s.w, s.r, size, new) if alike and new.step.full else new, region
+    return None, region
+
+
+def newton(model: Quadratic, size: float) -> Newton:
+    q = model.minimum(False, math.inf).q
+    predicted = model.predicted(q, False)
+    left = size * size - predicted
+    return Newton(q, norm(q), predicted, inconsistent=left > (TUNING.inconsistent_curved * size) ** 2)
+
+
+def proposed(T: Tangent, model: Quadratic, gn: Newton, region: Region) -> Proposal:
+    """gn, or gn cut to the natural radius, while that promises enough; else the minimum of the model in the ball."""
+    along = not gn.inconsistent and region.natural > TUNING.dogleg_below_curved * gn.length
+    if along:
+        share = min(region.natural / gn.length, 1.0) if gn.length > 0.0 else 1.0
+        q, full, t = (gn.q if share == 1.0 else share * gn.q), share == 1.0, 0.0
+    else:
+        q, full, t = model.minimum(region.curved, region.radius)
+    p = model.step(q)
+    plain, length = (gn.predicted, gn.length) if q is gn.q else (model.predicted(q, False), norm(q))
+    with_curvature = plain - float(p.dot(model.S.dot(p)))
+    predicted = with_curvature if region.curved and not along else plain
+    step = Step(p=p, Jp=T.apply(p), length=length, predicted=predicted, full=full)
+    return Proposal(step=step, q=q, t=t, along=along, plain=plain, with_curvature=with_curvature)
+
+
+def judged(
+    problem: Problem, s: State, T: Tangent, model: Quadratic, gn: Newton, region: Region, proposal: Proposal, new: Trial
+) -> tuple[Trial, Region]:
+    """The trial, or a better one, and the region after it."""
+    along, length = proposal.along, proposal.step.length
+    if new.actual == -math.inf:
+        natural = 0.25 * length if along else region.natural
+        return new, region._replace(radius=min(region.radius, 0.25 * length), natural=natural)
+    region = region._replace(curved=nearer(region.curved, new.actual, proposal.plain, proposal.with_curvature))
+    natural = region.natural if gn.inconsistent else natural_radius(T, model, s.r, new)
+    new = new._replace(natural=natural)
+    if along and not new.gain > TUNING.sufficient_gain:
+        natural = length * min(max(natural / length, 0.1), 0.5)
+        return new, region._replace(radius=min(region.radius, natural), natural=natural)
+    if not along and new.gain < TUNING.good_gain and not problem.spent:
+        new = corrected(problem, s, T, model, new, proposal.t)
+    natural = radius_by_natural(new, 10.0 * length if along else TUNING.natural_growth * region.natural)
+    return new, region._replace(radius=next_radius(new, region.radius), natural=natural)
 
 
 def straight(r: Array, Jp: Array, new: Array) -> bool:
@@ -221,72 +262,37 @@ def straight(r: Array, Jp: Array, new: Array) -> bool:
     return norm(new - r - Jp) <= TUNING.bound_linear * norm(Jp)
 
 
-def outlook(model: Quadratic, size: float) -> tuple[Array, float, float, bool]:
-    """gn, its length, what it takes away from ||r||^2, and whether most of r stays."""
-    gn = model.least(False, math.inf).q
-    most = model.foretold(gn)
-    return gn, norm(gn), most, size * size - most > (TUNING.inconsistent_curved * size) ** 2
-
-
-def natural_length(model: Quadratic, T: Tangent, p: Array, change: Array, length: float) -> float:
-    """How long a step along p would be whose second-order part were as long: change is that of r over p."""
-    back = norm(model.sent_back(T, change - T.apply(p), 0.0))
+def natural_radius(T: Tangent, model: Quadratic, r: Array, new: Trial) -> float:
+    """The length at which a step along p would have a second-order part as long as itself."""
+    length, back = new.step.length, norm(model.damped_inverse(T, new.r - r - new.step.Jp, 0.0))
     return length * length / max(2.0 * back, 1e-300)
 
 
-def attempt(problem: Problem, s: State, q: Array, p: Array, length: float, predicted: float, full: bool) -> Trial:
-    w = problem.move(s.w, p)
-    r = problem.residual(w)
-    size = norm(r)
-    if not size < HUGE:
-        return Trial(w, r, q, size, length, -math.inf, -math.inf, full)
-    actual = float((s.r - r).dot(s.r + r))
-    return Trial(w, r, q, size, length, actual / predicted, actual, full)
-
-
-def nearer(curved: bool, actual: float, plain: float, bent: float) -> bool:
-    """Whether the model with S is the better one, by what either had foretold."""
-    if abs(actual - plain) * TUNING.curved_switch < abs(actual - bent):
+def nearer(curved: bool, actual: float, plain: float, with_curvature: float) -> bool:
+    """Whether the model with S is the better one, by what either has predicted."""
+    if abs(actual - plain) * TUNING.curved_switch < abs(actual - with_curvature):
         return False
-    return curved or abs(actual - bent) * TUNING.curved_switch < abs(actual - plain)
+    return curved or abs(actual - with_curvature) * TUNING.curved_switch < abs(actual - plain)
 
 
-def corrected(
-    problem: Problem, s: State, T: Tangent, model: Quadratic, new: Trial, t: float, predicted: float
-) -> Trial:
+def corrected(problem: Problem, s: State, T: Tangent, model: Quadratic, new: Trial, t: float) -> Trial:
     """The trial, or the better one with its second-order part sent back, where that promises something."""
-    a = -model.sent_back(T, new.r - s.r - T.apply(model.d * new.q), t)
-    if norm(a) > TUNING.correction_length * new.length:
+    step = new.step
+    back = -model.damped_inverse(T, new.r - s.r - step.Jp, t)
+    if norm(back) > TUNING.correction_length * step.length:
         return new
-    left = norm(new.r + T.apply(model.d * a))
-    if not float(s.r.dot(s.r)) - left * left > max(TUNING.correction_gain, 2.0 * new.gain) * predicted:
+    left = norm(new.r + T.apply(model.d * back))
+    if not float(s.r.dot(s.r)) - left * left > max(TUNING.correction_gain, 2.0 * new.gain) * step.predicted:
         return new
-    q = new.q + a
-    if model.low.size:
-        q = np.minimum(np.maximum(q, model.low), model.high)
-    again = attempt(problem, s, q, model.step(q), new.length, predicted, False)
-    return again if again.gain > new.gain else new
+    p = model.within(step.p + model.d * back)
+    return better(new, attempt(problem, s.w, s.r, step._replace(p=p, full=False))._replace(natural=new.natural))
 
 
-def next_radius(new: Trial, predicted: float, radius: float) -> float:
-    if new.gain > TUNING.good_gain:
-        return max(radius, (TUNING.excellent_growth if new.gain > TUNING.excellent_gain else 2.0) * new.length)
-    if new.gain >= TUNING.poor_gain:
-        return radius
-    least = predicted / (2.0 * (predicted - new.actual))  # of the parabola through the losses, as a share of the step
-    return new.length * min(max(least, 0.1), 0.5)
-
-
-def doubled(
-    problem: Problem, s: State, model: Quadratic, new: Trial, size: float, natural: float, predicted: float
-) -> Trial:
-    """Twice the step where the root looks double (see `gauss_newton.doubled`) and the last step was twice as long."""
-    quarters = 0.23 * size < new.size < 0.27 * size and 1.9 * new.length < natural < 2.1 * new.length
-    if not (new.full and quarters and 1.8 * new.length < s.step < 2.2 * new.length) or problem.spent:
-        return new
-    q = 2.0 * new.q
-    twice = attempt(problem, s, q, model.d * q, 2.0 * new.length, predicted, True)
-    return twice if twice.size < new.size else new
+def next_radius(new: Trial, radius: float) -> float:
+    """By the gain; after a bad step to the minimum of the parabola through the losses at both ends."""
+    growth = TUNING.excellent_growth if new.gain > TUNING.excellent_gain else 2.0
+    minimiser = 0.5 / (1.0 - new.gain) if new.gain < TUNING.poor_gain else 1.0
+    return radius_by_gain(new, radius, growth, min(max(minimiser, 0.1), 0.5))
 
 
 # -- the end ----------------------------------------------------------------------------------------------------------
@@ -299,24 +305,24 @@ def flat(problem: Problem, s: State, model: Quadratic, g: Array, r2: float) -> b
         if norm(moved) <= least * math.sqrt(g.size) and float(np.abs(moved).max()) <= least:
             return True
     limit = max(FLAT, problem.flat) * r2
-    return model.most(False) <= limit or (s.memory.curved and model.most(True) <= limit)
+    return model.largest_reduction(False) <= limit or (s.memory.curved and model.largest_reduction(True) <= limit)
 
 
 def ending(problem: Problem, s: State, T: Tangent, model: Quadratic, flat: bool) -> State:
     """No step reduces the loss: why, after better differences (if there are any) have been tried."""
-    w, r, nit, memory = s.w, s.r, s.nit, s.memory
+    memory = s.memory
     if not s.precise or (problem.spent and not flat):
-        none = memory._replace(curved=False, s=NOWHERE)
-        return s._replace(step=0.0, precise=True, full=False, memory=none)
-    if not flat or at_rounding_level(problem, w, r, T):
-        status = verdict(problem, w, r, T)
-    else:
-        status = int(Status.STATIONARY)
-        q, full, _ = model.least(memory.curved, math.inf)
-        wt = problem.move(w, model.step(q))  # too short to be judged by the loss, it mends the last digits of w
-        if full and not problem.spent and (np.abs(wt - w) > TUNING.last_step * np.abs(w)).any():
-            rt = problem.residual(wt)
-            if norm(rt) <= norm(r):
-                memory = memory._replace(s=wt - w, R=model.R, d=model.d, precise=True)
-                w, r, nit = wt, rt, nit + 1
+        return s._replace(step=0.0, precise=True, full=False, memory=memory._replace(curved=False, s=NOWHERE))
+    w, r, status = conclusion(problem, s.w, s.r, T, flat, last_step(problem, s, model) if flat else None)
+    if w is not s.w:
+        memory = memory._replace(s=w - s.w, R=model.R, d=model.d, precise=True)
+    nit = s.nit if w is s.w else s.nit + 1
     return s._replace(w=w, r=r, status=status, nit=nit, step=T.norm(w - s.w), full=True, memory=memory)
+
+
+def last_step(problem: Problem, s: State, model: Quadratic) -> Array | None:
+    """The step to the minimum of the model, where that changes w visibly."""
+    q, full, _ = model.minimum(s.memory.curved, math.inf)
+    p = model.step(q)
+    moves = np.abs(problem.move(s.w, p) - s.w) > TUNING.last_step * np.abs(s.w)
+    return p if full and moves.any() else None

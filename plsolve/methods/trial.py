@@ -64,9 +64,9 @@ def doubled(problem: Problem, w: Array, r: Array, size: float, trial: Trial) -> 
     return better(trial, attempt(problem, w, r, twice)._replace(natural=trial.natural))
 
 
-def radius_by_natural(trial: Trial, growth: float = 10.0) -> float:
-    """The natural radius, no shorter than the step and not much longer."""
-    return max(min(trial.natural, growth * trial.step.length), trial.step.length)
+def radius_by_natural(trial: Trial, most: float) -> float:
+    """The natural radius, no shorter than the step and no longer than ``most``."""
+    return max(min(trial.natural, most), trial.step.length)
 
 
 def radius_by_gain(trial: Trial, radius: float, growth: float, shrinkage: float) -> float:
