@@ -9,11 +9,15 @@ from __future__ import annotations
 import math
 from functools import partial
 
+import llvmlite.binding as llvm
 import numpy as np
-from numba.extending import register_jitable
+from numba import types
+from numba.extending import get_cython_function_address, register_jitable
+from scipy.linalg import cython_lapack
 
 from plsolve._compiled.cache import unit
 from plsolve._compiled.memory import ROWS_OF_V, TRIAL_R, WEIGHT, W, system
+from plsolve._compiled.words import data
 from plsolve._linalg import UNIT, Array
 
 vectorised = partial(unit, fastmath={"reassoc"})  # sums may be made in another order
@@ -194,24 +198,36 @@ def backward(S: int, L: int, n: int, x: int, u: int) -> None:
             V[u, k] -= V[L + i, k] * V[u, i]
 
 
+llvm.add_symbol("plsolve_dgesdd", get_cython_function_address("scipy.linalg.cython_lapack", "dgesdd"))
+dgesdd = types.ExternalFunction("plsolve_dgesdd", types.void(*[types.int64] * 14))
+INTEGER = np.int64 if getattr(cython_lapack, "_blas_int_size", lambda: 4)() == 8 else np.int32  # LAPACK's
+SLIM = ord("S")  # as many singular vectors as values
+
+
 @unit
 def singular_values(S: int, d: int, Q: int, K: int) -> None:
-    """A = U diag(s) V^T: Q = V^T, K = diag(s)^+ U^T, k = min(n, m) rows each."""
+    """A = U diag(s) V^T by LAPACK: Q = V^T, K = diag(s)^+ U^T, k = min(n, m) rows each."""
     _, V, J = system(S)
-    n, m = J.shape
-    A, top = np.empty((n, m)), 0.0
+    (n, m), width, top = J.shape, V.shape[1], 0.0
+    k = min(n, m)
+    lwork = 10 * k * (k + 2) + width
+    memory = np.empty(n * m + lwork + 8 * k)  # A, and what LAPACK works with
     for i in range(n):
         for j in range(m):
-            A[i, j] = J[i, j] * V[d, j]
-            top = max(top, abs(A[i, j]))
-    if top == 0.0 or not top < math.inf:
-        A[:] = 0.0
-        top = 1.0
-    A /= top
-    left, sizes, right = np.linalg.svd(A, False)
-    for k in range(min(n, m)):
-        t = 1.0 / (sizes[k] * top) if sizes[k] > 2 * UNIT * max(n, m) * sizes[0] else 0.0
-        for j in range(m):
-            V[Q + k, j] = right[k, j]
-        for i in range(V.shape[1]):
-            V[K + k, i] = t * left[i, k] if i < n else 0.0
+            memory[i * m + j] = J[i, j] * V[d, j]
+            top = max(top, abs(memory[i * m + j]))
+    for i in range(n * m):
+        memory[i] = memory[i] / top if 0.0 < top < math.inf else 0.0
+    sizes, left, numbers = np.empty(k), np.empty((n, k)), np.empty(7, INTEGER)
+    numbers[0], numbers[1], numbers[2], numbers[3], numbers[4], numbers[5] = m, n, width, k, lwork, SLIM
+    place, word, A = data(numbers), numbers.itemsize, data(memory)
+    dgesdd(
+        place + 5 * word, place, place + word, A, place, data(sizes), data(V) + 8 * Q * width, place + 2 * word,
+        data(left), place + 3 * word, A + 8 * n * m, place + 4 * word, A + 8 * (n * m + lwork), place + 6 * word,
+    )  # fmt: skip
+    memory[0] = numbers[6]  # in use until here; not zero: no convergence
+    for i in range(k):
+        small = memory[0] != 0.0 or not sizes[i] > 2 * UNIT * width * sizes[0]
+        t = 0.0 if small else 1.0 / (sizes[i] * top)
+        for j in range(width):
+            V[K + i, j] = t * left[j, i] if j < n else 0.0

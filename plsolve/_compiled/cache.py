@@ -80,7 +80,7 @@ def needed(function: Any) -> None:
     """Compile the units that a function calls."""
     for place in dis.get_instructions(function):
         called = function.__globals__.get(place.argval) if place.opname == "LOAD_GLOBAL" else None
-        if isinstance(called, types.ExternalFunction):
+        if isinstance(called, types.ExternalFunction) and called.symbol in UNITS:
             address(called.symbol)
 
 

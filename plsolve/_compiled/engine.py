@@ -18,7 +18,7 @@ from plsolve._compiled.cache import entry
 from plsolve._compiled.functions import NotCompilableError, arguments, arguments_of_each, as_matrix, functions
 from plsolve._compiled.kernel import advance, whole
 from plsolve._compiled.memory import System, blank, system
-from plsolve._compiled.words import CLOCK_ADDRESS, address, data, take
+from plsolve._compiled.words import address, data, take
 from plsolve._linalg import Array, norm
 from plsolve._loop import Native
 from plsolve._problem import Problem
@@ -208,7 +208,7 @@ def template(addresses: tuple[int, int], n: int, m: int, bounded: bool, differen
     system = System(blank(n, m), n, m)
     s = system.state
     s.F, s.jac = addresses
-    s.clock, s.bounded = CLOCK_ADDRESS, bounded
+    s.bounded = bounded
     s.differenced, s.central, s.refined = (
         differences is not None,
         differences == "3-point",

@@ -32,7 +32,7 @@ from plsolve._compiled.algebra import (
 from plsolve._compiled.cache import unit
 from plsolve._compiled.functions import OK
 from plsolve._compiled.memory import *
-from plsolve._compiled.words import call, data, enter, pointer, seconds
+from plsolve._compiled.words import RETURNS, call, clock, data, enter, pointer
 from plsolve._differences import TINY
 from plsolve._geometry import DIFFERENT
 from plsolve._linalg import HUGE, UNIT
@@ -55,6 +55,14 @@ for function in (watch.spare, watch.begin, watch.note, watch.recover, watch.afte
 outwards = unit(linear_model.outwards)
 
 # -- F and jac ---------------------------------------------------------------------------------------------------------
+
+
+@unit
+def seconds(S: int) -> float:
+    """The time of time.monotonic."""
+    s = state(S)
+    returned = clock(S + NOW)
+    return 1e-9 * (returned if RETURNS else s.now)
 
 
 @unit
@@ -182,7 +190,7 @@ def differences(S: int, precise: float, _: float) -> None:
 def probe(S: int, j: int, h: float, f: int) -> float:
     """f = F(w + h e_j) - F(w), in the box, and the step that was really made."""
     s, V, _ = system(S)
-    if s.deadline < math.inf and seconds(s.clock) >= s.deadline:
+    if s.deadline < math.inf and seconds(S) >= s.deadline:
         fail(S, W, LATE)
     copy(S, W, E)
     V[E, j] = min(max(V[W, j] + h, V[LOWER, j]), V[UPPER, j])
@@ -1036,7 +1044,7 @@ def advance(S: int, log: int, size: int, enough: float, max_iter: int, until: fl
         if s.nit >= max_iter:
             return MAX_ITER
         if size > 0:
-            now = seconds(s.clock)
+            now = seconds(S)
             if now >= s.deadline:
                 return MAX_TIME
             if row == size or now >= until:

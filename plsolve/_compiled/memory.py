@@ -17,7 +17,7 @@ from plsolve._linalg import Array
 from plsolve.methods.tuning import TUNING
 
 WHOLES = """
-    n m width height F jac args rows count clock bounded differenced central coarse scaling nfev njev nfev_jac
+    n m width height F jac args rows count now bounded differenced central coarse scaling nfev njev nfev_jac
     error nit status orthogonal precise crawl cholesky stays boxed best plan root phase left slow failed own allowance
     kicks kept_status kept_crawl kept_orthogonal kept_precise cut within_bounds differences logged refined reflected
     rescale
@@ -38,6 +38,7 @@ class State(ctypes.Structure):
 
 
 WORDS = ctypes.sizeof(State) // 8
+NOW = State.now.offset
 
 # rows of V
 (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from typing import Any
 
+import llvmlite.binding as llvm
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -75,25 +76,9 @@ def enter(typingctx: Any, place: Any, S: Any, x: Any, y: Any) -> Any:
 
 
 CLOCK = getattr(ctypes.pythonapi, "PyTime_MonotonicRaw", None) or ctypes.pythonapi._PyTime_GetMonotonicClock
-CLOCK_ADDRESS = ctypes.cast(CLOCK, ctypes.c_void_p).value or 0
 RETURNS = CLOCK is getattr(ctypes.pythonapi, "_PyTime_GetMonotonicClock", None)  # the time; else it writes it
-
-
-@intrinsic
-def seconds(typingctx: Any, place: Any) -> Any:
-    """The clock of time.monotonic, which needs no GIL, by its address."""
-
-    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        now = cgutils.alloca_once_value(builder, WORD(0))
-        kind = ir.FunctionType(WORD, []) if RETURNS else ir.FunctionType(ir.IntType(32), [WORD.as_pointer()])
-        there = builder.inttoptr(values[0], kind.as_pointer())
-        if RETURNS:
-            builder.store(builder.call(there, []), now)
-        else:
-            builder.call(there, [now])
-        return builder.fmul(builder.sitofp(builder.load(now), ir.DoubleType()), ir.Constant(ir.DoubleType(), 1e-9))
-
-    return types.float64(types.int64), codegen
+llvm.add_symbol("plsolve_clock", ctypes.cast(CLOCK, ctypes.c_void_p).value)
+clock = types.ExternalFunction("plsolve_clock", types.int64(types.int64))  # that of time.monotonic, without the GIL
 
 
 @intrinsic
