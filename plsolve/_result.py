@@ -29,6 +29,8 @@ from plsolve._record import Record
 from plsolve._stopping import Ended
 from plsolve._tangent import LinearSolver, tangent
 
+BY_ROWS = " No certificate: it needs J as a whole, which sgd reads by rows; `certify` makes one from F and jac."
+
 
 class Result(OptimizeResult):
     """A `scipy.optimize.OptimizeResult`; ``jac``, ``grad``, ``optimality``, ``kernel``, ``certificate`` when asked.
@@ -62,7 +64,7 @@ class Result(OptimizeResult):
     certificate : Certificate or None
         Whether a solution near x is proved, see `plsolve.certify`; beta, where it was not given, is estimated from the
         points of the run. With beta it needs no Jacobian at x where the last one was near (theory 3.9). None with
-        ``certify=False``, or where F or jac raised (the message says so).
+        ``certify=False``, where F or jac raised, or where J is too large for sgd to make it (the message says so).
     nit, nfev, njev, nfev_jac : int
         Iterations; calls of F; Jacobians evaluated at a point; calls of F for differences: all of the run, which does
         not count what is computed when it is asked for.
@@ -127,6 +129,9 @@ class Result(OptimizeResult):
     def _certificate(self, problem: Problem) -> Certificate | None:
         """The certificate at x; None, with the reason in the message, where F or jac cannot be evaluated there."""
         run: Record = self._record
+        if problem.system.by_rows:
+            self["message"] += BY_ROWS
+            return None
         try:
             point = self.x, self.fun
             return certificate_of_run(problem, lambda: self["jac"], point, self._beta, run.path, run.bend)

@@ -108,10 +108,11 @@ def solve(
     options : dict, optional
         'gauss-newton': ``nearest`` (bool: the solution nearest to w0), ``linear_solver`` ('auto', 'cholesky', 'qr' or
         'cg': by which J^+ is applied). 'gd': ``step_size`` ('theorem', 'polyak', 'cauchy' or a number), ``momentum``
-        ('heavy-ball', 'nesterov', 'chebyshev'). 'sgd': ``step_size`` ('theorem',
-        'polyak', 'kaczmarz' or a number), ``momentum`` ('mass'), ``batch_size`` (int or 'auto': the critical batch),
-        ``rows`` ('uniform', 'residual', 'cyclic', 'max'). Both take constants that are known: ``lipschitz`` (>= ||J||),
-        ``mu`` (<= lambda_min(K)), sgd also ``row_smoothness`` (>= max_i K_ii); the others are estimated at w0.
+        ('heavy-ball', 'nesterov', 'chebyshev'). 'sgd': ``step_size`` ('theorem', 'polyak', 'kaczmarz' or a number),
+        ``momentum`` ('mass'), ``batch_size`` (int or 'auto': the critical batch, for 'kaczmarz' the cheapest), ``rows``
+        ('uniform', 'residual', 'cyclic', 'max', 'shuffled'), ``damping`` (of 'kaczmarz', relative to the mean of K_ii:
+        1e-3). Both take constants that are known: ``lipschitz`` (>= ||J||), ``mu`` (<= lambda_min(K)), sgd also
+        ``row_smoothness`` (>= max_i K_ii); the others are estimated at w0.
 
     Returns
     -------
@@ -142,7 +143,9 @@ def solve(
 
     *sgd* contracts the expected distance to the solutions of a linear system by 1 - lambda_min(K)/Ls in every step
     (Ma, Bassily, Belkin, ICML 2018; theory 5.1); with ``step_size='theorem'`` the expected loss of any PL* system by
-    1 - mu s eta/n (theory 1.3).
+    1 - mu s eta/n (theory 1.3). ``step_size='kaczmarz'`` makes Gauss-Newton steps on batches instead, each epoch in a
+    new order of the rows. Without options sgd takes, for more than 1000 rows, the kind of steps and the batch that a
+    sample says are cheapest (theory 5.7). Where F and jac have ``rows``, no more of J is made than some of them.
 
     *auto* takes the method with the fewest operations forecast: Gauss-Newton nearly always, gd for large systems whose
     kernel is very well conditioned, sgd where the kernel does not fit into memory and F and jac have ``rows``.

@@ -133,7 +133,13 @@ def specifications():
         {"momentum": 3},
     ]
     batches = [{"batch_size": size} for size in (0, -1, 2.5, "all", True, None)]
-    of_batches = [{"rows": "some"}, {"row_smoothness": 0.0}, {"momentum": "nesterov"}, {"rows": ["max"]}]
+    of_batches = [
+        {"rows": "some"},
+        {"row_smoothness": 0.0},
+        {"momentum": "nesterov"},
+        {"rows": ["max"]},
+        {"damping": 0.1},
+    ]
     for method, wrong in (("gd", []), ("sgd", batches + of_batches)):
         wrong = MAPPING + refused(*steps, *constants, *wrong)
         kinds = system | settings | of_solve | {"options": wrong, "jac": those(REFUSE, JACOBIAN)}

@@ -49,7 +49,7 @@ def cheapest(problem: Problem, gradient: bool) -> Kind:
     ratio = costs[block] / descent
     if gradient and ratio >= 1.0:
         return Kind(block=0, reason=f"Gradient steps: blocks of rows would take {ratio:.2g} times the operations.")
-    share = f"by theory 5.7 they take {ratio:.2g} times the operations of gradient steps"
+    share = f"by theory 5.7 they take {100 * ratio:.2g} % of the operations of gradient steps"
     return Kind(block=block, reason=f"Gauss-Newton on batches of {block} rows: {share}.")
 
 
