@@ -190,7 +190,7 @@ class Orthogonal(NamedTuple):
             return self.U.dot(self.Vt.dot(x) * self.inverse_s)  # type: ignore[no-any-return]
         return trtrs(self.R, x, True)
 
-    def lift(self, u: Array) -> Array:
+    def from_coordinates(self, u: Array) -> Array:
         """(A^T)^+ x from u, the whitened x."""
         extended = np.zeros(self.qr.shape[0])
         extended[: u.size] = u

@@ -148,9 +148,9 @@ def test_shares_of_one_direction_are_one_product():
     H = tangent.tangent(J, np.zeros(0)).inverse(np.zeros(0, bool), False)
     u = H.coordinates(Y)[0]
     for share in (1.0, 0.5, 0.25):
-        np.testing.assert_allclose(H.along(u, share), share * np.linalg.lstsq(A, Y)[0], atol=1e-8)
+        np.testing.assert_allclose(H.multiple(u, share), share * np.linalg.lstsq(A, Y)[0], atol=1e-8)
     assert J.products == 1
-    np.testing.assert_allclose(H.along(2.0 * u, 0.5), np.linalg.lstsq(A, Y)[0], atol=1e-8)
+    np.testing.assert_allclose(H.multiple(2.0 * u, 0.5), np.linalg.lstsq(A, Y)[0], atol=1e-8)
 
 
 @pytest.mark.parametrize("options", [{"linear_solver": "lu"}, {"linear_solver": None}])

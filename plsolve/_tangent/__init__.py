@@ -1,8 +1,9 @@
 """The linearisation of F at a point: everything that the methods do with J, they do through it.
 
-A tangent offers ``apply(v)`` = J v, ``adjoint(z)`` = J^T z, the metric of the step (``norm``, ``dot``, ``raised``) and
-``inverse(free)``, the pseudo-inverse of J on the free unknowns in that metric: x -> the smallest p, measured by
-||p / scale||, that minimises ||x - J p|| with p = 0 where ``free`` is False. An empty ``free`` stands for all True.
+A tangent offers ``apply(v)`` = J v, ``adjoint(z)`` = J^T z, the metric of the step (``norm``, ``dot``,
+``metric_gradient``) and ``inverse(free)``, the pseudo-inverse of J on the free unknowns in that metric: x -> the
+smallest p, measured by ||p / scale||, that minimises ||x - J p|| with p = 0 where ``free`` is False. An empty ``free``
+stands for all True.
 
 Three kinds of J: dense array, scipy.sparse, LinearOperator. Three kinds of pseudo-inverse: through the n x n tangent
 kernel (n <= number of free unknowns, theory 7.1), by QR of J itself (n larger), and iterative (neither fits): by

@@ -1,4 +1,4 @@
-"""What every tangent and every pseudo-inverse offers, and how they are to be found."""
+"""What every tangent and every pseudo-inverse offers, and which linear solver they use."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ KERNEL_ROWS = 8192  # beyond, no n x n matrix is made (512 MiB)
 
 
 class LinearSolver:
-    """How pseudo-inverses are to be found, and what those at one point tell those at the next.
+    """How pseudo-inverses are computed, and what those at one point leave for those at the next.
 
     kind: 'auto'; 'cholesky', of K whatever its size; 'qr', orthogonal factorisations from the start; 'cg', no
     factorisation at all. Conjugate gradients solve to 1e-12 of the right-hand side, or (``inexact``) no further than
@@ -76,20 +76,20 @@ class Inverse(Protocol):
         For n < m they are n numbers each instead of m.
         """
 
-    def lift(self, u: Array) -> Array:
+    def from_coordinates(self, u: Array) -> Array:
         """J^+ x (m,) from its coordinates u."""
 
-    def along(self, u: Array, share: float) -> Array:
-        """share lift(u); the lift of the last u may be kept."""
+    def multiple(self, u: Array, share: float) -> Array:
+        """share times from_coordinates(u), which may be kept for the last u."""
 
     def own_kernel(self) -> bool:
-        """K came from the operator itself: a new J with its K costs no more than a step with this one, F and a lift."""
+        """K came from the operator itself: a new J with its K costs no more than a step with this one, F and J^T z."""
 
-    def sketched(self, u: Array) -> Array:
-        """lift(u), or an empty array where `image` can do without it."""
+    def step_or_empty(self, u: Array) -> Array:
+        """from_coordinates(u), or an empty array where `image` can do without it."""
 
     def image(self, u: Array, p: Array) -> Array:
-        """J p (n,), where p = sketched(u)."""
+        """J p (n,), where p = step_or_empty(u)."""
 
     def kernel(self, x: Array) -> tuple[Array, float]:
         """J D^2 J^T x and ||D J^T x||, both on the free unknowns."""
@@ -160,17 +160,17 @@ class Tangent:
         """The inner product of that norm."""
         return float(self.unscaled(p).dot(self.unscaled(q)))
 
-    def raised(self, g: Array) -> Array:
+    def metric_gradient(self, g: Array) -> Array:
         """D^2 g: the gradient g as a direction in the metric of the step."""
         return self.scale * (self.scale * g) if self.scale.size else g
 
     def moved(self, w: Array, z: Array) -> Array:
         """w + D^2 J^T z."""
-        return w + self.raised(self.adjoint(z))
+        return w + self.metric_gradient(self.adjoint(z))
 
     def kernel_times(self, free: Mask, x: Array) -> tuple[Array, float]:
         """J D^2 J^T x and ||D J^T x||, both on the free unknowns."""
-        p = only(free, self.raised(self.adjoint(x)))
+        p = only(free, self.metric_gradient(self.adjoint(x)))
         return self.apply(p), self.norm(p)
 
     def weights(self, free: Mask) -> Array:

@@ -43,19 +43,19 @@ class DenseInverse(NamedTuple):
         u = self.Q.whitened(x) if self.dual else self.Q.least_squares(x)
         return u, u
 
-    def lift(self, u: Array) -> Array:
+    def from_coordinates(self, u: Array) -> Array:
         if not self.orthogonal:
-            return only(self.free, self.T.raised(self.T.adjoint(u)))
-        return self.T.scaled(spread(self.free, self.Q.lift(u) if self.dual else u))
+            return only(self.free, self.T.metric_gradient(self.T.adjoint(u)))
+        return self.T.scaled(spread(self.free, self.Q.from_coordinates(u) if self.dual else u))
 
-    def along(self, u: Array, share: float) -> Array:
-        return self.lift(share * u)
+    def multiple(self, u: Array, share: float) -> Array:
+        return self.from_coordinates(share * u)
 
     def own_kernel(self) -> bool:
         return False
 
-    def sketched(self, u: Array) -> Array:
-        return self.lift(u)
+    def step_or_empty(self, u: Array) -> Array:
+        return self.from_coordinates(u)
 
     def image(self, u: Array, p: Array) -> Array:
         return self.T.apply(p)
@@ -64,7 +64,7 @@ class DenseInverse(NamedTuple):
         return self.T.kernel_times(self.free, x)
 
     def solve(self, x: Array) -> Array:
-        return self.lift(self.coordinates(x)[0])
+        return self.from_coordinates(self.coordinates(x)[0])
 
     def length(self, x: Array) -> float:
         return norm(self.coordinates(x)[0] if self.orthogonal else self.K.half(x))

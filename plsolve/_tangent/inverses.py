@@ -35,19 +35,19 @@ class KernelInverse:
     def coordinates(self, x: Array) -> tuple[Array, Array]:
         return self._solve_gram(x), x
 
-    def lift(self, u: Array) -> Array:
-        return only(self._free, self._tangent.raised(self._tangent.adjoint(u)))
+    def from_coordinates(self, u: Array) -> Array:
+        return only(self._free, self._tangent.metric_gradient(self._tangent.adjoint(u)))
 
-    def along(self, u: Array, share: float) -> Array:
+    def multiple(self, u: Array, share: float) -> Array:
         if self._u is not u:
-            self._u, self._p = u, self.lift(u)
+            self._u, self._p = u, self.from_coordinates(u)
         return self._p if share == 1.0 else share * self._p
 
     def own_kernel(self) -> bool:
         return self._K is not None
 
-    def sketched(self, u: Array) -> Array:
-        return self.lift(u) if self._K is None else _NONE
+    def step_or_empty(self, u: Array) -> Array:
+        return self.from_coordinates(u) if self._K is None else _NONE
 
     def image(self, u: Array, p: Array) -> Array:
         return self._tangent.apply(p) if self._K is None else self._K @ u
@@ -59,7 +59,7 @@ class KernelInverse:
         return Kx, math.sqrt(max(x.dot(Kx), 0.0))
 
     def solve(self, x: Array) -> Array:
-        return self.lift(self._solve_gram(x))
+        return self.from_coordinates(self._solve_gram(x))
 
     def length(self, x: Array) -> float:
         return math.sqrt(max(x.dot(self._solve_gram(x)), 0.0))
@@ -92,17 +92,17 @@ class DirectInverse:
         p = self._solve(x)
         return p, p
 
-    def lift(self, u: Array) -> Array:
+    def from_coordinates(self, u: Array) -> Array:
         return self._tangent.scaled(spread(self._free, u))
 
-    def along(self, u: Array, share: float) -> Array:
-        return self.lift(share * u)
+    def multiple(self, u: Array, share: float) -> Array:
+        return self.from_coordinates(share * u)
 
     def own_kernel(self) -> bool:
         return False
 
-    def sketched(self, u: Array) -> Array:
-        return self.lift(u)
+    def step_or_empty(self, u: Array) -> Array:
+        return self.from_coordinates(u)
 
     def image(self, u: Array, p: Array) -> Array:
         return self._tangent.apply(p)
@@ -111,7 +111,7 @@ class DirectInverse:
         return self._tangent.kernel_times(self._free, x)
 
     def solve(self, x: Array) -> Array:
-        return self.lift(self._solve(x))
+        return self.from_coordinates(self._solve(x))
 
     def length(self, x: Array) -> float:
         return norm(self._solve(x))

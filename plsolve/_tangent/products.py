@@ -56,19 +56,19 @@ class CGInverse:
             self._by_lsmr = iterative(self._tangent, self._free, True)
         return self._by_lsmr.coordinates(x)
 
-    def lift(self, u: Array) -> Array:
+    def from_coordinates(self, u: Array) -> Array:
         if self._by_lsmr is not None:
-            return self._by_lsmr.lift(u)
-        return only(self._free, self._tangent.raised(self._tangent.adjoint(u)))
+            return self._by_lsmr.from_coordinates(u)
+        return only(self._free, self._tangent.metric_gradient(self._tangent.adjoint(u)))
 
-    def along(self, u: Array, share: float) -> Array:
-        return self.lift(share * u)
+    def multiple(self, u: Array, share: float) -> Array:
+        return self.from_coordinates(share * u)
 
     def own_kernel(self) -> bool:
         return False
 
-    def sketched(self, u: Array) -> Array:
-        return self.lift(u)
+    def step_or_empty(self, u: Array) -> Array:
+        return self.from_coordinates(u)
 
     def image(self, u: Array, p: Array) -> Array:
         return self._tangent.apply(p)
@@ -77,7 +77,7 @@ class CGInverse:
         return self._tangent.kernel_times(self._free, x)
 
     def solve(self, x: Array) -> Array:
-        return self.lift(self.coordinates(x)[0])
+        return self.from_coordinates(self.coordinates(x)[0])
 
     def slope(self, x: Array) -> float:
         return norm(self._tangent.adjoint(x))

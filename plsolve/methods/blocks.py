@@ -27,7 +27,7 @@ def block_step(T: Tangent, r: Array, damping: float) -> Array:
         return np.zeros(m)
     factor = factored(K, damping, float(K.trace()) / s)
     if A is None:
-        return -T.raised(T.adjoint(factor.solve(r)))
+        return -T.metric_gradient(T.adjoint(factor.solve(r)))
     return -T.scaled(factor.solve(T.scaled(T.adjoint(r))))
 
 

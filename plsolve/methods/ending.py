@@ -46,7 +46,7 @@ def verdict(problem: Problem, w: Array, r: Array, T: Tangent, flat: bool = False
         return int(Status.STATIONARY)
     if M == 0.0:  # by underflow
         return int(Status.STALLED)
-    p = problem.move(w, T.raised(g) / -M) - w
+    p = problem.move(w, T.metric_gradient(g) / -M) - w
     return int(Status.STATIONARY if -float(g.dot(p)) <= 100.0 * FLAT * r2 else Status.STALLED)
 
 
@@ -76,7 +76,7 @@ def largest_eigenvalue(problem: Problem, T: Tangent, z: Array) -> float:
         length = norm(z)
         if length == 0.0 or (k and problem.run.late()):
             break
-        z = T.apply(T.raised(T.adjoint(z / length)))
+        z = T.apply(T.metric_gradient(T.adjoint(z / length)))
         size = norm(z)
     return size
 

@@ -112,7 +112,7 @@ def steepness(problem: Problem, model: LinearModel, slope: float) -> float:
     """
     T, w, size = model.T, model.w, model.size
     if T.scale.size or model.free.size:
-        slope = T.norm(only(model.free, T.raised(T.adjoint(model.r))))
+        slope = T.norm(only(model.free, T.metric_gradient(T.adjoint(model.r))))
     return (slope / size) * (max(T.norm(w), T.distance(w, problem.w0)) / size) if size > 0.0 else 0.0
 
 
@@ -254,7 +254,7 @@ def chords(problem: Problem, model: LinearModel, best: Trial, radius: float) -> 
         if not (contracts and scale >= 0.1):
             break
         u, v = u / -scale, v / -scale
-        s = H.lift(u)
+        s = H.from_coordinates(u)
         new = problem.project(w + s)
         if problem.bounded and not np.array_equal(new, w + s):
             break

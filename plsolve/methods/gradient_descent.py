@@ -90,7 +90,7 @@ def step(problem: Problem, s: State) -> State:
     g = T.adjoint(s.r)
     if not norm(g) < HUGE:
         return stopped(s, int(Status.STALLED), pl=-1.0)
-    d = -T.raised(g)
+    d = -T.metric_gradient(g)
     r2 = float(s.r.dot(s.r))
     L = s.lipschitz if s.lipschitz > 0.0 else largest_eigenvalue(problem, T, s.r) ** 0.5
     pl = float(g.dot(g)) / r2 if r2 > 0.0 else -1.0

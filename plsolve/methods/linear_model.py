@@ -40,7 +40,7 @@ class LinearModel(NamedTuple):
 
     def toward(self, share: float) -> Array:
         """So much of gn."""
-        return share * self.gn if self.gn.size else self.H.along(self.u, share)
+        return share * self.gn if self.gn.size else self.H.multiple(self.u, share)
 
     def is_dogleg(self, length: float) -> bool:
         """Whether a step so long does not lead along gn, so that the natural radius says nothing of it."""
@@ -53,7 +53,7 @@ class LinearModel(NamedTuple):
 
     def gradient(self, v: Array) -> Array:
         """D^2 J^T v, on the free unknowns."""
-        return only(self.free, self.T.raised(self.T.adjoint(v)))
+        return only(self.free, self.T.metric_gradient(self.T.adjoint(v)))
 
 
 def linear_model(T: Tangent, w: Array, r: Array, free: Mask, orthogonal: bool) -> LinearModel:
@@ -92,13 +92,13 @@ def contradicts(H: Inverse, left: Array, size: float) -> bool:
 def refined(H: Inverse, r: Array, size: float) -> tuple[Array, Array, Array]:
     """gn = -J^+ r, its coordinates and r + J gn, with iterative refinement while that halves what is left."""
     u = -H.coordinates(r)[0]
-    gn = H.sketched(u)
+    gn = H.step_or_empty(u)
     left = r + H.image(u, gn)
     for _ in range(3):
         if not H.dual or not norm(left) > 1e-11 * size:
             break
         v = u - H.coordinates(left)[0]
-        better = H.sketched(v)
+        better = H.step_or_empty(v)
         less = r + H.image(v, better)
         if not norm(less) <= 0.5 * norm(left):
             break

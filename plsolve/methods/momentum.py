@@ -121,7 +121,7 @@ def step(problem: Problem, s: State) -> State:
         return plain(problem, s, True)
     T = problem.linearise(u, ru, False)
     g = T.adjoint(ru)
-    w = problem.project(s.w + b * s.p - a * T.raised(g))
+    w = problem.project(s.w + b * s.p - a * T.metric_gradient(g))
     r = problem.residual(w)
     p, loss = w - s.w, 0.5 * float(r.dot(r))
     pl = float(g.dot(g)) / float(ru.dot(ru)) if ru.any() else -1.0

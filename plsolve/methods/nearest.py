@@ -56,7 +56,7 @@ def step(problem: Problem, s: State) -> State:
     H = H if H.sound else T.inverse(ALL_FREE, True)
     way = problem.w0 - s.w
     u = H.coordinates(T.apply(way))[0]
-    d = way - H.lift(u)
+    d = way - H.from_coordinates(u)
     d = d - H.solve(T.apply(d))  # what the factorisation lost: J d = 0
     length, size, noise = norm(way), norm(d), blur(problem, s, T, H, way)
     if size <= max(KKT * length, noise):

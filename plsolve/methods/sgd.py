@@ -323,7 +323,7 @@ def moved(T: Tangent, s: State, r: Array, n: int) -> Array:
     if not safeguarded(s.plan):
         return T.moved(s.ahead, -a * r)
     g = T.adjoint(r)
-    d = T.raised(g)
+    d = T.metric_gradient(g)
     slope, square = float(g.dot(d)), float(r.dot(r))
     if a * slope > 2.0 * square:
         a = square / slope

@@ -61,7 +61,7 @@ def product(problem: Problem, T: Tangent) -> Callable[[Array], Array]:
 
     def apply(v: Array) -> Array:
         problem.run.check_time()
-        return T.apply(T.raised(T.adjoint(v)))
+        return T.apply(T.metric_gradient(T.adjoint(v)))
 
     return apply
 
@@ -75,7 +75,7 @@ def ends(problem: Problem, T: Tangent, probes: int = RITZ) -> tuple[float, float
     else:
         start = np.random.default_rng(0).standard_normal(n)
         if n > m:
-            start = T.apply(T.raised(T.adjoint(start)))
+            start = T.apply(T.metric_gradient(T.adjoint(start)))
         values = lanczos(product(problem, T), start, min(probes, m))[0]
     return max(float(values[0]), 0.0), float(values[-1])
 
