@@ -112,17 +112,17 @@ def network_right(net, given):
     return np.isfinite(net.F(w)).all() and net.F(w).shape == (net.n,) and net.jac(w).shape == (net.n, net.m)
 
 
-def specifications():
-    """Of each function: how it is called well, its kinds of arguments, and what a right result is."""
-    from plsolve import certify, curve_fit, least_squares, root, solve, solve_batch, tangent_kernel
-    from plsolve.networks import WideNetwork
+SYSTEM = {"F": functions(F), "jac": JACOBIAN, "y": numbers(Y), "args": taken(()), "bounds": BOUNDS}
+SETTINGS = {"x_scale": SCALE, "tol": TOLERANCE, "eps": TOLERANCE, "max_iter": COUNT, "rng": SEED}
+SETTINGS |= {"progress": NO_FLAG, "compiled": NO_FLAG}
 
-    system = {"F": functions(F), "jac": JACOBIAN, "y": numbers(Y), "args": taken(()), "bounds": BOUNDS}
-    settings = {"x_scale": SCALE, "tol": TOLERANCE, "eps": TOLERANCE, "max_iter": COUNT, "rng": SEED}
-    settings |= {"progress": NO_FLAG, "compiled": NO_FLAG}
-    of_solve = {"w0": STARTS, "method": CHOICE, "xtol": TOLERANCE, "max_time": SECONDS, "beta": BETA}
-    of_solve |= {"certify": FLAG, "callback": CALLBACK}
-    of_solve["options"] = MAPPING + refused({"typo": 1}, {"nearest": "yes"}, {"linear_solver": "lu"})
+
+def of_solve():
+    from plsolve import solve
+
+    kinds_of_solve = {"w0": STARTS, "method": CHOICE, "xtol": TOLERANCE, "max_time": SECONDS, "beta": BETA}
+    kinds_of_solve |= {"certify": FLAG, "callback": CALLBACK}
+    kinds_of_solve["options"] = MAPPING + refused({"typo": 1}, {"nearest": "yes"}, {"linear_solver": "lu"})
     good = {"F": F, "jac": jac, "w0": np.zeros(M), "y": Y}
     steps = [{"step_size": size} for size in ("large", 0.0, -1.0, np.nan, True, np.ones(2), None)]
     constants = [
@@ -142,74 +142,96 @@ def specifications():
     ]
     for method, wrong in (("gd", []), ("sgd", batches + of_batches)):
         wrong = MAPPING + refused(*steps, *constants, *wrong)
-        kinds = system | settings | of_solve | {"options": wrong, "jac": those(REFUSE, JACOBIAN)}
+        kinds = SYSTEM | SETTINGS | kinds_of_solve | {"options": wrong, "jac": those(REFUSE, JACOBIAN)}
         yield solve, good | {"method": method, "rng": 0, "max_iter": 300}, kinds, solved
-    yield solve, good, system | settings | of_solve, solved
-    yield solve, good | {"jac": None}, system | settings | of_solve, solved
+    yield solve, good, SYSTEM | SETTINGS | kinds_of_solve, solved
+    yield solve, good | {"jac": None}, SYSTEM | SETTINGS | kinds_of_solve, solved
 
-    of_root = {
+
+def of_root():
+    from plsolve import root
+
+    kinds = {
         "fun": functions(residual),
         "x0": STARTS,
         "args": taken(()),
         "method": CHOICE,
         "jac": JACOBIAN,
     }
-    of_root |= {"tol": TOLERANCE, "callback": CALLBACK}
-    of_root["options"] = MAPPING + refused(
+    kinds |= {"tol": TOLERANCE, "callback": CALLBACK}
+    kinds["options"] = MAPPING + refused(
         *({"xtol": "abc"}, {"diag": [1.0, -1.0, 1.0]}, {"eps": -1.0}, {"eps": "a"}, {"diag": "abc"}),
         *({"col_deriv": "yes"}, {"xtol": None}, {"diag": np.ones(5)}, {"maxfev": -3, "maxiter": -3}),
     )
     good = {"fun": residual, "x0": np.zeros(M), "jac": jac}
     for change in ({}, {"method": "lm"}, {"method": "gauss-newton", "jac": None}):
-        yield root, good | change, of_root, solved
+        yield root, good | change, kinds, solved
 
-    of_fit = {
+
+def of_least_squares():
+    from plsolve import least_squares
+
+    good = {"fun": residual, "x0": np.zeros(M), "jac": jac}
+    kinds = {
         "fun": functions(residual),
         "x0": STARTS,
         "jac": [*JACOBIAN, *refused(False)],
         "bounds": BOUNDS,
     }
-    of_fit |= {"method": CHOICE, "ftol": OFF, "xtol": OFF, "gtol": OFF, "x_scale": SCALE, "workers": WORKERS}
-    of_fit |= {"loss": [*CHOICE, *refused(lambda z: np.ones(2), lambda z: None)], "tr_solver": CHOICE}
-    of_fit |= {"f_scale": [*NO_NUMBER, *refused(0.0, -1.0, np.inf, None, 10**400)], "jac_sparsity": STRUCTURE}
-    of_fit |= {"diff_step": refused("abc", 1j, np.nan, np.inf, [1.0, 2.0], {}, [None] * M) + taken(1e-6)}
-    of_fit |= {"tr_options": MAPPING, "max_nfev": [*LIMIT, *refused(0)], "kwargs": MAPPING, "callback": CALLBACK}
-    of_fit |= {"verbose": refused("loud", 3, [], np.ones(2), b"1", {}, 1.5), "args": refused(3, "ab", {"a": 1}, print)}
-    yield least_squares, good | {"jac": "2-point"}, of_fit, solved
-    yield least_squares, good, of_fit | {"jac_sparsity": those(EITHER, STRUCTURE)}, solved
+    kinds |= {"method": CHOICE, "ftol": OFF, "xtol": OFF, "gtol": OFF, "x_scale": SCALE, "workers": WORKERS}
+    kinds |= {"loss": [*CHOICE, *refused(lambda z: np.ones(2), lambda z: None)], "tr_solver": CHOICE}
+    kinds |= {"f_scale": [*NO_NUMBER, *refused(0.0, -1.0, np.inf, None, 10**400)], "jac_sparsity": STRUCTURE}
+    kinds |= {"diff_step": refused("abc", 1j, np.nan, np.inf, [1.0, 2.0], {}, [None] * M) + taken(1e-6)}
+    kinds |= {"tr_options": MAPPING, "max_nfev": [*LIMIT, *refused(0)], "kwargs": MAPPING, "callback": CALLBACK}
+    kinds |= {"verbose": refused("loud", 3, [], np.ones(2), b"1", {}, 1.5), "args": refused(3, "ab", {"a": 1}, print)}
+    yield least_squares, good | {"jac": "2-point"}, kinds, solved
+    yield least_squares, good, kinds | {"jac_sparsity": those(EITHER, STRUCTURE)}, solved
 
-    data = {
+
+def of_curve_fit():
+    from plsolve import curve_fit
+
+    kinds = {
         "f": functions(model),
         "ydata": numbers(model(X, 2.0, -1.0)),
         "p0": numbers([1.0, 1.0]),
         "sigma": SIGMA,
     }
-    data |= {"xdata": [(REFUSE, lambda rng: masked(X, rng)), (REFUSE, lambda rng: with_entry(X, np.nan, rng))]}
-    data["xdata"] += refused(["a"] * X.size, X + 1j) + taken(X.tolist(), X.astype(np.float32))
-    data |= {"absolute_sigma": FLAG, "check_finite": FLAG, "full_output": NO_FLAG, "bounds": NO_BOUNDS}
-    data |= {"method": CHOICE, "jac": refused(3, True, "4-point", A, {}, lambda x, a, b: np.ones((2, 2)))}
-    data |= {"nan_policy": refused("propagate", "typo", 3, [], np.ones(2), b"raise"), "kwargs": []}
+    kinds |= {"xdata": [(REFUSE, lambda rng: masked(X, rng)), (REFUSE, lambda rng: with_entry(X, np.nan, rng))]}
+    kinds["xdata"] += refused(["a"] * X.size, X + 1j) + taken(X.tolist(), X.astype(np.float32))
+    kinds |= {"absolute_sigma": FLAG, "check_finite": FLAG, "full_output": NO_FLAG, "bounds": NO_BOUNDS}
+    kinds |= {"method": CHOICE, "jac": refused(3, True, "4-point", A, {}, lambda x, a, b: np.ones((2, 2)))}
+    kinds |= {"nan_policy": refused("propagate", "typo", 3, [], np.ones(2), b"raise"), "kwargs": []}
     good = {"f": model, "xdata": X, "ydata": model(X, 2.0, -1.0), "p0": [1.0, 1.0]}
     for change in ({}, {"method": "trf"}, {"bounds": (-9.0, 9.0)}, {"sigma": np.eye(X.size)}):
-        yield curve_fit, good | change, data, fitted
+        yield curve_fit, good | change, kinds, fitted
+
+
+def of_solve_batch():
+    from plsolve import solve_batch
 
     starts = STARTS + numbers([START, START])[-8:]
-    of_batch = {"W0": starts, "Y": numbers(Y), "restarts": NO_COUNT}
-    of_batch["threads"] = NO_COUNT + refused(10**9, 0)
-    of_batch["each"] = [
+    kinds = {"W0": starts, "Y": numbers(Y), "restarts": NO_COUNT}
+    kinds["threads"] = NO_COUNT + refused(10**9, 0)
+    kinds["each"] = [
         *refused("abc", 3.0, (np.ones(2), "a"), {}, None, [None, None]),
         (REFUSE, lambda rng: (masked(np.ones(2), rng),)),
         (REFUSE, lambda rng: np.ones(int(rng.integers(3, 9)))),
         (PASS, lambda rng: (Lost(),)),
     ]
-    many = {name: kind for name, kind in (system | settings | of_batch).items() if name != "y"}
+    many = {name: kind for name, kind in (SYSTEM | SETTINGS | kinds).items() if name != "y"}
     many["jac"] = refused(3, "4-point", A, {}, 1.5, False)  # what jac returns ends one system
     yield solve_batch, {"F": F, "jac": jac, "W0": [START, START], "Y": Y}, many, batch_solved
+
+
+def of_the_others():
+    from plsolve import certify, tangent_kernel
+    from plsolve.networks import WideNetwork
 
     yield (
         certify,
         {"F": F, "jac": jac, "w": W, "y": Y},
-        system | {"w": STARTS, "beta": BETA},
+        SYSTEM | {"w": STARTS, "beta": BETA},
         certified,
     )
 
@@ -228,6 +250,12 @@ def specifications():
     net |= {"activation": CHOICE, "output_activation": CHOICE, "bias": FLAG, "scaling": CHOICE, "train": CHOICE}
     net["outputs"] = NO_COUNT + refused(0)
     yield WideNetwork, {"X": X[:, None], "widths": (4, 3)}, net, network_right
+
+
+def specifications():
+    """Of each function: how it is called well, its kinds of arguments, and what a right result is."""
+    for some in (of_solve, of_root, of_least_squares, of_curve_fit, of_solve_batch, of_the_others):
+        yield from some()
 
 
 # -- calls -------------------------------------------------------------------------------------------------------------

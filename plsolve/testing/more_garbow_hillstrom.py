@@ -97,6 +97,11 @@ def _helical(w: Any) -> Any:
     return np.array([10 * (w[2] - 10 * angle), 10 * (np.sqrt(w[0] ** 2 + w[1] ** 2) - 1), w[2]])
 
 
+def _jennrich(w: Any) -> Any:
+    i = np.arange(1, 11)
+    return 2 + 2 * i - np.exp(i * w[0]) - np.exp(i * w[1])
+
+
 def _gulf(w: Any) -> Any:
     t = np.arange(1, 100) / 100
     y = 25 + (-50 * np.log(t)) ** (2 / 3)
@@ -220,6 +225,114 @@ def _chebyquad(w: Any) -> Any:
 # -- the list ---------------------------------------------------------------------------------------------------------
 
 
+_T10, _T16, _T20, _T33 = np.arange(1, 11) / 10, 45 + 5.0 * np.arange(1, 17), np.arange(1, 21) / 5, 10.0 * np.arange(33)
+_I15, _T15 = np.arange(1, 16), (8 - np.arange(1, 16)) / 2
+_U, _GRID = _numbers(_KOWALIK_U), np.arange(1, 11) / 11
+
+_LISTED: list[tuple[str, Callable[[Any], Any], Any, tuple[float, ...]]] = [
+    ("Rosenbrock", lambda w: np.array([10 * (w[1] - w[0] ** 2), 1 - w[0]]), [-1.2, 1], (0.0,)),
+    (
+        "Freudenstein and Roth",
+        lambda w: np.array([-13 + w[0] + ((5 - w[1]) * w[1] - 2) * w[1], -29 + w[0] + ((w[1] + 1) * w[1] - 14) * w[1]]),
+        [0.5, -2],
+        (0.0, 48.98425368),
+    ),
+    (
+        "Powell badly scaled",
+        lambda w: np.array([1e4 * w[0] * w[1] - 1, np.exp(-w[0]) + np.exp(-w[1]) - 1.0001]),
+        [0, 1],
+        (0.0,),
+    ),
+    ("Brown badly scaled", lambda w: np.array([w[0] - 1e6, w[1] - 2e-6, w[0] * w[1] - 2]), [1, 1], (0.0,)),
+    (
+        "Beale",
+        lambda w: np.array([1.5, 2.25, 2.625]) - w[0] * (1 - np.array([w[1], w[1] ** 2, w[1] ** 3])),
+        [1, 1],
+        (0.0,),
+    ),
+    ("Jennrich and Sampson", _jennrich, [0.3, 0.4], (124.3621824,)),
+    ("helical valley", _helical, [-1, 0, 0], (0.0,)),
+    (
+        "Bard",
+        lambda w: _numbers(_BARD) - w[0] - _I15 / ((16 - _I15) * w[1] + np.minimum(_I15, 16 - _I15) * w[2]),
+        [1, 1, 1],
+        (8.214877307e-3, 17.42869333),
+    ),
+    (
+        "Gaussian",
+        lambda w: w[0] * np.exp(-w[1] * (_T15 - w[2]) ** 2 / 2) - _numbers(_GAUSS),
+        [0.4, 1, 0],
+        (1.12793277e-8,),
+    ),
+    ("Meyer", lambda w: w[0] * np.exp(w[1] / (_T16 + w[2])) - _numbers(_MEYER), [0.02, 4000, 250], (87.94585517,)),
+    ("Gulf", _gulf, [5, 2.5, 0.15], (0.0,)),
+    (
+        "Box",
+        lambda w: np.exp(-_T10 * w[0]) - np.exp(-_T10 * w[1]) - w[2] * (np.exp(-_T10) - np.exp(-10 * _T10)),
+        [0, 10, 20],
+        (0.0,),
+    ),
+    ("Powell singular", powell_singular, [3, -1, 0, 1], (0.0,)),
+    ("Wood", _wood, [-3, -1, -3, -1], (0.0,)),
+    (
+        "Kowalik and Osborne",
+        lambda w: _numbers(_KOWALIK) - w[0] * (_U**2 + _U * w[1]) / (_U**2 + _U * w[2] + w[3]),
+        [0.25, 0.39, 0.415, 0.39],
+        (3.075056039e-4, 1.02734e-3),
+    ),
+    (
+        "Brown and Dennis",
+        lambda w: (w[0] + _T20 * w[1] - np.exp(_T20)) ** 2 + (w[2] + w[3] * np.sin(_T20) - np.cos(_T20)) ** 2,
+        [25, 5, -5, -1],
+        (85822.20163,),
+    ),
+    (
+        "Osborne 1",
+        lambda w: _numbers(_OSBORNE1) - (w[0] + w[1] * np.exp(-_T33 * w[3]) + w[2] * np.exp(-_T33 * w[4])),
+        [0.5, 1.5, -1, 0.01, 0.02],
+        (5.464894697e-5,),
+    ),
+    ("Biggs EXP6", _biggs, [1, 2, 1, 1, 1, 1], (0.0, 5.65565e-3)),
+    ("Osborne 2", _osborne2, [1.3, 0.65, 0.65, 0.7, 0.6, 3, 5, 7, 2, 4.5, 5.5], (4.013773629e-2,)),
+    ("Watson 6", _watson, np.zeros(6), (2.287670054e-3,)),
+    ("Watson 9", _watson, np.zeros(9), (1.399760138e-6,)),
+    ("Watson 12", _watson, np.zeros(12), (4.722381079e-10,)),
+    (
+        "extended Rosenbrock",
+        lambda w: np.array([10 * (w[1::2] - w[::2] ** 2), 1 - w[::2]]).T.ravel(),
+        np.tile([-1.2, 1], 5),
+        (0.0,),
+    ),
+    ("extended Powell singular", powell_singular, np.tile([3, -1, 0, 1], 3), (0.0,)),
+    (
+        "penalty I",
+        lambda w: np.concatenate([np.sqrt(1e-5) * (w - 1), [np.sum(w**2) - 0.25]]),
+        np.arange(1, 11),
+        (7.087651467e-5,),
+    ),
+    ("penalty II", _penalty2, np.full(10, 0.5), (2.936605374e-4,)),
+    ("variably dimensioned", _variably_dimensioned, 1 - np.arange(1, 11) / 10, (0.0,)),
+    ("trigonometric", _trigonometric, np.full(10, 0.1), (0.0, 2.795056e-5)),
+    ("Brown almost linear 10", _almost_linear, np.full(10, 0.5), (0.0, 1.0)),
+    ("Brown almost linear 40", _almost_linear, np.full(40, 0.5), (0.0, 1.0)),
+    ("boundary value", _boundary_value, _GRID * (_GRID - 1), (0.0,)),
+    ("integral equation", _integral, _GRID * (_GRID - 1), (0.0,)),
+    (
+        "Broyden tridiagonal",
+        broyden_tridiagonal,
+        -np.ones(10),
+        (0.0,),
+    ),
+    ("Broyden banded", _banded, -np.ones(10), (0.0,)),
+    ("linear, full rank", _linear(10), np.ones(5), (5.0,)),
+    ("linear, rank one", _rank_one(10), np.ones(5), (90 / 42,)),
+    ("linear, rank one, zeros", _rank_one_zero(10), np.ones(5), (124 / 34,)),
+    ("Chebyquad 8", _chebyquad, np.arange(1, 9) / 9, (3.516873726e-3,)),
+    ("Chebyquad 9", _chebyquad, np.arange(1, 10) / 10, (0.0,)),
+    ("Chebyquad 10", _chebyquad, _GRID, (4.772713e-3, 6.503954e-3)),
+]
+
+
 def problems() -> list[Classic]:
     """The problems, in the order of the source.
 
@@ -228,117 +341,4 @@ def problems() -> list[Classic]:
     list of Classic
         Forty of them.
     """
-    t10, t16, t20 = np.arange(1, 11) / 10, 45 + 5.0 * np.arange(1, 17), np.arange(1, 21) / 5
-    bard, gauss = np.arange(1, 16), (8 - np.arange(1, 16)) / 2
-    u, t33 = _numbers(_KOWALIK_U), 10.0 * np.arange(33)
-    grid = np.arange(1, 11) / 11
-
-    def jennrich(w: Any) -> Any:
-        i = np.arange(1, 11)
-        return 2 + 2 * i - np.exp(i * w[0]) - np.exp(i * w[1])
-
-    listed: list[tuple[str, Callable[[Any], Any], Any, tuple[float, ...]]] = [
-        ("Rosenbrock", lambda w: np.array([10 * (w[1] - w[0] ** 2), 1 - w[0]]), [-1.2, 1], (0.0,)),
-        (
-            "Freudenstein and Roth",
-            lambda w: np.array(
-                [-13 + w[0] + ((5 - w[1]) * w[1] - 2) * w[1], -29 + w[0] + ((w[1] + 1) * w[1] - 14) * w[1]]
-            ),
-            [0.5, -2],
-            (0.0, 48.98425368),
-        ),
-        (
-            "Powell badly scaled",
-            lambda w: np.array([1e4 * w[0] * w[1] - 1, np.exp(-w[0]) + np.exp(-w[1]) - 1.0001]),
-            [0, 1],
-            (0.0,),
-        ),
-        ("Brown badly scaled", lambda w: np.array([w[0] - 1e6, w[1] - 2e-6, w[0] * w[1] - 2]), [1, 1], (0.0,)),
-        (
-            "Beale",
-            lambda w: np.array([1.5, 2.25, 2.625]) - w[0] * (1 - np.array([w[1], w[1] ** 2, w[1] ** 3])),
-            [1, 1],
-            (0.0,),
-        ),
-        ("Jennrich and Sampson", jennrich, [0.3, 0.4], (124.3621824,)),
-        ("helical valley", _helical, [-1, 0, 0], (0.0,)),
-        (
-            "Bard",
-            lambda w: _numbers(_BARD) - w[0] - bard / ((16 - bard) * w[1] + np.minimum(bard, 16 - bard) * w[2]),
-            [1, 1, 1],
-            (8.214877307e-3, 17.42869333),
-        ),
-        (
-            "Gaussian",
-            lambda w: w[0] * np.exp(-w[1] * (gauss - w[2]) ** 2 / 2) - _numbers(_GAUSS),
-            [0.4, 1, 0],
-            (1.12793277e-8,),
-        ),
-        ("Meyer", lambda w: w[0] * np.exp(w[1] / (t16 + w[2])) - _numbers(_MEYER), [0.02, 4000, 250], (87.94585517,)),
-        ("Gulf", _gulf, [5, 2.5, 0.15], (0.0,)),
-        (
-            "Box",
-            lambda w: np.exp(-t10 * w[0]) - np.exp(-t10 * w[1]) - w[2] * (np.exp(-t10) - np.exp(-10 * t10)),
-            [0, 10, 20],
-            (0.0,),
-        ),
-        ("Powell singular", powell_singular, [3, -1, 0, 1], (0.0,)),
-        ("Wood", _wood, [-3, -1, -3, -1], (0.0,)),
-        (
-            "Kowalik and Osborne",
-            lambda w: _numbers(_KOWALIK) - w[0] * (u**2 + u * w[1]) / (u**2 + u * w[2] + w[3]),
-            [0.25, 0.39, 0.415, 0.39],
-            (3.075056039e-4, 1.02734e-3),
-        ),
-        (
-            "Brown and Dennis",
-            lambda w: (w[0] + t20 * w[1] - np.exp(t20)) ** 2 + (w[2] + w[3] * np.sin(t20) - np.cos(t20)) ** 2,
-            [25, 5, -5, -1],
-            (85822.20163,),
-        ),
-        (
-            "Osborne 1",
-            lambda w: _numbers(_OSBORNE1) - (w[0] + w[1] * np.exp(-t33 * w[3]) + w[2] * np.exp(-t33 * w[4])),
-            [0.5, 1.5, -1, 0.01, 0.02],
-            (5.464894697e-5,),
-        ),
-        ("Biggs EXP6", _biggs, [1, 2, 1, 1, 1, 1], (0.0, 5.65565e-3)),
-        ("Osborne 2", _osborne2, [1.3, 0.65, 0.65, 0.7, 0.6, 3, 5, 7, 2, 4.5, 5.5], (4.013773629e-2,)),
-        ("Watson 6", _watson, np.zeros(6), (2.287670054e-3,)),
-        ("Watson 9", _watson, np.zeros(9), (1.399760138e-6,)),
-        ("Watson 12", _watson, np.zeros(12), (4.722381079e-10,)),
-        (
-            "extended Rosenbrock",
-            lambda w: np.array([10 * (w[1::2] - w[::2] ** 2), 1 - w[::2]]).T.ravel(),
-            np.tile([-1.2, 1], 5),
-            (0.0,),
-        ),
-        ("extended Powell singular", powell_singular, np.tile([3, -1, 0, 1], 3), (0.0,)),
-        (
-            "penalty I",
-            lambda w: np.concatenate([np.sqrt(1e-5) * (w - 1), [np.sum(w**2) - 0.25]]),
-            np.arange(1, 11),
-            (7.087651467e-5,),
-        ),
-        ("penalty II", _penalty2, np.full(10, 0.5), (2.936605374e-4,)),
-        ("variably dimensioned", _variably_dimensioned, 1 - np.arange(1, 11) / 10, (0.0,)),
-        ("trigonometric", _trigonometric, np.full(10, 0.1), (0.0, 2.795056e-5)),
-        ("Brown almost linear 10", _almost_linear, np.full(10, 0.5), (0.0, 1.0)),
-        ("Brown almost linear 40", _almost_linear, np.full(40, 0.5), (0.0, 1.0)),
-        ("boundary value", _boundary_value, grid * (grid - 1), (0.0,)),
-        ("integral equation", _integral, grid * (grid - 1), (0.0,)),
-        (
-            "Broyden tridiagonal",
-            broyden_tridiagonal,
-            -np.ones(10),
-            (0.0,),
-        ),
-        ("Broyden banded", _banded, -np.ones(10), (0.0,)),
-        ("linear, full rank", _linear(10), np.ones(5), (5.0,)),
-        ("linear, rank one", _rank_one(10), np.ones(5), (90 / 42,)),
-        ("linear, rank one, zeros", _rank_one_zero(10), np.ones(5), (124 / 34,)),
-        ("Chebyquad 8", _chebyquad, np.arange(1, 9) / 9, (3.516873726e-3,)),
-        ("Chebyquad 9", _chebyquad, np.arange(1, 10) / 10, (0.0,)),
-        ("Chebyquad 10", _chebyquad, grid, (4.772713e-3, 6.503954e-3)),
-    ]
-    return [Classic(name=name, F=F, start=np.array(s, dtype=float), minima=low) for name, F, s, low in listed]
+    return [Classic(name=name, F=F, start=np.array(s, dtype=float), minima=low) for name, F, s, low in _LISTED]
