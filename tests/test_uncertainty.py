@@ -131,6 +131,15 @@ def test_nonlinearity_shows_how_far_one_standard_deviation_is_from_straight():
         assert at(curvature) == pytest.approx(curvature * s2 / 0.1, abs=1e-9)
 
 
+def test_draws_move_what_the_data_do_not_see():
+    """w[1] is seen only where w[0] is not zero, as it is in draws."""
+    sol = solve(lambda w: [w[0] + w[0] * w[1]], lambda w: [[1 + w[1], w[0]]], [0.0, 0.0], [0.0])
+    u = sol.uncertainty(0.1)
+    assert u.nonlinearity < 1e-9
+    v = u.sample(1, 0)[0] - sol.x
+    assert u.nonlinearity_of_draws == pytest.approx(abs(v[0] * v[1]) / 0.1)
+
+
 def test_nonlinearity_stays_within_bounds():
     def F(w):
         assert w.min() >= 0.0

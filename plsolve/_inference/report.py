@@ -56,7 +56,10 @@ def posterior_rows(u: Uncertainty) -> Rows:
         ("chi-square", f"{u.chi2:.6g} of {n} data, {u.chi2 / n:.3g} each"),
         ("rank", f"{u.rank} of {m} directions are known to half of the prior's standard deviation, or better"),
         ("degrees of freedom", f"{u.degrees_of_freedom:.4g} of the parameters are determined by the data, in effect"),
-        ("nonlinearity", f"{u.nonlinearity:.2g} standard deviations of the noise (standard deviations are linearised)"),
+        (
+            "nonlinearity",
+            f"{u.nonlinearity:.2g} standard deviations of the noise, {u.nonlinearity_of_draws:.2g} of draws",
+        ),
     ]
 
 

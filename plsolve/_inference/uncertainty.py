@@ -48,7 +48,10 @@ class Uncertainty:
     nonlinearity : float
         How far F(x + v) and F(x - v) are from F(x) + J v and F(x) - J v, in units of the noise, where v is one standard
         deviation along the direction of those counted by ``rank`` that the data determine worst: two calls of F. Well
-        below 1, standard deviations can be relied on in that direction; nothing is said of the others.
+        below 1, the data are as good as linear in what they determine.
+    nonlinearity_of_draws : float
+        The same for v a draw from the posterior (with a fixed seed), in which everything moves at once, also what the
+        data do not see: how far to trust standard deviations of predictions.
     """
 
     def __init__(
@@ -97,14 +100,21 @@ class Uncertainty:
 
     @cached_property
     def nonlinearity(self) -> float:
-        if self._residual is None:
-            raise ValueError("The nonlinearity needs F, which an unpickled Result does not have.")
         least = self.eigenvalues[-max(self.rank, 1)]
         weakest = self._posterior.directions(float(least) * (1.0 - 1e-9))[:, 0]
-        worst = self._prior.times(weakest) / math.sqrt(1.0 + least)
+        return self._departure(self._prior.times(weakest) / math.sqrt(1.0 + least))
+
+    @cached_property
+    def nonlinearity_of_draws(self) -> float:
+        return self._departure(self.sample(1, 0)[0] - self.x)
+
+    def _departure(self, v: Array) -> float:
+        """How far F(x + v) and F(x - v) are from the linear model, in units of the noise."""
+        if self._residual is None:
+            raise ValueError("The nonlinearity needs F, which an unpickled Result does not have.")
         departure = 0.0
         for sign in (1.0, -1.0):
-            w, r = self._residual(self.x + sign * worst)
+            w, r = self._residual(self.x + sign * v)
             departure = max(departure, norm(self._noise.white(r - self._fun - self._T.apply(w - self.x))))
         return departure
 
