@@ -16,7 +16,7 @@ from plsolve._stopping import RUNNING, Ended, Status
 CHUNK, FAILURE = -101, -102
 
 TIE = 1e-9  # of ||r||: no point is better than another by less
-ROW = 5  # of the log in compiled code: nit, loss, length of the step, PL ratio, bend
+ROW = 5  # of the log in compiled code: nit, loss, length of the step, PL ratio, beta_seen
 STALLED, STATIONARY, DISTANCE = int(Status.STALLED), int(Status.STATIONARY), int(Status.DISTANCE)
 MAX_ITER, MAX_TIME, CALLBACK = int(Status.MAX_ITER), int(Status.MAX_TIME), int(Status.CALLBACK)
 

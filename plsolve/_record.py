@@ -25,7 +25,7 @@ _KEPT = 2  # points of the run that are remembered for the certificate, beside t
 class Nearness(Protocol):
     """The test of `xtol`."""
 
-    def __call__(self, w: Array, r: Array, path: Sequence[Point], bend: float) -> bool:
+    def __call__(self, w: Array, r: Array, path: Sequence[Point], beta_seen: float) -> bool:
         """Whether a solution is proved to lie near w."""
 
 
@@ -60,7 +60,7 @@ class Record:
         Iteration numbers and losses.
     path : list of points
         The first and the last of them, w and r each.
-    bend : float
+    beta_seen : float
         The largest curvature 2||r+ - r - J p||/||p||^2 that a step has shown, where it exceeds beta; else 0.
     """
 
@@ -87,7 +87,7 @@ class Record:
         self._pl: list[float] = []
         self._logs: list[Array] = []  # of compiled code, to be read
         self.path: list[Point] = []
-        self._bend = 0.0
+        self._beta_seen = 0.0
         self._noted = True  # the last state: where phases begin and end without an iteration it is not
 
     def __call__(self, s: State) -> int:
@@ -97,13 +97,13 @@ class Record:
         if s.nit < self.last:  # a point from before, which the run goes back to
             return RUNNING
         news = s.nit > self.last
-        self._note(s.nit, self._loss_of(s), s.step, s.pl, s.bend)
+        self._note(s.nit, self._loss_of(s), s.step, s.pl, s.beta_seen)
         if not news:
             return RUNNING
         self.last = s.nit
         for watch in self.watchers:
             watch(s, self)
-        if s.checked and self._near is not None and self._near(s.w, s.r, self.path, self._bend):
+        if s.checked and self._near is not None and self._near(s.w, s.r, self.path, self._beta_seen):
             return Status.DISTANCE
         self._remember(s)
         if self._callback is None or s.nit == 0:
@@ -150,11 +150,11 @@ class Record:
             del self.path[1]  # the start stays
         self.path.append((s.w, s.r))
 
-    def _note(self, nit: int, loss: float, step: float, pl: float, bend: float) -> None:
+    def _note(self, nit: int, loss: float, step: float, pl: float, beta_seen: float) -> None:
         """A state, and what it tells about the point before, or about this one if the run ends here."""
         if self._pl and pl >= 0.0 and self._noted:
             self._pl[-1] = pl
-        self._bend = max(self._bend, bend)
+        self._beta_seen = max(self._beta_seen, beta_seen)
         if self._nit and nit == self._nit[-1]:
             self._noted = loss == self._loss[-1]
             return
@@ -175,9 +175,9 @@ class Record:
         return self._loss
 
     @property
-    def bend(self) -> float:
+    def beta_seen(self) -> float:
         self._read()
-        return self._bend
+        return self._beta_seen
 
     def history(self) -> History:
         self._read()

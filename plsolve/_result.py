@@ -134,7 +134,7 @@ class Result(OptimizeResult):
             return None
         try:
             point = self.x, self.fun
-            return certificate_of_run(problem, lambda: self["jac"], point, self._beta, run.path, run.bend)
+            return certificate_of_run(problem, lambda: self["jac"], point, self._beta, run.path, run.beta_seen)
         except Exception as error:  # noqa: BLE001 - the run's result must not be lost to it
             self["message"] += f" No certificate: {type(error).__name__}: {error}"
             return None

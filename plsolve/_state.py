@@ -26,7 +26,7 @@ class State(Protocol):
     @property
     def pl(self) -> float: ...
     @property
-    def bend(self) -> float: ...
+    def beta_seen(self) -> float: ...
 
 
 class Start(NamedTuple):
@@ -48,7 +48,7 @@ class Start(NamedTuple):
         Whether ``r`` is the residual at ``w``, all of it: only then the loop looks whether it is small enough.
     pl : float
         1/2 ||J^T r||^2 / L at the point before, the local PL* constant; -1 where it is not known.
-    bend : float
+    beta_seen : float
         The largest curvature 2 ||r+ - r - J p||/||p||^2 of F that was seen.
     """
 
@@ -59,4 +59,4 @@ class Start(NamedTuple):
     step: float = 0.0
     checked: bool = True
     pl: float = -1.0
-    bend: float = 0.0
+    beta_seen: float = 0.0

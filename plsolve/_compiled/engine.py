@@ -144,7 +144,7 @@ class Engine:
 
     def _state(self, w: int, r: int) -> Start:
         s, vector = self._system.state, self._system.vector
-        return Start(vector(w), vector(r), nit=s.nit, step=s.step, pl=s.pl, bend=s.bend)
+        return Start(vector(w), vector(r), nit=s.nit, step=s.step, pl=s.pl, beta_seen=s.beta_seen)
 
     def _counted(self) -> None:
         system, s = self._problem.system, self._system.state

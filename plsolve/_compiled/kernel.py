@@ -673,7 +673,7 @@ def step(S: int) -> None:
     s.step, s.radius = distance(S, w, W), radius
     if s.beta > 0.0:
         combine(S, 1.0, w, -1.0, W, P)
-        bend(S, r)
+        step_beta(S, r)
     s.orthogonal |= s.reflected
     if s.potential < 0.1 * r2:
         s.precise = 1
@@ -832,7 +832,7 @@ def stationary(S: int) -> bool:
 
 
 @unit
-def bend(S: int, r: int) -> None:
+def step_beta(S: int, r: int) -> None:
     """2 ||r(w + p) - r - J p|| / ||p||^2, less rounding, where that exceeds beta, of a step P."""
     s = state(S)
     apply(S, P, Z)
@@ -840,7 +840,7 @@ def bend(S: int, r: int) -> None:
     combine(S, 1.0, Z, -1.0, R, Z)
     rest, length = norm(S, Z), norm(S, P)
     if 2.0 * rest > s.beta * length * length:
-        s.bend = max(s.bend, 2.0 * max(rest - 4.0 * rounding_level(S), 0.0) / (length * length))
+        s.beta_seen = max(s.beta_seen, 2.0 * max(rest - 4.0 * rounding_level(S), 0.0) / (length * length))
 
 
 # -- the watchdog ------------------------------------------------------------------------------------------------------
@@ -1019,7 +1019,7 @@ def begin(S: int) -> None:
     s.status, s.phase, s.slow, s.failed, s.kicks, s.error = RUNNING, watch.MONOTONE, 0, 0, 0, 0
     s.own, s.allowance, s.crawl, s.orthogonal, s.precise = s.nit, TUNING.allowance_steep, 0, 0, 0
     s.mark, s.force, s.radius, s.step, s.pl = s.size, 1.0, 0.0, 0.0, -1.0
-    s.level, s.bend, s.least, s.judged = s.size if s.nit > 0 else 0.0, 0.0, s.size, math.inf
+    s.level, s.beta_seen, s.least, s.judged = s.size if s.nit > 0 else 0.0, 0.0, s.size, math.inf
     copy(S, W, W_BEST)
     copy(S, R, R_BEST)
     keep(S)
@@ -1055,7 +1055,7 @@ def advance(S: int, log: int, size: int, enough: float, max_iter: int, until: fl
             return FAILURE
         if size > 0 and s.nit > nit:
             rows[row, 0], rows[row, 1], rows[row, 2] = s.nit, 0.5 * s.size * s.size, s.step
-            rows[row, 3], rows[row, 4] = s.pl, s.bend
+            rows[row, 3], rows[row, 4] = s.pl, s.beta_seen
             row += 1
 
 

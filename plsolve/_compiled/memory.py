@@ -23,7 +23,7 @@ WHOLES = """
     rescale
 """
 REALS = """
-    size size_y target least top deadline beta radius step pl bend length potential mark level force kept_size
+    size size_y target least top deadline beta radius step pl beta_seen length potential mark level force kept_size
     kept_radius gain reach share reached enough size0 tol sure judged precision steep way
 """
 

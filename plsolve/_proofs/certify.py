@@ -110,7 +110,7 @@ def certify(
 
 
 def certificate_of_run(
-    problem: Problem, jac: Callable[[], Any], point: Point, beta: Array | None, path: Sequence[Point], bend: float
+    problem: Problem, jac: Callable[[], Any], point: Point, beta: Array | None, path: Sequence[Point], beta_seen: float
 ) -> Certificate:
     """The certificate at the last point of a run; jac() is J there, and not asked for where it can be done without.
 
@@ -123,14 +123,16 @@ def certificate_of_run(
         if base and (kernel := enclosure.kept_kernel(T)) is not None:
             at = Local(problem, tangent(T.J, np.zeros(0)), base[0], point, kernel)
             if at.change(theory.equations_beta(beta.tolist())) <= NEAR and at.newton(beta)[0] <= 0.5:
-                return certificate(problem, at, beta, path, bend)
-    return certificate(problem, Local(problem, tangent(jac(), np.zeros(0)), point), beta, path, bend)
+                return certificate(problem, at, beta, path, beta_seen)
+    return certificate(problem, Local(problem, tangent(jac(), np.zeros(0)), point), beta, path, beta_seen)
 
 
-def certificate(problem: Problem, at: Local, beta: Array | None, path: Sequence[Point], bend: float) -> Certificate:
+def certificate(
+    problem: Problem, at: Local, beta: Array | None, path: Sequence[Point], beta_seen: float
+) -> Certificate:
     """What `certify` returns, from the numbers at a point.
 
-    beta has one entry, or one per equation; path: points of the run (empty: probes are made); bend: the largest
+    beta has one entry, or one per equation; path: points of the run (empty: probes are made); beta_seen: the largest
     2||r+ - r - J dw||/||dw||^2 of a step of the run, less rounding.
     """
     estimated, tested = beta is None, beta is not None and not problem.differenced
@@ -138,7 +140,7 @@ def certificate(problem: Problem, at: Local, beta: Array | None, path: Sequence[
     if tested and problem.n * problem.m <= SEARCHED:
         found, rows_found = at.search()
         seen, rows_bend = max(seen, found), np.maximum(rows_bend, rows_found)
-    seen = max(seen, bend)
+    seen = max(seen, beta_seen)
     betas = np.array([SAFETY * seen]) if beta is None else beta
     whole = theory.equations_beta(betas.tolist())
     contradicted = tested and (seen > whole * CLEARLY or bool((rows_bend > betas * CLEARLY).any()))
@@ -186,7 +188,7 @@ class Nearness:
         self._problem, self._beta, self._xtol = problem, beta, xtol
         self._lipschitz, self._failed = theory.INFINITE, theory.INFINITE
 
-    def __call__(self, w: Array, r: Array, path: Sequence[Point], bend: float) -> bool:
+    def __call__(self, w: Array, r: Array, path: Sequence[Point], beta_seen: float) -> bool:
         problem, enough = self._problem, self._xtol * max(1.0, norm(w))
         if (
             problem.n > min(problem.m, enclosure.MOST_ROWS)
@@ -201,7 +203,7 @@ class Nearness:
                 raise
             return False
         at = Local(problem, tangent(J, np.zeros(0)), (w, r))
-        seen = max(at.evidence(path, self._beta)[0], bend)
+        seen = max(at.evidence(path, self._beta)[0], beta_seen)
         betas = self._beta
         if betas is None or seen > theory.equations_beta(betas.tolist()) * CLEARLY:
             betas = np.array([SAFETY * seen])

@@ -65,8 +65,8 @@ def agrees(problem: Problem, w: Array, r: Array, T: Tangent) -> bool:
     """Whether F changes as much as J says, along one direction of size |w|."""
     v = max(PROBE, math.sqrt(problem.system.precision)) * w * alternating(w)
     t = problem.move(w, v)
-    told = norm(T.apply(t - w))
-    return told == 0.0 or (not problem.spent and norm(problem.residual(t) - r) >= 0.1 * told)
+    change = norm(T.apply(t - w))
+    return change == 0.0 or (not problem.spent and norm(problem.residual(t) - r) >= 0.1 * change)
 
 
 def largest_eigenvalue(problem: Problem, T: Tangent, z: Array) -> float:
@@ -81,8 +81,8 @@ def largest_eigenvalue(problem: Problem, T: Tangent, z: Array) -> float:
     return size
 
 
-def bend(problem: Problem, T: Tangent, w: Array, r: Array, p: Array, new: Array, beta: float) -> float:
-    """2||r(w + p) - r - J p||/||p||^2, less rounding, where that exceeds beta > 0: then beta is none of J."""
+def step_beta(problem: Problem, T: Tangent, w: Array, r: Array, p: Array, new: Array, beta: float) -> float:
+    """2||r(w + p) - r - J p||/||p||^2, less rounding, where that exceeds beta > 0 (J changes faster), else 0."""
     if not beta > 0.0:
         return 0.0
     rest, square = norm(new - r - T.apply(p)), norm(p) * norm(p)

@@ -30,7 +30,7 @@ from plsolve._linalg import HUGE, Array, norm
 from plsolve._problem import Problem
 from plsolve._stopping import RUNNING, Status
 from plsolve._tangent import only
-from plsolve.methods.ending import FLAT, at_rounding_level, bend, conclusion
+from plsolve.methods.ending import FLAT, at_rounding_level, conclusion, step_beta
 from plsolve.methods.linear_model import LinearModel, halfway, limited_step, model_at
 from plsolve.methods.trial import Step, Trial, attempt, better, doubled, radius_by_gain, radius_by_natural
 from plsolve.methods.tuning import TUNING
@@ -50,7 +50,7 @@ class State(NamedTuple):
     precise: bool = False  # differences are to be central
     beta: float = 0.0  # Lipschitz constant of J, 0: not given
     pl: float = -1.0  # 1/2 ||g||^2 / L at the point before; negative: not known
-    bend: float = 0.0  # the largest 2||r+ - r - J p||/||p||^2 of a step that exceeds beta
+    beta_seen: float = 0.0  # the largest 2||r+ - r - J p||/||p||^2 of a step that exceeds beta
     steep: float = 0.0  # see `steepness`, at the point before
     stagnant: int = 0  # doglegs in a row that hardly reduced the loss
 
@@ -98,7 +98,7 @@ def arrived(
         orthogonal=s.orthogonal or (plain.H.dual and plain.H.orthogonal),
         precise=s.precise or (problem.differenced and model.predicted < 0.1 * r2),
         pl=slope * slope / r2,
-        bend=max(s.bend, bend(problem, T, s.w, s.r, w - s.w, r, s.beta)) if s.beta > 0.0 else 0.0,
+        beta_seen=max(s.beta_seen, step_beta(problem, T, s.w, s.r, w - s.w, r, s.beta)) if s.beta > 0.0 else 0.0,
         steep=steepness(problem, plain, slope),
         stagnant=s.stagnant + 1 if stagnates else 0,
     )

@@ -20,7 +20,7 @@ from plsolve._stopping import RUNNING, Status
 from plsolve._tangent import Tangent
 from plsolve.methods import options as given
 from plsolve.methods import spectrum
-from plsolve.methods.ending import FLAT, bend, largest_eigenvalue, verdict
+from plsolve.methods.ending import FLAT, largest_eigenvalue, step_beta, verdict
 from plsolve.methods.method import Method, Stage
 from plsolve.methods.options import CONSTANTS, Constants
 from plsolve.theory import steps
@@ -50,7 +50,7 @@ class State(NamedTuple):
     exact: bool  # L_F was given
     excess: float  # doubled whenever a step contradicts M
     pl: float  # 1/2 ||g||^2 / L at the point before; negative: not known
-    bend: float  # the largest 2||r+ - r - J p||/||p||^2 of a step that exceeds beta
+    beta_seen: float  # the largest 2||r+ - r - J p||/||p||^2 of a step that exceeds beta
 
 
 def method(problem: Problem, options: Mapping[str, Any], beta: float) -> Method:
@@ -81,7 +81,7 @@ def start(w: Array, r: Array, rule: int, eta: float, known: Constants) -> State:
         exact=known.lipschitz > 0.0,
         excess=1.0,
         pl=-1.0,
-        bend=0.0,
+        beta_seen=0.0,
     )
 
 
@@ -105,9 +105,9 @@ def step(problem: Problem, s: State) -> State:
             return stopped(s, verdict(problem, s.w, s.r, T), lipschitz=L, excess=excess, pl=pl)
         r = problem.residual(w)
         if norm(r) < HUGE and (s.rule != THEOREM or fell(problem, s, T, r, -slope - 0.5 * M * length * length)):
-            most = max(s.bend, bend(problem, T, s.w, s.r, p, r, s.beta))
+            most = max(s.beta_seen, step_beta(problem, T, s.w, s.r, p, r, s.beta))
             return s._replace(
-                w=w, r=r, nit=s.nit + 1, step=length, eta=eta, lipschitz=L, excess=excess, pl=pl, bend=most
+                w=w, r=r, nit=s.nit + 1, step=length, eta=eta, lipschitz=L, excess=excess, pl=pl, beta_seen=most
             )
         excess *= 2.0
         M *= 2.0

@@ -21,7 +21,7 @@ from plsolve._problem import Problem
 from plsolve._stopping import RUNNING
 from plsolve.methods import gradient_descent, spectrum
 from plsolve.methods import options as given
-from plsolve.methods.ending import bend
+from plsolve.methods.ending import step_beta
 from plsolve.methods.gradient_descent import THEOREM
 from plsolve.methods.method import Method, Stage
 from plsolve.methods.options import Constants
@@ -57,7 +57,7 @@ class State(NamedTuple):
     start: float  # least loss of the windows before
     window: int  # steps in this window
     pl: float
-    bend: float
+    beta_seen: float
 
 
 def method(problem: Problem, options: Mapping[str, Any], beta: float) -> Method:
@@ -105,7 +105,7 @@ def init(problem: Problem, kind: int, known: Constants, exact: bool) -> State:
         start=loss,
         window=0,
         pl=-1.0,
-        bend=0.0,
+        beta_seen=0.0,
     )
 
 
@@ -133,11 +133,11 @@ def step(problem: Problem, s: State) -> State:
         if not least < start * steps.gd_rate(1.0 / M, mu) ** window:
             return plain(problem, s, True)
         window, start, least = 0, least, loss
-    most = max(s.bend, bend(problem, T, u, ru, w - u, r, s.known.beta))
+    most = max(s.beta_seen, step_beta(problem, T, u, ru, w - u, r, s.known.beta))
     age = 0 if s.kind == NESTEROV and float(g.dot(p)) > 0.0 else s.age + 1  # uphill: start anew
     return s._replace(
         w=w, r=r, nit=s.nit + 1, step=T.norm(p), p=p, before=a, age=age, known=known, ceiling=ceiling, least=least,
-        start=start, window=window, pl=pl, bend=most,
+        start=start, window=window, pl=pl, beta_seen=most,
     )  # fmt: skip
 
 
@@ -162,7 +162,7 @@ def plain(problem: Problem, s: State, vain: bool) -> State:
     """A step of gradient descent, after which momentum starts anew; vain: with a larger bound on the curvature."""
     L, beta, mu = s.known
     before = gradient_descent.start(s.w, s.r, THEOREM, 0.0, s.known)
-    new = gradient_descent.step(problem, before._replace(nit=s.nit, exact=s.exact, bend=s.bend))
+    new = gradient_descent.step(problem, before._replace(nit=s.nit, exact=s.exact, beta_seen=s.beta_seen))
     loss = 0.5 * float(new.r.dot(new.r))
     rate = steps.gd_rate(steps.gd_step(L, beta, norm(s.r)), mu)
     swell = min(GROWN * s.swell, 1e6) if vain else s.swell
@@ -170,7 +170,7 @@ def plain(problem: Problem, s: State, vain: bool) -> State:
     ceiling = max(s.ceiling * rate, loss)
     return s._replace(
         w=new.w, r=new.r, status=new.status, nit=new.nit, step=new.step, p=np.zeros(s.w.size), before=0.0, age=0,
-        known=known, swell=swell, ceiling=ceiling, least=loss, start=loss, window=0, pl=new.pl, bend=new.bend,
+        known=known, swell=swell, ceiling=ceiling, least=loss, start=loss, window=0, pl=new.pl, beta_seen=new.beta_seen,
     )  # fmt: skip
 
 

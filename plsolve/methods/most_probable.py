@@ -77,7 +77,7 @@ class State(NamedTuple):
     step: float = 0.0
     checked: bool = True
     pl: float = -1.0
-    bend: float = 0.0
+    beta_seen: float = 0.0
     radius: float = 1.0  # one standard deviation of the prior, to begin with
     left: float = math.inf  # length of the last step, if it was a full one, in standard deviations of the posterior
     least: float = math.inf  # the last length of a step that phi tells nothing of which was half the one before

@@ -31,7 +31,7 @@ class State(NamedTuple):
     share: float
     level: float  # the residual that counts as solved
     pl: float  # negative: not known
-    bend: float  # 0: not looked at
+    beta_seen: float  # 0: not looked at
 
 
 def init(problem: Problem, w: Array, r: Array, nit: int) -> State:
@@ -45,7 +45,7 @@ def init(problem: Problem, w: Array, r: Array, nit: int) -> State:
         share=1.0,
         level=max(problem.target, norm(r)),
         pl=-1.0,
-        bend=0.0,
+        beta_seen=0.0,
     )
 
 

@@ -239,8 +239,8 @@ class Quadratic:
         g = R.T.dot(self.c)
         if self.free.size:
             g[~self.free] = 0.0
-        size, bend = norm(g), norm(R.dot(g))
-        t = min(radius / max(size, 1e-300), 10.0 * (size / bend) ** 2 if bend > 0.0 else 1.0)
+        size, image = norm(g), norm(R.dot(g))
+        t = min(radius / max(size, 1e-300), 10.0 * (size / image) ** 2 if image > 0.0 else 1.0)
         q: Array = g
         for _ in range(60):
             q = np.minimum(np.maximum(-t * g, self.low), self.high)

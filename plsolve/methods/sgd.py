@@ -99,7 +99,7 @@ class State(NamedTuple):
     calm: int  # rows met one after the other that count as solved
     wait: float  # so many of them before all equations are looked at
     pl: float  # negative: not known
-    bend: float  # 0: not looked at
+    beta_seen: float  # 0: not looked at
 
 
 class Asked(NamedTuple):
@@ -220,7 +220,7 @@ def init(limit: int, problem: Problem, before: Any, plan: Plan) -> State:
         calm=0,
         wait=CALM * problem.n,
         pl=-1.0,
-        bend=0.0,
+        beta_seen=0.0,
     )
 
 

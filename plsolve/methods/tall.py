@@ -24,7 +24,7 @@ from plsolve._linalg import Array, column_lengths, norm, trcon, trtrs
 from plsolve._problem import Problem
 from plsolve._stopping import RUNNING, Status
 from plsolve._tangent import Tangent
-from plsolve.methods.ending import FLAT, at_rounding_level, bend, conclusion
+from plsolve.methods.ending import FLAT, at_rounding_level, conclusion, step_beta
 from plsolve.methods.quadratic import ALL, NOWHERE, Quadratic, upper
 from plsolve.methods.trial import Step, Trial, attempt, better, doubled, radius_by_gain, radius_by_natural
 from plsolve.methods.tuning import TUNING
@@ -59,7 +59,7 @@ class State(NamedTuple):
     full: bool = False  # the last step was the minimum of the model, no radius in the way
     beta: float = 0.0  # Lipschitz constant of J, 0: not given
     pl: float = -1.0  # 1/2 ||g||^2 / L at the point before; negative: not known
-    bend: float = 0.0  # the largest 2||r+ - r - J p||/||p||^2 of a step that exceeds beta
+    beta_seen: float = 0.0  # the largest 2||r+ - r - J p||/||p||^2 of a step that exceeds beta
 
 
 class Newton(NamedTuple):
@@ -123,7 +123,7 @@ def step(problem: Problem, s: State) -> State:
         precise=s.precise or best.actual < TUNING.difference_noise * size * size,
         memory=Memory(S, region.curved, s=p, g=g, h=T.adjoint(r), R=model.R, d=model.d, precise=s.precise),
         pl=slope * slope,
-        bend=max(s.bend, bend(problem, T, s.w, s.r, p, r, s.beta)) if s.beta else 0.0,
+        beta_seen=max(s.beta_seen, step_beta(problem, T, s.w, s.r, p, r, s.beta)) if s.beta else 0.0,
     )
 
 

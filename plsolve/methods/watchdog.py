@@ -47,7 +47,7 @@ class State(NamedTuple):
     step: float
     checked: bool
     pl: float
-    bend: float
+    beta_seen: float
     at: gauss_newton.State
     best: gauss_newton.State
     watch: Watch
@@ -66,7 +66,7 @@ def state(at: gauss_newton.State, best: gauss_newton.State, k: Watch) -> State:
         step=at.step,
         checked=True,
         pl=at.pl,
-        bend=at.bend,
+        beta_seen=at.beta_seen,
         at=at,
         best=best,
         watch=k,
