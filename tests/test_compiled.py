@@ -204,6 +204,30 @@ def test_within_bounds(name):
     assert (one.x <= box[1]).all()
 
 
+@njit
+def affine(w, A, b):
+    return A @ w - b
+
+
+@njit
+def affine_jac(w, A, b):
+    return A
+
+
+@pytest.mark.parametrize(
+    ("n", "m", "rank"), [(6, 9, 4), (5, 5, 3), (9, 4, 2), (9, 4, 4), (30, 50, 10), (60, 20, 19), (4, 7, 0), (1, 1, 1)]
+)
+@pytest.mark.parametrize("scale", [1e-9, 1.0, 1e9])
+def test_rank_deficient_systems_take_the_shortest_step(n, m, rank, scale):
+    rng = np.random.default_rng(n + m + rank)
+    A = scale * rng.standard_normal((n, rank)) @ rng.standard_normal((rank, m))
+    b = A @ rng.standard_normal(m)
+    sol = solve(affine, affine_jac, np.zeros(m), args=(A, b), compiled=True)
+    assert sol.compiled
+    assert sol.success
+    np.testing.assert_allclose(sol.x, np.linalg.pinv(A, rcond=1e-12) @ b, rtol=0, atol=1e-7)
+
+
 def test_three_point_differences():
     runs = [solve(hand, "3-point", np.full(7, 0.1), compiled=c) for c in (True, False)]
     agree(*runs, 1e-8)

@@ -5,7 +5,7 @@ import pytest
 from jitted import hand, hand_jac, run_python, valley, wavy, wavy_jac
 from numba import njit
 
-from plsolve import Status, solve
+from plsolve import Status, solve, solve_batch
 
 
 def test_numba_functions_are_compiled_by_themselves():
@@ -67,6 +67,23 @@ def test_kinds_of_arguments():
     assert (one.status, one.nit, one.nfev) == (two.status, two.nit, two.nfev)
     np.testing.assert_allclose(one.x, two.x, rtol=1e-10)
     np.testing.assert_allclose(one.x[:2], -2.25)
+
+
+@pytest.mark.parametrize(
+    "number", [np.float32(0.1), np.uint8(200), np.int32(50_000), np.complex64(0.1 + 2j), np.bool_(True)]
+)
+def test_numbers_keep_their_type(number):
+    """Arithmetic in them is that of a call from Python: rounded to 24 bits, modulo 2^32, ..."""
+
+    @njit
+    def F(w, c, d):
+        return w[:2] - (c * c).real + d
+
+    args = number, 0.25
+    one, two = (solve(F, None, np.zeros(3), args=args, compiled=c) for c in (True, False))
+    np.testing.assert_allclose(one.x, two.x, rtol=1e-12)
+    many = solve_batch(F, None, np.zeros(3), each=(np.repeat(number, 3), np.full(3, 0.25)), compiled=True)
+    np.testing.assert_allclose(many.x[2], two.x, rtol=1e-12)
 
 
 def test_results_may_be_of_any_real_kind():
