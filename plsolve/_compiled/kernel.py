@@ -49,7 +49,6 @@ MAX_ITER, MAX_TIME, STALLED, STATIONARY = (
 )
 RESIDUAL, EPSILON = int(Status.RESIDUAL), int(Status.EPSILON)
 FRESH = -1  # the phase before the first step
-SQUARED = 1e-9  # reciprocal of the condition number of J^T J up to which the digits that it loses do not matter
 for function in (watch.spare, watch.begin, watch.note, watch.recover, watch.after_monotone, watch.after_kicked):
     register_jitable(function)
 outwards = unit(linear_model.outwards)
@@ -214,7 +213,8 @@ def factor(S: int, by_singular_values: bool) -> None:
         free += V[D, j] > 0.0
     s.cholesky = 0
     if not by_singular_values and (n <= free or n > m):
-        s.cholesky = cholesky(S, D, ROWS_OF_V, ROWS_OF_V + k) > (8 * n * UNIT if n <= m else SQUARED)
+        digits = cholesky(S, D, ROWS_OF_V, ROWS_OF_V + k)
+        s.cholesky = digits > (8 * n * UNIT if n <= m else TUNING.cholesky_condition * TUNING.cholesky_condition)
     if s.cholesky == 0:
         singular_values(S, D, ROWS_OF_V, ROWS_OF_V + k)
 
@@ -658,10 +658,10 @@ def step(S: int) -> None:
             size, length, w, r, other = new, 2.0 * length, TRIAL + other, TRIAL_R + other, s.best
     if not inside(S, length):
         radius = max(min(reach, 10.0 * length), length)
-    elif gain > 0.75 and reached >= radius:
+    elif gain > TUNING.good_gain and reached >= radius:
         radius = max(reached, 2.0 * length)
     else:
-        radius = 0.5 * length if gain < 0.25 else reached
+        radius = 0.5 * length if gain < TUNING.poor_gain else reached
     slow = s.stays == 0 and inside(S, length) and size > (1.0 - TUNING.stagnation) * s.size
     s.crawl = s.crawl + 1 if slow else 0
     gradient(S)
