@@ -58,11 +58,8 @@ def test_cache_belongs_to_the_sources_and_is_used(tmp_path):
     assert files
     assert int(run_python(CONSTANT, **env)) == nit
     assert set((tmp_path / "cache").rglob("*.nbc")) == files
-    source = tmp_path / "plsolve" / "methods" / "gauss_newton.py"  # not the compiled functions' own file
-    edited = (
-        source.read_text().replace("FIRST_RADIUS = 0.25 ", "FIRST_RADIUS = 0.01 ").replace("CUT = 4.0 ", "CUT = 1e9 ")
-    )
-    edited = edited.replace("reach >= model.length", "reach >= 1e9").replace("PROBE = 0.5", "PROBE = 1e-3")
+    source = tmp_path / "plsolve" / "methods" / "tuning.py"  # not the compiled functions' own file
+    edited = source.read_text().replace("first_probe: float = 0.5 ", "first_probe: float = 1e-3 ")
     assert edited != source.read_text()
     source.write_text(edited)
     run_python(CONSTANT, **env)
