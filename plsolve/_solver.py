@@ -10,13 +10,15 @@ from typing import Any, Protocol
 from plsolve import _loop as loop
 from plsolve._checks import as_beta, as_count, as_deadline, as_flag, as_tolerance, check_options, generator
 from plsolve._choice import choose, no_step, prepared
+from plsolve._inference.metric import Whitened, is_covariance, solved_in_metric
 from plsolve._linalg import Array, norm
 from plsolve._pictures.progress import LOG, watching
-from plsolve._problem import Problem
+from plsolve._problem import CALLED, Problem
 from plsolve._proofs.certify import Nearness
 from plsolve._record import Record
 from plsolve._result import Result, add_absence
 from plsolve._stopping import AT_ROUNDING_LEVEL, MESSAGES, RUNNING, STATUSES, Ended, Status
+from plsolve._system import check_functions
 from plsolve.methods import METHODS, OPTIONS, nearest
 from plsolve.methods.method import Forecast, Stage
 
@@ -70,10 +72,11 @@ def solve(
         Passed on to F and jac.
     bounds : (lower, upper) or scipy.optimize.Bounds, optional
         F is never called outside. w0 must lie inside.
-    x_scale : array_like (m,) or 'jac'
+    x_scale : array_like (m,) or (m, m), sparse, LinearOperator or 'jac'
         Typical size of the unknowns: steps are measured by ||p / x_scale||. Where it is not given, and n >= m, unknowns
         are scaled by the columns of J if these differ in size a thousandfold (n = m: the unknowns at w0 too). Sizes
-        below 1e-7 of the largest count as that much.
+        below 1e-7 of the largest count as that much. Or a covariance C, as the ``prior`` of `plsolve.infer`: steps and,
+        with ``nearest``, distances are measured by the root of p . C^{-1} p; not with bounds.
     tol : float
         Solved when ||F(w) - y|| <= tol max(||y||, ||F(w0)||) and that is small beside the terms of F where the run
         ends, since an F(w0) that is huge proves nothing: at most 1e-6 (tol, if that is larger) times max(||y||,
@@ -162,6 +165,10 @@ def solve(
     >>> sol.x.round(12)
     array([0.6, 0.8])
     """
+    if is_covariance(x_scale):
+        settings = {"method": method, "tol": tol, "xtol": xtol, "eps": eps, "max_iter": max_iter, "max_time": max_time}
+        settings |= {"certify": certify, "progress": progress, "rng": rng, "compiled": compiled, "options": options}
+        return in_metric(F, jac, w0, y, args, bounds, x_scale, beta, callback, settings)
     options = check_options(method, {} if options is None else options, OPTIONS)
     tol, xtol, eps = as_tolerance(tol, "tol"), as_tolerance(xtol, "xtol"), as_tolerance(eps, "eps")
     max_iter = None if max_iter is None else as_count(max_iter, "max_iter", 0)
@@ -219,6 +226,30 @@ def solve(
     counts = record.last, problem.system.nfev, problem.system.njev
     LOG.info("%s %d iterations, %d F, %d J, loss %.3g", result["message"], *counts, result["cost"])
     return result
+
+
+def in_metric(
+    F: Any,
+    jac: Any,
+    w0: Any,
+    y: Any,
+    args: Any,
+    bounds: Any,
+    covariance: Any,
+    beta: Any,
+    callback: Any,
+    settings: Mapping[str, Any],
+) -> Result:
+    """The result of `solve` with a covariance as the metric of the step."""
+    if bounds is not None:
+        raise ValueError("`bounds` cannot be combined with a covariance as `x_scale`.")
+    check_functions(F, jac, CALLED)
+    at = Whitened(F, jac, w0, covariance)
+    sol = solved_in_metric(partial(solve, y=y, args=args, **settings), at, callback)
+    problem = Problem(F, jac, at.w(sol.x), y, args=args)
+    record = sol._record
+    record.path[:] = [(problem.w0, problem.r0)]
+    return Result({**dict(sol), "x": problem.w0.copy()}, problem, record, as_beta(beta, problem.n))
 
 
 def run(

@@ -206,21 +206,21 @@ def spread(b: Array, index: Any, m: int) -> Array:
     return v
 
 
-def as_prior(prior: Any, m: int) -> Prior:
+def as_prior(prior: Any, m: int, name: str = "prior") -> Prior:
     """The covariance of m unknowns, from a number, standard deviations (m,), a matrix, or an operator."""
     if isinstance(prior, spla.LinearOperator):
-        return as_products(prior, m)
+        return as_products(prior, m, name)
     if sps.issparse(prior):
-        return as_precision(prior, m)
-    C = as_float(1.0 if prior is None else prior, "prior")
+        return as_precision(prior, m, name)
+    C = as_float(1.0 if prior is None else prior, name)
     if C.shape == (m, m) and C.ndim == 2:
-        return Covariance(C, factor(C, "prior"))
+        return Covariance(C, factor(C, name))
     if C.shape not in ((), (1,), (m,)):
         raise ValueError(
-            f"`prior` must be a number, or have shape ({m},), standard deviations, or ({m}, {m}), a covariance; "
+            f"`{name}` must be a number, or have shape ({m},), standard deviations, or ({m}, {m}), a covariance; "
             f"got shape {C.shape}."
         )
-    check_positive(C, prior, "prior")
+    check_positive(C, prior, name)
     return Independent(m, float(C.flat[0]) if C.min() == C.max() else C.copy())
 
 
@@ -230,32 +230,32 @@ def check_positive(scale: Array, value: Any, name: str) -> None:
         raise ValueError(f"`{name}` must be positive and finite, got {shown(value)}.")
 
 
-def as_products(C: Any, m: int) -> Products:
+def as_products(C: Any, m: int, name: str) -> Products:
     """The operator, which must be symmetric and positive on two vectors."""
     if C.shape != (m, m):
-        raise ValueError(f"`prior` must have shape ({m}, {m}), got a LinearOperator of shape {C.shape}.")
+        raise ValueError(f"`{name}` must have shape ({m}, {m}), got a LinearOperator of shape {C.shape}.")
     prior = Products(C)
     u, v = np.random.default_rng(0).standard_normal((2, m))
     Cu, Cv = prior.times(u), prior.times(v)
     for Cx in (Cu, Cv):
-        check_finite(np.asarray(Cx, np.float64), "prior @ v")
+        check_finite(np.asarray(Cx, np.float64), f"{name} @ v")
     if not (u.dot(Cu) > 0.0 and v.dot(Cv) > 0.0):
-        raise ValueError("`prior` must be positive definite, but v . C v is not positive for some vector v.")
+        raise ValueError(f"`{name}` must be positive definite, but v . C v is not positive for some vector v.")
     if abs(u.dot(Cv) - v.dot(Cu)) > SYMMETRIC * (norm(u) * norm(Cv) + norm(v) * norm(Cu)):
-        raise ValueError("`prior` must be symmetric, but u . C v differs from v . C u for some vectors.")
+        raise ValueError(f"`{name}` must be symmetric, but u . C v differs from v . C u for some vectors.")
     return prior
 
 
-def as_precision(P: Any, m: int) -> Precision:
+def as_precision(P: Any, m: int, name: str) -> Precision:
     """The inverse of a sparse matrix, by its factorisation."""
     if P.shape != (m, m):
         raise ValueError(
-            f"`prior` must have shape ({m}, {m}) where it is sparse, a precision matrix; got shape {P.shape}."
+            f"`{name}` must have shape ({m}, {m}) where it is sparse, a precision matrix; got shape {P.shape}."
         )
     P = sps.csc_array(P, dtype=np.float64)
-    check_finite(P.data, "prior")
-    check_symmetric(P, "prior")
-    refusal = "`prior` must be a positive definite precision matrix where it is sparse, but it is not."
+    check_finite(P.data, name)
+    check_symmetric(P, name)
+    refusal = f"`{name}` must be a positive definite precision matrix where it is sparse, but it is not."
     try:
         lu = spla.splu(P, "MMD_AT_PLUS_A", 0.0, options={"SymmetricMode": True})
     except RuntimeError as error:  # exactly singular
