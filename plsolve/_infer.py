@@ -63,6 +63,10 @@ def infer(
         Passed on to F and jac.
     bounds : (lower, upper) or scipy.optimize.Bounds, optional
         F is never called outside. w0 must lie inside.
+    args : tuple
+        Passed on to F and jac.
+    bounds : (lower, upper) or scipy.optimize.Bounds, optional
+        F is never called outside. w0 must lie inside.
     tol : float
         Converged when what is left of the way is at most so many standard deviations of the posterior, and as small
         beside the square root of what is made least; or at the rounding level of F.

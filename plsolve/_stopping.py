@@ -36,6 +36,8 @@ class Status(IntEnum):
         3: the loss is at or below ``eps``.
     CONVERGED : int
         4: of `plsolve.infer`, the most probable parameters are found.
+    CONVERGED : int
+        4: of `plsolve.infer`, the most probable parameters are found.
     MAX_ITER : int
         0: ``max_iter`` iterations, or as many calls as were allowed, were made.
     MAX_TIME : int

@@ -91,7 +91,18 @@ class Columns:
         return f"Columns(m={self.m}, unknowns {self.mine.start} to {self.mine.stop - 1} on rank {rank} of {size})"
 
     def total(self, x: Any) -> Array:
-        """The sum of x, numbers or arrays of one shape, over all ranks: the same bits on each."""
+        """The sum over all ranks: the same bits on each.
+
+        Parameters
+        ----------
+        x : float or array_like
+            What this rank adds, of the same shape on all.
+
+        Returns
+        -------
+        ndarray
+            The sum, of that shape.
+        """
         mine = np.ascontiguousarray(x, dtype=np.float64)
         out = np.empty_like(mine)
         self._comm.Reduce(mine, out, op=self._sum, root=0)
@@ -99,13 +110,35 @@ class Columns:
         return out
 
     def whole(self, x: Any) -> Array:
-        """The vector (m,) of which each rank brings its own part."""
+        """The vector of which each rank brings its own part.
+
+        Parameters
+        ----------
+        x : array_like (m_k,)
+            The part of this rank, ``mine``.
+
+        Returns
+        -------
+        ndarray (m,)
+            The whole.
+        """
         mine, out = np.ascontiguousarray(x, dtype=np.float64), np.empty(self.m)
         self._comm.Allgatherv(mine, [out, self._counts])
         return out
 
     def jacobian(self, local_J: Any) -> ColumnsJacobian:
-        """J (n, m) of all ranks from the columns (n, m_k) of this one: an array, sparse, or a LinearOperator."""
+        """J of all ranks from the columns of this one.
+
+        Parameters
+        ----------
+        local_J : array_like, sparse or LinearOperator (n, m_k)
+            The columns of the unknowns ``mine``.
+
+        Returns
+        -------
+        scipy.sparse.linalg.LinearOperator (n, m)
+            With products and ``gram()`` that are summed over the ranks.
+        """
         return ColumnsJacobian(self, as_matrix(local_J, None, self.mine.stop - self.mine.start))
 
     def solve(self, F: Callable[..., Any], jac: Any, w0: Any, y: Any = None, **as_solve: Any) -> Result:
@@ -113,6 +146,20 @@ class Columns:
 
         Rank 0 has the clock, the callback (StopIteration there stops all), the progress bar, the log and the random
         numbers.
+
+        Parameters
+        ----------
+        F, jac : callable
+            As for `plsolve.solve`; jac returns what `jacobian` makes.
+        w0, y : array_like (m,), (n,)
+            Start and target, the same on all ranks.
+        **as_solve
+            The other arguments of `plsolve.solve`.
+
+        Returns
+        -------
+        Result
+            The same on all ranks.
         """
         callback = as_solve.pop("callback", None)
         if callback is not None:

@@ -14,16 +14,14 @@ import numpy.typing as npt
 
 from plsolve._checks import as_flag
 from plsolve._linalg import Array
+from plsolve.models._jaxpoint import JaxPoint
 from plsolve.models._jaxpr import Layers
 from plsolve.models._operator import (
-    CHUNKS,
     FORMED,
     HELD,
     Indices,
-    Layer,
     ModelJacobian,
     PickedJacobian,
-    Rows,
     as_rows,
     as_weights,
     divided,
@@ -221,18 +219,51 @@ class JaxSystem:
         return f"{type(self).__name__}(n={self.n}, m={self.m})"
 
     def F(self, w: Array) -> npt.NDArray[Any]:
-        """F(w) (n,)."""
+        """The value of the system at w.
+
+        Parameters
+        ----------
+        w : array_like (m,)
+            The unknowns.
+
+        Returns
+        -------
+        ndarray (n,)
+            F(w).
+        """
         return np.array(self._value(self._device(w), self._unknowns.fixed, self._data))
 
     def jac(self, w: Array) -> ModelJacobian:
-        """The Jacobian (n, m) at w."""
+        """The Jacobian at w, as an operator that knows its tangent kernel.
+
+        Parameters
+        ----------
+        w : array_like (m,)
+            The unknowns.
+
+        Returns
+        -------
+        scipy.sparse.linalg.LinearOperator (n, m)
+            J(w).
+        """
         return ModelJacobian(JaxPoint(self, self._device(w), self._data, self.n))
 
     #: Neither writes into w: `solve` need not copy it for them.
     F.reads_only = jac.reads_only = True  # type: ignore[attr-defined]
 
     def params(self, w: Any) -> Any:
-        """The pytree of parameters with the unknowns of w."""
+        """The parameters with the unknowns of w.
+
+        Parameters
+        ----------
+        w : array_like (m,)
+            The unknowns.
+
+        Returns
+        -------
+        pytree
+            Of the same structure as the parameters that were given.
+        """
         return self._unknowns.whole(self._unknowns.split(self._device(w)), self._unknowns.fixed)
 
     def _device(self, w: Any) -> Any:
@@ -278,8 +309,11 @@ class JaxModel(JaxSystem):
     X : array_like or pytree of arrays
         The N examples, along the first axis.
     batch : bool
-    mask, dtype
-        As for `JaxSystem`.
+        Whether f is a function of all examples at once.
+    mask : pytree of bool, optional
+        Which of the parameters are unknowns, as for `JaxSystem`.
+    dtype : {'float64', 'float32'}
+        What f is computed in, as for `JaxSystem`.
 
     Attributes
     ----------
@@ -338,7 +372,20 @@ class JaxModel(JaxSystem):
         self._held, self._chunked = divided(self._layers.others, self._unknowns.shapes, self.n, self.m)
 
     def F(self, w: Array, rows: Any = None) -> npt.NDArray[Any]:
-        """F(w) (n,), or the entries ``rows`` of it."""
+        """The outputs at the examples.
+
+        Parameters
+        ----------
+        w : array_like (m,)
+            The unknowns.
+        rows : ndarray of int (k,), optional
+            Numbers of the equations that are asked for, all by default.
+
+        Returns
+        -------
+        ndarray (n,) or (k,)
+            F(w), or these entries of it.
+        """
         if rows is None:
             return super().F(w)
         places, data, _ = self._some(rows)
@@ -346,7 +393,20 @@ class JaxModel(JaxSystem):
         return f[places]
 
     def jac(self, w: Array, rows: Any = None) -> ModelJacobian | PickedJacobian:  # type: ignore[override]
-        """The Jacobian (n, m) at w, or the rows ``rows`` of it."""
+        """The Jacobian at w, as an operator that knows its tangent kernel.
+
+        Parameters
+        ----------
+        w : array_like (m,)
+            The unknowns.
+        rows : ndarray of int (k,), optional
+            Numbers of the equations that are asked for, all by default.
+
+        Returns
+        -------
+        scipy.sparse.linalg.LinearOperator (n, m) or (k, m)
+            J(w), or these rows of it.
+        """
         if rows is None:
             return super().jac(w)
         places, data, n = self._some(rows)
@@ -355,7 +415,20 @@ class JaxModel(JaxSystem):
     F.reads_only = jac.reads_only = True  # type: ignore[attr-defined]
 
     def predict(self, w: Any, X: Any) -> npt.NDArray[Any]:
-        """The outputs at other examples X: (N,) or (N, q)."""
+        """The outputs at other examples.
+
+        Parameters
+        ----------
+        w : array_like (m,)
+            The unknowns.
+        X : array_like or pytree of arrays (N, ...)
+            The examples.
+
+        Returns
+        -------
+        ndarray (N,) or (N, q)
+            One number for each example, or q of them.
+        """
         out = self._value(self._device(w), self._unknowns.fixed, (self._examples(X),))
         return np.array(out).reshape(-1, *self._shape)
 
@@ -370,86 +443,6 @@ class JaxModel(JaxSystem):
         return places, jax.tree.map(lambda x: x[padded], self._data), size * self._q
 
 
-class JaxPoint:
-    """A model at w, see `plsolve.models._operator.Point`."""
-
-    def __init__(self, model: JaxSystem, w: Any, data: Any, n: int) -> None:
-        self._model, self._w, self._given = model, w, (model._unknowns.fixed, data)
-        self.n, self.m = n, model.m
-        self.near = w.dtype == jnp.float32 or w.device.platform == "cpu"
-        self.others = [model._unknowns.slices[i] for i in model._chunked]
-        self._starts, self.chunks = self._in_chunks(data) if self.others else ([], [])
-        self._only: Any = None  # the rows of J where there is one chunk
-
-    def _in_chunks(self, data: Any) -> tuple[list[tuple[int, int, int]], list[slice]]:
-        """Term, first example and how many (equations where there are no terms), and the equations of each chunk."""
-        model, numbers = self._model, self.n * sum(where.stop - where.start for where in self.others)
-        few = numbers <= model._formed
-        sizes = [(first_size(X), term.outputs) for term, X in zip(model._terms, data, strict=True)] or [(self.n, 1)]
-        starts, chunks, offset = [], [], 0
-        for term, (size, q) in enumerate(sizes):
-            step = size if few else min(size, -(-self.n // (q * CHUNKS)))
-            for start in range(0, size, step):
-                count = min(step, size - start)
-                starts.append((term, start, count))
-                chunks.append(slice(offset + q * start, offset + q * (start + count)))
-            offset += q * size
-        return starts, chunks
-
-    def products(self, V: Array) -> Array:
-        if V.shape[1] == 1:
-            return self.host(self._model._product(self._w, *self._given, self._array(V[:, 0])))[:, None]
-        return self.host(self._model._products(self._w, *self._given, self._array(V.T))).T
-
-    def adjoints(self, Z: Array) -> Array:
-        if Z.shape[1] == 1:
-            return self.host(self._model._adjoint(self._w, *self._given, self._array(Z[:, 0])))[:, None]
-        return self.host(self._model._adjoints(self._w, *self._given, self._array(Z.T))).T
-
-    def _array(self, x: Array) -> Any:
-        return jnp.asarray(x, self._w.dtype)
-
-    def parts(self) -> list[Layer | Rows]:
-        A, D, J = self._model._parts(self._w, *self._given)
-        if self.near:
-            A, D, J = jax.tree.map(self.host, (A, D, J))
-        layers, unknowns = self._model._layers, self._model._unknowns
-        parts = [] if layers is None else layers.parts
-        own = {p.leaf: d for p, d in zip(parts, D, strict=True)}
-        made: list[Layer | Rows] = [
-            Layer(
-                A=a,
-                D=own[p.leaf if p.shares < 0 else p.shares],
-                where=unknowns.slices[p.leaf],
-                shape=unknowns.shapes[p.leaf],
-                axes=(*p.contracted, *p.free),
-            )
-            for p, a in zip(parts, A, strict=True)
-        ]
-        return made + [Rows(J=j, where=unknowns.slices[i]) for i, j in zip(self._model._held, J, strict=True)]
-
-    def rows(self, chunk: int) -> Any:
-        if self._only is not None:
-            return self._only
-        term, start, size = self._starts[chunk]
-        J = self._model._rows(self._w, *self._given, start, term=term, size=size)
-        J = self.host(J) if self.near else J
-        if len(self.chunks) == 1:
-            self._only = J
-        return J
-
-    def like(self, x: Array) -> Any:
-        return x if self.near else self._array(x)
-
-    def host(self, array: Any) -> Array:
-        return np.asarray(array, np.float64)
-
-
 def first_of(X: Any) -> Any:
     """The first example."""
     return jax.tree.map(lambda x: x[0], X)
-
-
-def first_size(X: Any) -> int:
-    """How many examples there are."""
-    return len(jax.tree.leaves(X)[0])
