@@ -149,20 +149,19 @@ def learnt(memory: Memory, g: Array) -> Array:
 def modelled(problem: Problem, T: Tangent, s: State, S: Array, g: Array) -> Quadratic:
     """R by Cholesky of J^T J where it keeps its digits there, else by reflections; scaled when it is m x m."""
     J, d = T.toarray(), T.scale if T.scale.size else np.ones(s.w.size)
+    below, above, free = NOWHERE, NOWHERE, ALL
     if problem.bounded:
         below, above = problem.lower - s.w, problem.upper - s.w
         held = ((below >= 0.0) & (g >= 0.0)) | ((above <= 0.0) & (g <= 0.0))
+        free = ~held if held.any() else ALL
         d = d * np.where(held, 1.0, shortened(np.where(g > 0.0, -below, above) / d))
     R, failed = lapack.dpotrf(J.T.dot(J).T, 0, 0, 1)
     c, condition = trtrs(R, g, True), reciprocal_condition(R)
     if failed or not condition > TUNING.cholesky_condition:
         R, c = reflected(J, s.r)
         condition = reciprocal_condition(R)
-    R = R * d
-    if not problem.bounded:
-        return Quadratic(d, R, c, S, condition > TUNING.regular_condition)
-    free = ~held if held.any() else ALL
-    return Quadratic(d, R, c, S, condition > TUNING.regular_condition, below, above, free)
+    regular = condition > TUNING.regular_condition
+    return Quadratic(d=d, R=R * d, c=c, S=S, regular=regular, below=below, above=above, free=free)
 
 
 def reciprocal_condition(R: Array) -> float:

@@ -65,8 +65,8 @@ class Tuning(NamedTuple):
     curved_entries: int = 1 << 20  # of a sparse or operator J at most: it is handled as a dense one
     curved_switch: float = 1.5  # one model must have been so much nearer to F than the other to replace it
     natural_growth: float = 2.0  # of the natural radius, by a step that was not along gn
-    correction_length: float = 0.5  # of the step that its second-order correction may have (Transtrum, Sethna: 3/8)
-    correction_gain: float = 0.5  # that the correction must promise
+    correction_length: float = 0.5  # of the step: a second-order correction is no longer (Transtrum, Sethna: 3/8)
+    correction_gain: float = 0.5  # of the step's predicted reduction, which the correction must promise
     cholesky_condition: float = 1e-4  # reciprocal condition number of J for which Cholesky of J^T J will do
     regular_condition: float = 1e-11  # the same beyond which R of J = Q R can be divided by
     sound_pivots: float = 1e-2  # least by largest pivot beyond which a Cholesky factor of the Hessian is good enough
