@@ -277,6 +277,13 @@ def check_options(method: Any, options: Any, methods: Mapping[str, Sequence[str]
     return options
 
 
+def as_choice(value: Any, name: str, known: Sequence[str]) -> str:
+    """One of several words."""
+    if not (isinstance(value, str) and value in known):
+        raise ValueError(f"`{name}` must be one of {', '.join(known)}, got {shown(value)}.")
+    return value
+
+
 def generator(rng: Any) -> np.random.Generator | None:
     """None stays None: a fresh generator takes as long as a small step, and only SGD needs it."""
     if rng is None:

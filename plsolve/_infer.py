@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from plsolve import _loop as loop
-from plsolve._checks import LINEAR_SOLVERS, as_count, as_deadline, as_flag, as_tolerance, shown
+from plsolve._checks import LINEAR_SOLVERS, as_choice, as_count, as_deadline, as_flag, as_tolerance
 from plsolve._inference.noise import as_noise
 from plsolve._inference.prior import as_prior
 from plsolve._pictures.progress import LOG, watching
@@ -112,8 +112,7 @@ def infer(
     """
     tol, max_iter = as_tolerance(tol, "tol"), LIMIT if max_iter is None else as_count(max_iter, "max_iter", 0)
     progress = as_flag(progress, "progress")
-    if linear_solver not in LINEAR_SOLVERS:
-        raise ValueError(f"`linear_solver` must be one of {', '.join(LINEAR_SOLVERS)}, got {shown(linear_solver)}.")
+    linear_solver = as_choice(linear_solver, "linear_solver", LINEAR_SOLVERS)
     problem = Problem(
         F, jac, w0, y, args=args, bounds=bounds, deadline=as_deadline(max_time), linear_solver=linear_solver
     )

@@ -332,6 +332,7 @@ def test_sensitivity_is_the_derivative_of_the_fit():
         ({"tol": -1.0}, "`tol` must be"),
         ({"max_iter": -1}, "`max_iter` must be"),
         ({"linear_solver": "lu"}, "`linear_solver` must be one of"),
+        ({"linear_solver": np.array(["qr", "cg"])}, "`linear_solver` must be one of"),
         ({"callback": 3}, "`callback` must be callable"),
         ({"bounds": (1.0, 2.0)}, "`w0` is infeasible"),
         ({"progress": "yes"}, "`progress` must be"),

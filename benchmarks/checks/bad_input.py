@@ -17,6 +17,7 @@ import sys
 import warnings
 
 import numpy as np
+import scipy.sparse as sps
 
 from benchmarks.checks.bad_values import (
     BETA,
@@ -24,6 +25,7 @@ from benchmarks.checks.bad_values import (
     CALLBACK,
     CHOICE,
     COUNT,
+    DEVIATIONS,
     EITHER,
     FLAG,
     JACOBIAN,
@@ -90,6 +92,12 @@ def solved(sol, given):
     )
 
 
+def inferred(sol, given):
+    """Whether a fit tells the truth; with next to no noise it is the solution."""
+    other = {"tol", "y", "noise", "prior", "w0", "bounds"} & set(given)
+    return bool(sol.success) == (sol.status > 0) and (not sol.success or is_solution(sol.x) or bool(other))
+
+
 def fitted(sol, given):
     return is_solution(sol[0], np.array([2.0, -1.0])) or bool({"sigma", "xdata", "ydata"} & set(given))
 
@@ -146,6 +154,16 @@ def of_solve():
         yield solve, good | {"method": method, "rng": 0, "max_iter": 300}, kinds, solved
     yield solve, good, SYSTEM | SETTINGS | kinds_of_solve, solved
     yield solve, good | {"jac": None}, SYSTEM | SETTINGS | kinds_of_solve, solved
+
+
+def of_infer():
+    from plsolve import infer
+
+    good = {"F": F, "jac": jac, "w0": np.zeros(M), "y": Y, "noise": 1e-6, "prior": 10.0}
+    kinds = SYSTEM | {"w0": STARTS, "tol": TOLERANCE, "max_iter": COUNT, "max_time": SECONDS, "callback": CALLBACK}
+    kinds |= {"noise": DEVIATIONS, "prior": DEVIATIONS + taken(None, np.eye(M), sps.eye_array(M))}
+    kinds |= {"linear_solver": CHOICE, "progress": NO_FLAG}
+    yield infer, good, kinds, inferred
 
 
 def of_root():
@@ -254,7 +272,7 @@ def of_the_others():
 
 def specifications():
     """Of each function: how it is called well, its kinds of arguments, and what a right result is."""
-    for some in (of_solve, of_root, of_least_squares, of_curve_fit, of_solve_batch, of_the_others):
+    for some in (of_solve, of_infer, of_root, of_least_squares, of_curve_fit, of_solve_batch, of_the_others):
         yield from some()
 
 

@@ -177,6 +177,12 @@ SCALE = [
     *taken(Tensor(np.ones(M)), "jac"),
 ]
 BETA = [*refused("abc", -1.0, np.nan, np.inf, 1j, {}, [None] * M, np.ones(7), np.ones((M, 1))), *taken([0.1] * M)]
+DEVIATIONS = [
+    *refused("abc", 0.0, -1.0, np.nan, np.inf, 1j, {}, print, [None] * M, np.ones(7), np.ones((M, 2)), -np.eye(M)),
+    *refused(np.zeros(M), np.triu(np.ones((M, M))), np.full((M, M), np.nan), 10**400),
+    (REFUSE, lambda rng: masked(np.ones(M), rng)),
+    *taken(np.ones(M), [0.5] * M, np.float32(0.5), np.diag([1.0, 2.0, 3.0])),
+]
 NO_BOUNDS = [
     *refused(3, "01", (0, 1, 2), (2, -2), (np.nan, 5), (1j, 5), ("a", "b"), {}, print, (-5.0,), (None, None), 1j),
     (REFUSE, lambda rng: (masked(np.full(2, -5.0), rng), 5.0)),
