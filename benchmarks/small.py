@@ -1,7 +1,7 @@
 """Small systems solved often: from Python, inside njit, in batches; beside scipy and a hand-written loop.
 
-The systems are those of `benchmarks.arms`: a planar arm, two equations in seven angles, and the pose of a 7-joint arm
-in space, six equations.
+The systems are those of `checks.arms`: a planar arm, two equations in seven angles, and the pose of a 7-joint arm in
+space, six equations.
 """
 
 from typing import Any, ClassVar
@@ -19,7 +19,7 @@ def ways() -> dict[str, Any]:
     """A call for each way to solve the planar arm, and how many solves it makes."""
     from scipy.optimize import least_squares
 
-    from benchmarks import arms
+    from benchmarks.checks import arms
     from benchmarks.checks import compiled as hand
     from plsolve import solve
 
@@ -36,7 +36,7 @@ def ways() -> dict[str, Any]:
 
 def batch(threads: int, targets: int) -> tuple[float, float]:
     """(systems a second, share solved) of the arm in space from one start to random reachable poses."""
-    from benchmarks import arms
+    from benchmarks.checks import arms
     from benchmarks.checks.main_job import seconds
     from plsolve import solve_batch
 

@@ -10,8 +10,8 @@ import numpy as np
 from numba import njit
 
 import plsolve
-from benchmarks.arms import planar as hand
-from benchmarks.arms import planar_jac as hand_jac
+from benchmarks.checks.arms import planar as hand
+from benchmarks.checks.arms import planar_jac as hand_jac
 
 __all__ = ["hand", "hand_jac"]
 

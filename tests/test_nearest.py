@@ -5,7 +5,7 @@ import numpy as np
 import problems
 import pytest
 
-from benchmarks.arms import READY, pose, pose_jac, reachable
+from benchmarks.checks.arms import READY, pose, pose_jac, reachable
 from plsolve import Status, solve
 
 

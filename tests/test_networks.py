@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.sparse.linalg import LinearOperator
 
-from benchmarks.operators import Operator, damped
+from benchmarks.checks.operators import Operator, damped
 from plsolve import Status, solve
 from plsolve._tangent import tangent
 from plsolve.networks import WideNetwork, _jacobian, _layers

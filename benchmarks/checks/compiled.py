@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 from scipy.optimize import least_squares
 
-from benchmarks.arms import PANDA, READY, planar, planar_jac, pose, pose_jac, reachable
+from benchmarks.checks.arms import PANDA, READY, planar, planar_jac, pose, pose_jac, reachable
 from plsolve import jit, solve, solve_batch
 
 

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 from scipy.optimize import least_squares
 
-from benchmarks.arms import PANDA, Arm, kinematics, reachable
+from benchmarks.checks.arms import PANDA, Arm, kinematics, reachable
 from benchmarks.checks.compiled import TIGHT
 from plsolve import solve
 

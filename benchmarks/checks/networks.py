@@ -23,8 +23,8 @@ from scipy.linalg.blas import dsyrk
 from scipy.sparse.linalg import LinearOperator
 
 import plsolve
+from benchmarks.checks.operators import Operator, damped
 from benchmarks.limits import Check
-from benchmarks.operators import Operator, damped
 from plsolve import _krylov as krylov
 from plsolve import testing
 from plsolve.networks import NetworkJacobian, WideNetwork
