@@ -290,9 +290,10 @@ def foretold(problem: Problem, forecast: Forecast | None, s: Any, status: Status
             left, kappa = forecast(problem, s, record.history(), problem.goal.enough)
         except Ended as end:
             return math.nan, f" No forecast:{end}" if str(end) else ""
+    pace = "At the present pace" if math.isnan(kappa) else f"At kappa = {kappa:.2g}"
     if math.isfinite(left):
-        return left, f" At kappa = {kappa:.2g} about {left:.2g} more iterations are needed."
-    return left, f" At kappa = {kappa:.2g} this method will not arrive."
+        return left, f" {pace} about {left:.2g} more iterations are needed."
+    return left, f" {pace} this method will not arrive."
 
 
 def packaged(fields: dict[str, Any], problem: Problem, record: Record, betas: Array | None, certify: bool) -> Result:

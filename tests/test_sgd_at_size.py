@@ -139,6 +139,15 @@ def test_a_large_row_that_no_sample_has_seen_does_no_harm(factor, options):
     assert sol.success, sol.message
 
 
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_rows_without_entries_in_a_sample_say_nothing_of_the_others(options):
+    seen = np.random.default_rng(0).choice(N, SAMPLE, replace=False)
+    B = A.copy()
+    B[seen] = 0.0
+    sol = run(System(A=B), B @ WANTED, options=options)
+    assert sol.success, sol.message
+
+
 def test_all_unknowns_that_rows_do_not_need():
     """A gradient that vanishes in all rows, and a start that solves the system."""
     s = System(A=np.zeros((N, M)))
@@ -175,14 +184,14 @@ def test_an_epoch_of_shuffled_rows_reads_each_row_once(size, step):
 
 
 def test_progress_is_noted_without_another_pass():
-    """All of F is evaluated at w0, after 1, 2, 4, 8 and 16 epochs and at the end."""
+    """All of F is evaluated at w0, after 1, 4 and 16 epochs and at the end."""
     s, seen = System(e=0.3), []
     sol = run(s, options={"step_size": "kaczmarz", "batch_size": 3, "damping": 30.0}, max_iter=20 * 20, tol=0.0,
               callback=lambda intermediate_result: seen.append(intermediate_result))  # fmt: skip
     assert sol.nit == 400
     assert [state.nit for state in seen] == list(range(20, 401, 20))
     passes = sum(len(rows) for rows in s.F_rows if len(rows) > 3) / N
-    assert passes <= 7
+    assert passes == 5
     assert np.all(np.isfinite(sol.history.loss))
     np.testing.assert_allclose(sol.cost, naive.loss(A @ sol.x + 0.3 * np.sin(A @ sol.x) - Y), rtol=1e-8)
     assert sol.history.loss[-1] < 0.5 * sol.history.loss[0]

@@ -8,7 +8,7 @@ Bassily, Belkin, arXiv 1712.06559). 'theorem' is the smaller step of theory 1.3,
 loss has blown up, the best point is taken up again with half the step, or with more damping.
 
 Where an epoch is made of all rows in a new order, the residuals that its batches have met tell the loss, and all of F
-is evaluated only after 1, 2, 4, 8, ... epochs, where they say that the system is solved, or that there is no progress.
+is evaluated only after 1, 4, 16, ... epochs, where they say that the system is solved, or that there is no progress.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ PATIENCE = 30  # epochs without progress before the step is halved
 BLOWN_UP = 10.0  # times the best ||r||
 SMALLEST = 1e-12  # of the first step: no step helps
 DAMPED = 1e-4  # likewise of blocks, whose damping grows with its inverse square
+UNKNOWN = -1.0  # stands for a constant
 CALM = 0.125  # of all rows: so many that are met solved, one batch after the other, let the others be looked at too
 NO_ROWS: Indices = np.empty(0, np.int64)
 NOTHING: Array = np.empty(0)
@@ -63,7 +64,7 @@ class Plan(NamedTuple):
     rows: int
     mass: bool  # momentum
     last: int  # the iteration that is checked whatever its place in the epoch: max_iter
-    largest_row: float  # negative: not asked for
+    largest_row: float  # UNKNOWN: not asked for
     largest: float
     mu: float
     smoothness: float  # of L: L_F^2 + beta ||r0||
@@ -164,13 +165,16 @@ def planned(problem: Problem, asked: Asked, known: given.Constants, row: float) 
     rule, batch, largest, mu = asked.rule, asked.batch, known.lipschitz * known.lipschitz, known.mu
     by_constants = rule in (INTERPOLATION, THEOREM) or batch == 0
     needs_mu = mu == 0.0 and (asked.mass or rule == THEOREM)
-    if not problem.system.by_rows or needs_mu or (by_constants and not (row and largest)):
+    looked = not problem.system.by_rows or needs_mu or (by_constants and not (row and largest))
+    if looked:
         seen = spectrum.sample(problem, problem.w0, problem.r0)
         row = row or float(seen.T.row_squares().max())
         row = row if not row < LEAST else 0.0
         largest = largest or max(seen.share * largest_eigenvalue(problem, seen.T, seen.r), row)
         spectrum.check_products(math.sqrt(largest))
         mu = max(spectrum.ends(problem, seen.T)[0], 1e-12 * largest) if needs_mu else mu
+        if row == 0.0 and problem.system.by_rows:  # other rows may be different: steps that need no constants
+            rule, row, asked = POLYAK, UNKNOWN, asked._replace(mass=False)
     if batch == 0:
         batch = steps.critical_batch(problem.n, row, largest) if row > 0.0 else 1
     rule = POLYAK if rule == KACZMARZ and batch == 1 else rule  # which is the same for one row
@@ -182,7 +186,7 @@ def planned(problem: Problem, asked: Asked, known: given.Constants, row: float) 
         rows=rows if asked.rows == CHOSEN else asked.rows,
         mass=asked.mass,
         last=0,
-        largest_row=row or (-1.0 if problem.system.by_rows else 0.0),
+        largest_row=row if row or looked else UNKNOWN,
         largest=largest,
         mu=mu,
         smoothness=largest + known.beta * norm(problem.r0),
@@ -338,7 +342,7 @@ def safeguarded(plan: Plan) -> bool:
 def noted(problem: Problem, s: State, w: Array, ahead: Array, nit: int, length: float) -> State:
     """The end of an epoch of all rows, which tells the loss by what its batches have met."""
     size, epochs = norm(s.met), nit // epoch(problem, s)
-    if not size < s.least or epochs & (epochs - 1) == 0:
+    if not size < s.least or epochs == 4 ** round(math.log(epochs, 4)):
         return checked(problem, s._replace(least=min(s.least, size)), w, ahead, nit, length)
     return s._replace(w=w, ahead=ahead, r=s.met.copy(), nit=nit, step=length, checked=False, noted=True, least=size)
 
@@ -369,7 +373,12 @@ def checked(problem: Problem, s: State, w: Array, ahead: Array, nit: int, length
 
 
 def forecast(problem: Problem, s: State, history: History, enough: float) -> tuple[float, float]:
-    """Iterations left until ||r|| <= enough, and kappa: by the spectrum where steps are of one length (theory 4.3)."""
+    """Iterations left until ||r|| <= enough, and kappa: by the spectrum where steps are of one length (theory 4.3).
+
+    Blocks go on at their pace so far, whatever kappa (NaN).
+    """
+    if s.plan.rule == KACZMARZ:
+        return spectrum.observed(history, max(0.5 * enough * enough, 1e-300)), math.nan
     seen = spectrum.seen(problem, s.w, s.r, enough)
-    varies = s.plan.rule in (POLYAK, KACZMARZ) or s.plan.mass or s.eta * s.shrink == 0.0
+    varies = s.plan.rule == POLYAK or s.plan.mass or s.eta * s.shrink == 0.0
     return (spectrum.observed(history, seen.loss) if varies else seen.iterations(s.eta * s.shrink)), seen.kappa
