@@ -255,7 +255,8 @@ def broken_compiled(seed: int) -> list[str]:
         wrong.append("compiled: fun is not F(x) - y")
     if (np.diff(sol.history.nit) <= 0).any() or sol.history.nit[-1] != sol.nit:
         wrong.append("compiled: history.nit")
-    if sol.history.loss.min() < 0.5 * float(sol.fun @ sol.fun) * (1 - 1e-9):
+    nearer = sol.success and c.options.get("nearest")  # the point nearest to w0 counts among solutions
+    if not nearer and sol.history.loss.min() < 0.5 * float(sol.fun @ sol.fun) * (1 - 1e-9):
         wrong.append("compiled: x is not the best point of the history")
     return wrong
 
