@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, NoReturn
 import numpy as np
 
 from plsolve import solve
+from plsolve.theory.forecasts import near_linear_iterations
+from plsolve.theory.steps import batch_smoothness, critical_batch, sgd_rate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -127,6 +129,17 @@ class Network:
         np.multiply(self.scale, z, out=by_v)
         J[:, -1] = 1.0
         return J
+
+
+def steps_to_go(sol: Result, method: str, target: float) -> float:
+    """Steps that a first-order method still needs, by theory 4.3 and 5.1, as if F were linear from here on."""
+    kernel, ratio = sol.kernel, 2.0 * sol.cost / target**2
+    largest, mu = float(kernel.eigenvalues.max()), float(kernel.mu)
+    if method == "gd":
+        return near_linear_iterations(1.0 / largest, mu, ratio)
+    n, row = len(kernel.matrix), float(kernel.matrix.diagonal().max())
+    smoothness = batch_smoothness(n, critical_batch(n, row, largest), row, largest)
+    return math.log(ratio) / -math.log(sgd_rate(smoothness, mu))
 
 
 def duration(seconds: float) -> str:
@@ -260,8 +273,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"distance moved {np.linalg.norm(sol.x - w0):.3g} from a start of norm {np.linalg.norm(w0):.3g}")
     print(f"time {seconds:.2f} s")
     if first_order and not sol.success:
-        time_to_go = duration(sol.forecast * seconds / max(sol.nit, 1))
-        print(f"forecast {sol.forecast:.1e} more iterations, {time_to_go}, if nearly linear; try --method gauss-newton")
+        steps = steps_to_go(sol, chosen.method, TOL * size)
+        time_to_go = duration(steps * seconds / max(sol.nit, 1))
+        print(f"forecast {steps:.1e} more iterations, {time_to_go}, if nearly linear; try --method gauss-newton")
     print(picture_line(chosen.plot, series, network, sol))
     return 0 if sol.success else 1
 

@@ -207,12 +207,14 @@ def test_forecasts_are_what_happens(kappa):
     t = forecasts.spectral_iterations(values.tolist(), weights.tolist(), eta, aim * loss)
     assert forecasts.spectral_loss(values.tolist(), weights.tolist(), eta, t) <= aim * loss
     assert forecasts.spectral_loss(values.tolist(), weights.tolist(), eta, t - 1) > aim * loss
-    near = math.ceil(math.log(aim) / (2.0 * math.log1p(-eta / kappa)))  # as if all were in the slowest direction (4.3)
+    near = forecasts.near_linear_iterations(eta, 1 / kappa, 1 / aim)
     assert t <= near
     assert forecasts.momentum_iterations(kappa, 1 / aim) <= near
 
 
 def test_forecast_ends():
+    assert forecasts.near_linear_iterations(1.0, 1.0, 5.0) == 1
+    assert forecasts.near_linear_iterations(1.0, 0.1, 0.5) == 0
     assert forecasts.momentum_iterations(1.0, 5.0) == 1
     assert forecasts.momentum_iterations(10.0, 1.0) == 0
     assert forecasts.spectral_iterations([1.0], [1.0], 0.0, 0.1, most=1000) == 1000

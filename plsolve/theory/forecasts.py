@@ -11,6 +11,13 @@ import math
 from collections.abc import Sequence
 
 
+def near_linear_iterations(eta: float, mu: float, ratio: float) -> int:
+    """log(L0/eps)/(-2 log(1 - eta mu)): gradient steps once the slowest component is left, mu = lambda_min(K) (4.3)."""
+    if not ratio > 1.0:
+        return 0
+    return 1 if eta * mu >= 1.0 else math.ceil(math.log(ratio) / (-2.0 * math.log1p(-eta * mu)))
+
+
 def momentum_iterations(kappa: float, ratio: float) -> int:
     """Until L has fallen by ratio, for the momenta of 6.2, whose residual falls by (sqrt k - 1)/(sqrt k + 1) a step."""
     if not ratio > 1.0:
