@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -25,6 +26,7 @@ from plsolve.models._operator import (
     as_rows,
     as_weights,
     divided,
+    grouped,
 )
 
 PASSES = 8  # backward passes at once: each has intermediate results of its own
@@ -162,7 +164,7 @@ class JaxSystem:
         self._dtype = jnp.dtype(dtype)
         self._unknowns = Unknowns(params, mask, self._dtype)
         self.w0, self.m = self._unknowns.w0, self._unknowns.m
-        self._chunked = list(range(len(self._unknowns.free)))  # the unknown leaves whose rows of J are made in chunks
+        self._others = list(range(len(self._unknowns.free)))  # the unknown leaves whose rows of J are not held
         self._shapes = [jax.ShapeDtypeStruct(shape, self._dtype) for shape in self._unknowns.shapes]
 
     def _examples(self, X: Any) -> Any:
@@ -208,7 +210,7 @@ class JaxSystem:
         self._value, self._product, self._adjoint = jax.jit(of_w), jax.jit(product), jax.jit(adjoint)
         self._products = jax.jit(jax.vmap(product, (None, None, None, 0)))
         self._adjoints = jax.jit(jax.vmap(adjoint, (None, None, None, 0)))
-        self._rows = jax.jit(self._rows_of, static_argnames=("term", "size"))
+        self._rows = jax.jit(self._rows_of, static_argnames=("leaves", "term", "size"))
         self._parts = jax.jit(self._parts_of)
         out = jax.eval_shape(of_w, jax.ShapeDtypeStruct((self.m,), self._dtype), unknowns.fixed, self._data)
         if out.dtype != self._dtype:
@@ -277,14 +279,23 @@ class JaxSystem:
         leaves, layers = self._unknowns.split(w), self._layers
         return jax.vmap(lambda x: layers(leaves, (fixed, x), list(self._held)))(data[0])
 
-    def _rows_of(self, w: Any, fixed: Any, data: Any, start: Any, *, term: int, size: int) -> Any:
+    @cached_property
+    def _groups(self) -> list[tuple[tuple[int, ...], int]]:
+        """The unknown leaves whose rows of J are made together, and in how many chunks."""
+        sizes = [math.prod(shape) for shape in self._unknowns.shapes]
+        whole = self.n * sum(sizes[i] for i in self._others) <= self._formed
+        return grouped(self._others, sizes, self.m, whole)
+
+    def _rows_of(
+        self, w: Any, fixed: Any, data: Any, start: Any, *, leaves: tuple[int, ...], term: int, size: int
+    ) -> Any:
         """The rows of J for so many examples of the term, or of equations where there are no terms."""
-        leaves = self._unknowns.split(w)
-        some = [leaves[i] for i in self._chunked]
+        all_leaves = self._unknowns.split(w)
+        some = [all_leaves[i] for i in leaves]
 
         def of_some(some: list[Any]) -> list[Any]:
-            now = list(leaves)
-            for i, value in zip(self._chunked, some, strict=True):
+            now = list(all_leaves)
+            for i, value in zip(leaves, some, strict=True):
                 now[i] = value
             return now
 
@@ -369,7 +380,7 @@ class JaxModel(JaxSystem):
         self._shape = self._outputs_of(self._one, self._data[0])
         self._compile(self._all_terms)
         self._layers = Layers(self._one, self._shapes, (self._unknowns.fixed, first_of(self._data[0])))
-        self._held, self._chunked = divided(self._layers.others, self._unknowns.shapes, self.n, self.m)
+        self._held, self._others = divided(self._layers.others, self._unknowns.shapes, self.n, self.m)
 
     def F(self, w: Array, rows: Any = None) -> npt.NDArray[Any]:
         """The outputs at the examples.

@@ -9,11 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from plsolve._linalg import Array
-from plsolve.models._operator import (
-    CHUNKS,
-    Layer,
-    Rows,
-)
+from plsolve.models._operator import Block, Layer, Rows
 
 if TYPE_CHECKING:
     from plsolve.models._jax import JaxSystem
@@ -26,24 +22,26 @@ class JaxPoint:
         self._model, self._w, self._given = model, w, (model._unknowns.fixed, data)
         self.n, self.m = n, model.m
         self.near = w.dtype == jnp.float32 or w.device.platform == "cpu"
-        self.others = [model._unknowns.slices[i] for i in model._chunked]
-        self._starts, self.chunks = self._in_chunks(data) if self.others else ([], [])
-        self._only: Any = None  # the rows of J where there is one chunk
+        self._starts: dict[tuple[int, ...], list[tuple[int, int, int]]] = {}
+        self.blocks = [self._block(leaves, count, data) for leaves, count in model._groups]
+        self._only: Any = None  # the rows of J where there is one block of one chunk
 
-    def _in_chunks(self, data: Any) -> tuple[list[tuple[int, int, int]], list[slice]]:
-        """Term, first example and how many (equations where there are no terms), and the equations of each chunk."""
-        model, numbers = self._model, self.n * sum(where.stop - where.start for where in self.others)
-        few = numbers <= model._formed
+    def _block(self, leaves: tuple[int, ...], count: int, data: Any) -> Block:
+        """The unknowns of these leaves, their rows of J in so many chunks (for each term those that it needs).
+
+        Of each chunk its term, the first example and how many (equations where there are no terms) are noted.
+        """
+        model, offset, chunks = self._model, 0, []
+        starts = self._starts[leaves] = []
         sizes = [(first_size(X), term.outputs) for term, X in zip(model._terms, data, strict=True)] or [(self.n, 1)]
-        starts, chunks, offset = [], [], 0
         for term, (size, q) in enumerate(sizes):
-            step = size if few else min(size, -(-self.n // (q * CHUNKS)))
+            step = size if count == 1 else min(size, -(-self.n // (q * count)))
             for start in range(0, size, step):
-                count = min(step, size - start)
-                starts.append((term, start, count))
-                chunks.append(slice(offset + q * start, offset + q * (start + count)))
+                here = min(step, size - start)
+                starts.append((term, start, here))
+                chunks.append(slice(offset + q * start, offset + q * (start + here)))
             offset += q * size
-        return starts, chunks
+        return Block(leaves=leaves, where=[model._unknowns.slices[i] for i in leaves], chunks=chunks)
 
     def products(self, V: Array) -> Array:
         if V.shape[1] == 1:
@@ -77,13 +75,13 @@ class JaxPoint:
         ]
         return made + [Rows(J=j, where=unknowns.slices[i]) for i, j in zip(self._model._held, J, strict=True)]
 
-    def rows(self, chunk: int) -> Any:
+    def rows(self, block: Block, chunk: int) -> Any:
         if self._only is not None:
             return self._only
-        term, start, size = self._starts[chunk]
-        J = self._model._rows(self._w, *self._given, start, term=term, size=size)
+        term, start, size = self._starts[block.leaves][chunk]
+        J = self._model._rows(self._w, *self._given, start, leaves=block.leaves, term=term, size=size)
         J = self.host(J) if self.near else J
-        if len(self.chunks) == 1:
+        if len(self.blocks) == len(block.chunks) == 1:
             self._only = J
         return J
 

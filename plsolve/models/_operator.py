@@ -2,8 +2,8 @@
 
 Unknowns in linear layers contribute SUM_uv (A_u A_v^T) o (D_u D_v^T), A_u and D_u the inputs and sensitivities of
 their uses u (one for a layer of a network, several where a layer is shared by the points of a sequence or by the
-derivatives in a differential equation). All others need rows of J: held where they are few, else made in chunks, by
-which J is multiplied at once.
+derivatives in a differential equation). All others need rows of J: held where they are few, else made parameter by
+parameter.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ ROOM = 2  # numbers of inputs and sensitivities for one of the rows of J that th
 HELD = 1 << 20  # numbers of J that are held wherever unknowns lie in no layer (8 MiB)
 SHARE = 8  # of J that is: one part in so many
 FORMED = 1 << 25  # the same where each row of J is as dear as a pass over all equations (256 MiB)
-CHUNKS = 12  # rows of J are made in so many parts where they are not held; there are never more than two of them
+PART = 4  # rows of J that are not held take less than one part in so many of n m numbers at any time
 
 
 class Layer(NamedTuple):
@@ -72,14 +72,25 @@ class Rows(NamedTuple):
     where: slice
 
 
+class Block(NamedTuple):
+    """Unknowns in no layer whose rows of J are made together, so many equations at once."""
+
+    leaves: tuple[int, ...]
+    where: list[slice]
+    chunks: list[slice]
+
+    def weights(self, d2: Array) -> Array:
+        """Of these unknowns."""
+        return np.concatenate([d2[where] for where in self.where])
+
+
 class Point(Protocol):
     """A model at a point: its examples give q equations each."""
 
     n: int
     m: int
     near: bool  # whether the arrays of the parts are numpy's
-    others: list[slice]  # the unknowns in no part
-    chunks: list[slice]  # equations whose rows of J are made at once
+    blocks: list[Block]  # of the unknowns in no part
 
     def products(self, V: Array) -> Array:
         """J V (n, s) of V (m, s)."""
@@ -88,10 +99,10 @@ class Point(Protocol):
         """J^T Z (m, s) of Z (n, s)."""
 
     def parts(self) -> Sequence[Layer | Rows]:
-        """All unknowns but ``others``: arrays of numpy, or such as live on a device."""
+        """All unknowns but those of ``blocks``: arrays of numpy, or such as live on a device."""
 
-    def rows(self, chunk: int) -> Any:
-        """The rows of J of a chunk, with the columns ``others`` one after the other."""
+    def rows(self, block: Block, chunk: int) -> Any:
+        """The rows of J (a chunk of the block's, k)."""
 
     def like(self, x: Array) -> Any:
         """A vector as an array of the same library."""
@@ -112,7 +123,7 @@ class ModelJacobian(_Operator):
         return self._point.products(v.reshape(-1, 1)).ravel()
 
     def _rmatvec(self, z: Array) -> Array:
-        if self._parts is None or self._point.others or not self._point.near:
+        if self._parts is None or self._point.blocks or not self._point.near:
             return self._point.adjoints(z.reshape(-1, 1)).ravel()
         g = np.empty(self.shape[1])
         for part in self._parts:
@@ -136,8 +147,8 @@ class ModelJacobian(_Operator):
                 K += weighted(part, d2, point.host)
         elif self._parts:
             by_blocks(K, self._parts, point.host)
-        if point.others:
-            by_rows(K, point, None if d2 is None else point.like(np.concatenate([d2[where] for where in point.others])))
+        for block in point.blocks:
+            by_rows(K, point, block, None if d2 is None else point.like(block.weights(d2)))
         return K
 
     def toarray(self) -> Array:
@@ -147,11 +158,10 @@ class ModelJacobian(_Operator):
             self._parts = point.parts()
         for part in self._parts:
             J[:, part.where] = entries(part, point.host)
-        for i, some in enumerate(point.chunks if point.others else ()):
-            R, start = point.host(point.rows(i)), 0
-            for where in point.others:
-                J[some, where] = R[:, start : start + where.stop - where.start]
-                start += where.stop - where.start
+        for block in point.blocks:
+            columns = np.concatenate([np.arange(where.start, where.stop) for where in block.where])
+            for i, some in enumerate(block.chunks):
+                J[some, columns] = point.host(point.rows(block, i))
         return J
 
 
@@ -194,6 +204,22 @@ def divided(others: Sequence[int], shapes: Sequence[tuple[int, ...]], n: int, m:
     return held, [i for i in others if i not in held]
 
 
+def grouped(leaves: Sequence[int], sizes: Sequence[int], m: int, whole: bool) -> list[tuple[tuple[int, ...], int]]:
+    """Parameters whose rows of J are made together, and in how many chunks; ``whole``: all, in one."""
+    if whole:
+        return [(tuple(leaves), 1)] if leaves else []
+    room = max(m // PART, 1)
+    groups: list[tuple[tuple[int, ...], int]] = []
+    filled = room
+    for i in leaves:
+        if filled + sizes[i] > room:
+            groups.append(((), -(-2 * sizes[i] // room) if sizes[i] > room else 1))
+            filled = 0
+        groups[-1] = (*groups[-1][0], i), groups[-1][1]
+        filled += sizes[i]
+    return groups
+
+
 def as_rows(rows: Any, n: int, q: int) -> tuple[Indices, Indices]:
     """The examples to which these of n equations belong, q to each, and their places among the equations of those."""
     given = as_real(rows, "rows")
@@ -211,14 +237,14 @@ def as_weights(w: Any, m: int) -> Array:
     return vector
 
 
-def by_rows(K: Array, point: Point, d2: Any) -> None:
-    """Add what the unknowns in no part contribute, two chunks of rows of J at a time."""
-    for i, some in enumerate(point.chunks):
-        R = point.rows(i)
+def by_rows(K: Array, point: Point, block: Block, d2: Any) -> None:
+    """Add what the unknowns of the block contribute, two chunks of rows of J at a time."""
+    for i, some in enumerate(block.chunks):
+        R = point.rows(block, i)
         left = R if d2 is None else R * d2
         K[some, some] += point.host(left @ R.T)
-        for j, others in enumerate(point.chunks[:i]):
-            beside = point.host(left @ point.rows(j).T)
+        for j, others in enumerate(block.chunks[:i]):
+            beside = point.host(left @ point.rows(block, j).T)
             K[some, others] += beside
             K[others, some] += beside.T
 

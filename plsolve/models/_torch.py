@@ -16,8 +16,9 @@ from torch.func import functional_call, jvp, vjp, vmap
 
 from plsolve._linalg import Array, norm, scattered
 from plsolve.models._operator import (
-    CHUNKS,
+    HELD,
     ROOM,
+    Block,
     Layer,
     ModelJacobian,
     PickedJacobian,
@@ -26,6 +27,7 @@ from plsolve.models._operator import (
     as_rows,
     as_weights,
     divided,
+    grouped,
 )
 
 _EXPLAINED = 1e-6  # of J^T z, by the layers of a parameter: else it is used outside them too
@@ -225,7 +227,7 @@ class TorchModel:
         places = {name: i for i, name in enumerate(self._names)}
         self._layers: set[int] = set(range(len(self._names)))
         self._held: list[int] = []
-        self._chunked: list[int] = []
+        self._groups: list[tuple[tuple[int, ...], int]] = []
         size = norm(self.w0) / math.sqrt(self.m)
         params = self._split(self.w0 + _MOVED * (size if size > 0.0 else 1.0) * scattered(self.w0, 1))
         few = tuple(x[: min(len(x), 2)] for x in self._X)
@@ -241,7 +243,9 @@ class TorchModel:
                 explained.add(i)
         self._layers = explained
         others = [i for i in range(len(self._names)) if i not in explained]
-        self._held, self._chunked = divided(others, self._shapes, self.n, self.m)
+        self._held, others = divided(others, self._shapes, self.n, self.m)
+        sizes = [math.prod(shape) for shape in self._shapes]
+        self._groups = grouped(others, sizes, self.m, self.n * sum(sizes[i] for i in others) <= HELD)
 
     @contextmanager
     def _noted(self, uses: list[Use], count: int) -> Iterator[None]:
@@ -292,11 +296,14 @@ class TorchPoint:
     def __init__(self, model: TorchModel, params: list[Any], X: Any) -> None:
         self._model, self._params, self._X = model, params, X
         self.n, self.m = len(X[0]) * model._q, model.m
-        step = -(-len(X[0]) // CHUNKS)
-        self._starts = range(0, len(X[0]), step)
-        self.chunks = [slice(i * model._q, min((i + step) * model._q, self.n)) for i in self._starts]
-        self.others = [model._where[i] for i in model._chunked]
+        self.blocks = [self._block(leaves, count) for leaves, count in model._groups]
         self.near = model._dtype == torch.float32 or model._device.type == "cpu"
+
+    def _block(self, leaves: tuple[int, ...], count: int) -> Block:
+        q, N = self._model._q, len(self._X[0])
+        step = -(-N // count)
+        chunks = [slice(i * q, min(i + step, N) * q) for i in range(0, N, step)]
+        return Block(leaves=leaves, where=[self._model._where[i] for i in leaves], chunks=chunks)
 
     def _value(self, params: Sequence[Any]) -> Any:
         return self._model._call(params, self._X).reshape(-1)
@@ -382,9 +389,9 @@ class TorchPoint:
             params[i] = value
         return params
 
-    def rows(self, chunk: int) -> Any:
-        start = self._starts[chunk]
-        J = self._rows(self._model._chunked, tuple(x[start : start + self._starts.step] for x in self._X))
+    def rows(self, block: Block, chunk: int) -> Any:
+        some, q = block.chunks[chunk], self._model._q
+        J = self._rows(block.leaves, tuple(x[some.start // q : some.stop // q] for x in self._X))
         return self._kept(torch.cat([j.reshape(j.shape[0] * j.shape[1], -1) for j in J], dim=1))
 
     def like(self, x: Array) -> Any:
