@@ -1,7 +1,7 @@
-"""The methods, and what one of your own consists of (README, "Adding a method").
+"""The methods, and the types from which a method of your own is built (README, "Adding a method").
 
-`METHODS` and `OPTIONS` are the tables that ``method=`` and ``options=`` are looked up in: an entry more is a method
-more. A step asks a `Problem` for ``residual(w)``, ``linearise(w, r, check)`` and ``project(w)``.
+``method=`` and ``options=`` are looked up in the tables `METHODS` and `OPTIONS`; to add a method, add an entry to each.
+A step calls ``residual(w)``, ``linearise(w, r, check)`` and ``project(w)`` of a `Problem`.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,12 +20,13 @@ def _gradient_descent(problem: Problem, options: Mapping[str, Any], beta: float)
     return make(problem, options, beta)
 
 
-#: What makes each method, from a problem, the options and beta (0: not given), and the options that it knows.
+#: For each name, the function that makes the method from a problem, the options and beta (0: not given).
 METHODS: dict[str, Callable[[Problem, Mapping[str, Any], float], Method]] = {
     "gauss-newton": newton.method,
     "gd": _gradient_descent,
     "sgd": sgd.method,
 }
+#: For each name, the options that the method accepts.
 OPTIONS = {
     "auto": newton.OPTIONS,
     "gauss-newton": newton.OPTIONS,

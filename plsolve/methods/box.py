@@ -1,9 +1,10 @@
-"""The Gauss-Newton step in a box: small and J p = -r where the box allows that, else where ||r + J p|| is least.
+"""The Gauss-Newton step in a box: a short step with J p = -r where the box contains one, else the least ||r + J p||.
 
-It is found by an active set: the unknowns that are free solve the equations for what those at their bounds leave, a
-target is gone to as far as the bounds allow, the unknowns that meet one stay there, and those that the gradient leads
-back inside are let go again. ||r + J p|| falls with every such move (Lawson, Hanson, Solving Least Squares Problems,
-1974, chapter 23), by many bounds at once where the target cut to the box is no worse than the first bound on the way.
+An active-set method finds it. The free unknowns solve the linear equations with the others fixed at their bounds. The
+step moves towards this solution until an unknown meets a bound and is fixed there; an unknown is released when the
+gradient points back into the box. Each move reduces ||r + J p|| (Lawson, Hanson, Solving Least Squares Problems, 1974,
+chapter 23). Many bounds become active at once where the solution, clipped to the box, is no worse than the point where
+the first bound is met.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ def reduction(r: Array, Jp: Array) -> float:
 
 
 def held(p: Array, g: Array, low: Array, high: Array) -> Mask:
-    """The unknowns that the gradient g presses against their bounds."""
+    """Marks the unknowns that are at a bound and that -g would move out of the box."""
     return ((p <= low) & (g >= 0.0)) | ((p >= high) & (g <= 0.0))
 
 
@@ -34,7 +35,7 @@ def inverse(T: Tangent, free: Mask, orthogonal: bool) -> Inverse:
 def boxed(
     T: Tangent, H: Inverse, r: Array, gn: Array, free: Mask, low: Array, high: Array
 ) -> tuple[Array, Array, Inverse]:
-    """The step p with low <= p <= high, J p, and J^+ on the unknowns that solve; gn = -H r: the one without bounds."""
+    """The step p with low <= p <= high, J p, and J^+ on the free unknowns; gn = -H r is the step without bounds."""
     p, Jp, most, size, orthogonal = 0.0 * gn, 0.0 * r, 0.0, norm(r), H.orthogonal
     target, free = gn, free if free.size else gn == gn
     for _ in range(TUNING.active_set_steps):
@@ -57,7 +58,7 @@ def boxed(
 
 
 def ahead(T: Tangent, r: Array, p: Array, target: Array, low: Array, high: Array) -> tuple[Array, Array]:
-    """The better of the target cut to the box and the first bound on the way from p to it, and J times it."""
+    """The better of two points, and J times it: the clipped target, and where the line from p first meets a bound."""
     end = np.minimum(np.maximum(target, low), high)
     Jend, cut = T.apply(end), (target < low) | (target > high)
     if not cut.any():

@@ -1,4 +1,4 @@
-"""Why no step of a method makes progress: solved to rounding, gradient zero, or stalled."""
+"""Why no step of a method makes progress: solved to rounding, zero gradient, or stalled."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from plsolve._stopping import Status
 from plsolve._tangent import RowsJacobian, Tangent, only
 from plsolve.methods.box import held
 
-FLAT = 1e-15  # of ||r||^2 that a step down the gradient promises: the gradient is zero to rounding
-INSENSITIVE = 1e-7  # relative change of the loss per relative change of w: its extremum, where J may vanish itself
-PROBE = 1e-6  # of w at least: how far F is followed to see whether J is right
+FLAT = 1e-15  # of ||r||^2: the gradient is zero to rounding if the predicted reduction along it is less
+INSENSITIVE = 1e-7  # relative change of the loss per relative change of w: less is stationary
+PROBE = 1e-6  # of |w|: least distance over which J is compared with a difference of F
 
 
 def conclusion(
     problem: Problem, w: Array, r: Array, T: Tangent, flat: bool, last: Array | None
 ) -> tuple[Array, Array, int]:
-    """Where a run ends at which no step reduces the loss, and its status.
+    """The final w and r, and the status, of a run that ends because no step reduces the loss.
 
-    ``last``: a step too short for the loss to tell, which mends the last digits of a w where the loss is flat.
+    ``last`` is a step too short to change the loss visibly; it improves the last digits of w where the loss is flat.
     """
     status = verdict(problem, w, r, T, flat)
     if status == Status.STATIONARY and last is not None and not problem.spent:
@@ -32,7 +32,7 @@ def conclusion(
 
 
 def verdict(problem: Problem, w: Array, r: Array, T: Tangent, flat: bool = False) -> int:
-    """RESIDUAL, STATIONARY or STALLED; flat: the model of the loss promises nothing any more."""
+    """RESIDUAL, STATIONARY or STALLED; flat: the model predicts no further reduction of the loss."""
     if at_rounding_level(problem, w, r, T):
         return int(Status.RESIDUAL)
     if flat:
@@ -40,9 +40,9 @@ def verdict(problem: Problem, w: Array, r: Array, T: Tangent, flat: bool = False
     g, size = T.adjoint(r), norm(w)
     M = largest_eigenvalue(problem, T, r)
     r2 = float(r.dot(r))
-    if problem.bounded:  # w is small at some corner of the box by chance
+    if problem.bounded:  # near a corner of the box w may be small by chance
         g, size = only(~held(w, g, problem.lower, problem.upper), g), max(size, norm(w - problem.w0))
-    if norm(g) == 0.0 or 0.0 < norm(g) * size <= INSENSITIVE * r2:  # w = 0 is the scale of nothing
+    if norm(g) == 0.0 or 0.0 < norm(g) * size <= INSENSITIVE * r2:  # w = 0 sets no scale
         return int(Status.STATIONARY)
     if M == 0.0:  # by underflow
         return int(Status.STALLED)
@@ -51,13 +51,13 @@ def verdict(problem: Problem, w: Array, r: Array, T: Tangent, flat: bool = False
 
 
 def at_rounding_level(problem: Problem, w: Array, r: Array, T: Tangent) -> bool:
-    """Whether rounding in F alone can make a residual as large as r; F is asked once whether J is as large as it says.
+    """Whether rounding in F alone can make a residual as large as r.
 
-    A wrong or overflowing J must not make a success.
+    The estimate uses J, so one call of F checks J first: a wrong or overflowing J must not count as a success.
     """
     size = norm(r)
     if size > 4.0 * problem.system.precision * (2.0 * problem.size_y + T.frobenius() * norm(w)):
-        return False  # the quick way
+        return False  # without a call of F
     return size <= problem.rounding_level(w, r, T) < math.inf and agrees(problem, w, r, T)
 
 
@@ -70,7 +70,7 @@ def agrees(problem: Problem, w: Array, r: Array, T: Tangent) -> bool:
 
 
 def largest_eigenvalue(problem: Problem, T: Tangent, z: Array) -> float:
-    """lambda_max(J D^2 J^T) from below, by power iteration from z; once where each product is a pass over all rows."""
+    """A lower bound of lambda_max(J D^2 J^T), by power iteration from z; one step only if J is read by rows."""
     size = 0.0
     for k in range(1 if isinstance(T.J, RowsJacobian) else 15):
         length = norm(z)

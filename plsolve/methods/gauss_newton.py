@@ -1,22 +1,22 @@
-"""Gauss-Newton in a trust region measured by natural curvature, with chord steps on the same factor.
+"""Gauss-Newton with a trust region whose radius follows the curvature of F, and chord steps with the same factor.
 
 At w with residual r = F(w) - y the step p is gn = -J^+ r while that fits in the trust region, else one no longer than
-its radius (`linear_model`). At the start one call of F tells whether all of gn may be tried.
+its radius (`linear_model`). At the start one call of F decides whether the full step gn is tried.
 
-How far the linear model holds is told by c = J^+ (r(w + p) - r - J p), the second-order part of F seen through J^+:
-mu = ||p||^2 / (2 ||c||) is the length at which it would be as large as the step itself, the natural radius (Deuflhard,
-Newton Methods for Nonlinear Problems, 2004). It costs one F and one solve with the factor at hand. For doglegs, and
-where a residual stays (n > m, inconsistent equations), the radius follows the gain ratio instead.
+The range of the linear model is estimated from c = J^+ (r(w + p) - r - J p), the second-order part of F mapped to w by
+J^+. The natural radius mu = ||p||^2 / (2 ||c||) is the step length at which c would be as long as the step (Deuflhard,
+Newton Methods for Nonlinear Problems, 2004). It costs one F and one solve with the existing factor. For doglegs, and
+where no step solves the linear equations (n > m, inconsistent equations), the radius follows the gain ratio instead.
 
-In a box gn is the step of bounded least squares (`box`), scaled to the radius as a whole. Where the box leaves a
-residual, gn leads far to several bounds on the word of a linear model: as long as much is promised, it goes half the
-way to them.
+In a box gn is the step of bounded least squares (`box`), scaled as a whole to fit in the radius. Where the bounds
+prevent J p = -r, gn is often long and meets several bounds, far outside the range of the linear model. While its
+predicted reduction is large, the step then goes only half the way to the bounds.
 
-After a full step, more steps reuse the factor: J^+ is kept and corrected by good-Broyden updates in the space of w, as
-long as they contract. Every accepted step reduces the loss; a non-finite trial is a rejected one.
+After a full step, chord steps reuse the factor: J^+ is kept and corrected by good-Broyden updates in the space of w, as
+long as the steps contract. Every accepted step reduces the loss; a trial with non-finite F is rejected.
 
-An operator that knows its own K makes J and K for the price of a few F, and each direction costs J^T z, as much as F:
-there gn is made once for all steps along it, it is cut to shorter radii, and chord steps must contract a lot.
+An operator that computes its own K gives J and K at the cost of a few F, while every product J^T z costs as much as F.
+There gn is computed once for all steps along it and shortened where needed, and chord steps must contract strongly.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from plsolve.methods.tuning import TUNING
 
 
 class State(NamedTuple):
-    """Where Gauss-Newton stands: point, residual, radius and what it has learnt about J."""
+    """The point, its residual, the radius, and what earlier steps have shown about J."""
 
     w: Array
     r: Array
@@ -55,7 +55,7 @@ class State(NamedTuple):
     stagnant: int = 0  # doglegs in a row that hardly reduced the loss
 
     def at(self, w: Array, r: Array, step: float = 0.0, radius: float = 0.0) -> State:
-        """At another point, with what has been learnt about J."""
+        """The state at another point; what earlier steps have shown about J is kept."""
         return self._replace(w=w, r=r, status=RUNNING, step=step, radius=radius, pl=-1.0, stagnant=0)
 
 
@@ -84,7 +84,7 @@ def step(problem: Problem, s: State) -> State:
 def arrived(
     problem: Problem, s: State, plain: LinearModel, model: LinearModel, best: Trial, w: Array, r: Array
 ) -> State:
-    """The state at w, where the best trial and the chord steps after it have led from s."""
+    """The state at w, reached from s by the best trial and the chord steps after it."""
     T, slope, r2 = model.T, model.H.slope(s.r), model.size * model.size
     solved = best.step.full and best.size > 0.9 * model.size and at_rounding_level(problem, w, r, T)
     dogleg = not model.inconsistent and model.is_dogleg(best.step.length)
@@ -105,10 +105,10 @@ def arrived(
 
 
 def steepness(problem: Problem, model: LinearModel, slope: float) -> float:
-    """||J^T r|| ||w|| / ||r||^2, in the metric of the step: where it is small, a minimum that is not zero is near.
+    """||J^T r|| ||w|| / ||r||^2 in the metric of the step; a small value means a minimum with nonzero residual is near.
 
-    The gradient, followed over the size of w or of the way from w0 where that is longer, promises twice so much of the
-    loss. slope: ||J^T r|| in the plain metric, of all unknowns.
+    It is half the relative reduction of the loss that a gradient step of length ||w|| predicts (or ||w - w0||, if that
+    is longer). slope: ||J^T r|| over all unknowns, in the plain metric.
     """
     T, w, size = model.T, model.w, model.size
     if T.scale.size or model.free.size:
@@ -117,7 +117,7 @@ def steepness(problem: Problem, model: LinearModel, slope: float) -> float:
 
 
 def ending(problem: Problem, s: State, model: LinearModel, flat: bool) -> State:
-    """No step reduces the loss: why, after better differences (if there are any) have been tried."""
+    """The state when no step reduces the loss: first more precise differences, if any are left, then the verdict."""
     if (problem.differenced and not s.precise) or (problem.spent and not flat):
         return s.at(s.w, s.r)._replace(precise=True)
     w, r, status = conclusion(problem, s.w, s.r, model.T, flat, model.toward(1.0) if flat else None)
@@ -137,9 +137,10 @@ def ending(problem: Problem, s: State, model: LinearModel, flat: bool) -> State:
 
 
 def first_radius(problem: Problem, model: LinearModel) -> float:
-    """All of gn where that is within its natural radius, else the length of a cautious step.
+    """||gn|| if that is within its natural radius, else the length of a cautious step.
 
-    Near a singular J gn is long and says nothing of the units of w: the size of w does, as in MINPACK (1 where w = 0).
+    Near a singular J the length of gn has nothing to do with the scale of w, so ||w|| limits it, as in MINPACK
+    (1 where w = 0).
     """
     size = model.T.norm(model.w)
     size = size if size > 0.0 else 1.0
@@ -151,7 +152,7 @@ def first_radius(problem: Problem, model: LinearModel) -> float:
 
 
 def search(problem: Problem, model: LinearModel, radius: float) -> tuple[Trial | None, float]:
-    """The best of a few trial points, None if none reduces the loss, and its radius."""
+    """The best of a few trials, None if none reduces the loss, and the next radius."""
     best, reached, shortened, shortest, rejected = None, radius, False, 0.0, 0.0
     while not problem.spent:
         step = limited_step(problem, model, radius)
@@ -173,10 +174,10 @@ def search(problem: Problem, model: LinearModel, radius: float) -> tuple[Trial |
 
 
 def tried(problem: Problem, model: LinearModel, step: Step) -> Trial:
-    """The trial of a step, after a second-order correction if that is better.
+    """The trial of a step, with a second-order correction if that reduces the loss further.
 
-    The curvature of F may throw a step far out along large singular values, where the way back is short: the natural
-    radius allows the step, the loss forbids it. J^+ takes the second-order part c of F away at the cost of one F.
+    Along large singular values a small c raises the loss a lot: the natural radius allows the step, but the loss
+    increases. Subtracting c from the step removes this increase at the cost of one F.
     """
     new = judged(model, attempt(problem, model.w, model.r, step))
     if not (new.gain < TUNING.overshoot_gain and new.natural > step.length) or problem.spent:
@@ -186,7 +187,7 @@ def tried(problem: Problem, model: LinearModel, step: Step) -> Trial:
 
 
 def judged(model: LinearModel, trial: Trial) -> Trial:
-    """The trial with the radius that it recommends, at the cost of one solve with the factor at hand."""
+    """The trial with its natural radius, at the cost of one solve with the existing factor."""
     if trial.actual == -math.inf:
         return trial._replace(natural=0.0, minimiser=0.0)
     step, minimiser = trial.step, math.inf
@@ -202,9 +203,9 @@ def judged(model: LinearModel, trial: Trial) -> Trial:
 def other_radius(
     problem: Problem, model: LinearModel, new: Trial, rejected: float, shortened: bool
 ) -> tuple[float, bool]:
-    """Where another trial is worth a call of F, 0 if nowhere, and whether the step has been shortened.
+    """The radius of another trial that is worth a call of F (0: none), and whether the step was shortened.
 
-    rejected: the length of the last trial that did not reduce the loss, 0 if none.
+    rejected: the length of the last trial that did not reduce the loss (0: none).
     """
     if new.size <= problem.target or model.inconsistent:
         return 0.0, shortened
@@ -221,7 +222,7 @@ def other_radius(
 
 
 def next_radius(model: LinearModel, best: Trial, radius: float, rejected: bool) -> float:
-    """The next iteration's, from the radius of the best trial; rejected: a larger one was tried first."""
+    """The radius for the next iteration, from that of the best trial; rejected: a larger radius was tried first."""
     if not model.is_dogleg(best.step.length):
         return radius_by_natural(best, 10.0 * best.step.length)
     if rejected and best.gain > TUNING.good_gain:
@@ -235,8 +236,8 @@ def next_radius(model: LinearModel, best: Trial, radius: float, rejected: bool) 
 def chords(problem: Problem, model: LinearModel, best: Trial, radius: float) -> tuple[Array, Array, float]:
     """Quasi-Newton steps -z, z = J^+ r(w) corrected by good-Broyden updates, while they contract: one F each.
 
-    The steps made are all that is kept, in the coordinates of J^+: z <- (I + s_{k+1} s_k^T / ||s_k||^2) z for each pair
-    of them, and the last update, from the step that led here, only rescales z (Kelley, Iterative Methods for Linear and
+    Only the steps s_k are stored, in the coordinates of J^+. Each pair of consecutive ones is applied as
+    z <- (I + s_{k+1} s_k^T / ||s_k||^2) z; the last update only rescales z (Kelley, Iterative Methods for Linear and
     Nonlinear Equations, 1995, section 7.3).
     """
     H, w, r = model.H, best.w, best.r

@@ -35,7 +35,7 @@ SMALLEST = 1e-16  # of ||w||: shorter steps do not change w
 
 
 class State(NamedTuple):
-    """Where gradient descent stands, with the step-size rule and the bound M = excess (L_F^2 + beta ||r||)."""
+    """The point, the step-size rule and the curvature bound M = excess (L_F^2 + beta ||r||)."""
 
     w: Array
     r: Array
@@ -48,7 +48,7 @@ class State(NamedTuple):
     lipschitz: float  # L_F; 0: not known yet
     beta: float
     exact: bool  # L_F was given
-    excess: float  # doubled whenever a step contradicts M
+    excess: float  # doubled whenever a step violates the bound M
     pl: float  # 1/2 ||g||^2 / L at the point before; negative: not known
     beta_seen: float  # the largest 2||r+ - r - J p||/||p||^2 of a step that exceeds beta
 
@@ -66,7 +66,7 @@ def method(problem: Problem, options: Mapping[str, Any], beta: float) -> Method:
 
 
 def start(w: Array, r: Array, rule: int, eta: float, known: Constants) -> State:
-    """The state at a point of which nothing but r is known."""
+    """The first state, from w and r alone."""
     return State(
         w=w,
         r=r,
@@ -115,12 +115,12 @@ def step(problem: Problem, s: State) -> State:
 
 
 def stopped(s: State, status: int, **learnt: Any) -> State:
-    """The state where no step is made."""
+    """The state that ends the run at s, without a step."""
     return s._replace(status=status, step=0.0, **learnt)
 
 
 def fell(problem: Problem, s: State, T: Tangent, r: Array, promised: float) -> bool:
-    """Whether the loss fell by what M promises, up to rounding; exact constants keep their promises."""
+    """Whether the loss fell by what M guarantees, up to rounding; with exact constants it always does."""
     if not norm(r) <= norm(s.r):
         return False
     drop = 0.5 * float((s.r - r).dot(s.r + r))
@@ -143,7 +143,7 @@ def step_size(T: Tangent, rule: int, fixed: float, M: float, d: Array, slope: fl
 
 
 def forecast(problem: Problem, s: State, history: History, enough: float) -> tuple[float, float]:
-    """Iterations left until ||r|| <= enough, and kappa: by the spectrum where steps are of one length (theory 4.3)."""
+    """Iterations left until ||r|| <= enough, and kappa: from the spectrum where eta is constant (theory 4.3)."""
     seen = spectrum.seen(problem, s.w, s.r, enough)
     if s.rule == THEOREM:
         return seen.iterations(1.0 / (s.excess * s.lipschitz * s.lipschitz)), seen.kappa
@@ -151,7 +151,7 @@ def forecast(problem: Problem, s: State, history: History, enough: float) -> tup
 
 
 def guarantee(s: State, history: History) -> Array:
-    """L_0 times the product of 1 - eta PL: each step makes L fall by eta ||g||^2 / 2 (theory 1.1)."""
+    """L_0 times the product of 1 - eta PL: each step reduces L by at least eta ||g||^2 / 2 (theory 1.1)."""
     loss, pl = history.loss, history.pl[:-1]
     gradient = np.sqrt(2.0 * loss[:-1] * pl)
     eta = np.divide(history.step[1:], gradient, out=np.zeros(gradient.size), where=gradient > 0.0)

@@ -1,9 +1,10 @@
-"""The linear model r + J p of F around a point w: the Gauss-Newton step in it, and steps no longer than a radius.
+"""The linear model r + J p of F around a point w: its Gauss-Newton step, and its steps of limited length.
 
 The Gauss-Newton step is gn = -J^+ r: for n <= m the minimum-norm step -J^T K^{-1} r (theory 7.1), in a box the step of
-bounded least squares (`box`). A step that is not much shorter is gn cut to the radius, which treats all singular values
-alike, where damping K + lam I would take the easy components only and stall on ill-conditioned kernels. A step far
-shorter than gn, which may be all of the smallest singular value, is a dogleg: a few conjugate gradients, then to gn.
+bounded least squares (`box`). Where the radius is not much shorter, the step is gn scaled down to it. That treats all
+singular values alike, while damping, K + lam I, would reduce only the components along large ones and stall on
+ill-conditioned kernels. Where the radius is far shorter, gn may lie almost wholly along the smallest singular value,
+and the step is a dogleg: a few conjugate-gradient steps, then towards gn.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class LinearModel(NamedTuple):
     r: Array
     size: float  # ||r||
     free: Mask
-    gn: Array  # empty where it is not made yet: see `toward`
+    gn: Array  # empty if not computed yet: see `toward`
     u: Array  # -J^+ r in the coordinates of H
     Jgn: Array
     length: float  # ||gn||
@@ -39,11 +40,11 @@ class LinearModel(NamedTuple):
     boxed: bool  # gn leads some unknowns to bounds: it is not -J^+ r
 
     def toward(self, share: float) -> Array:
-        """So much of gn."""
+        """share * gn."""
         return share * self.gn if self.gn.size else self.H.multiple(self.u, share)
 
     def is_dogleg(self, length: float) -> bool:
-        """Whether a step so long does not lead along gn, so that the natural radius says nothing of it."""
+        """Whether a step of this length is a dogleg, to which the natural radius does not apply."""
         share = TUNING.dogleg_below_own_kernel if self.H.own_kernel() else TUNING.dogleg_below
         return self.inconsistent or length < share * self.length
 
@@ -57,7 +58,7 @@ class LinearModel(NamedTuple):
 
 
 def linear_model(T: Tangent, w: Array, r: Array, free: Mask, orthogonal: bool) -> LinearModel:
-    """gn = -J^+ r, by the kernel while its Cholesky factor has digits, else by the orthogonal factorisation."""
+    """The model with gn = -J^+ r, by Cholesky of K if that is accurate enough, else by an orthogonal factorisation."""
     H = T.inverse(free, orthogonal)
     if not H.sound:
         H = T.inverse(free, True)
@@ -85,12 +86,12 @@ def linear_model(T: Tangent, w: Array, r: Array, free: Mask, orthogonal: bool) -
 
 
 def contradicts(H: Inverse, left: Array, size: float) -> bool:
-    """Whether the r + J gn that is left is meant to be 0 and is not; iterative solvers are not asked to be exact."""
+    """Whether ``left`` = r + J gn should be 0 and is not; an iterative solver need not reach 0."""
     return norm(left) > TUNING.inconsistent * size and (H.direct or H.orthogonal)
 
 
 def refined(H: Inverse, r: Array, size: float) -> tuple[Array, Array, Array]:
-    """gn = -J^+ r, its coordinates and r + J gn, with iterative refinement while that halves what is left."""
+    """gn = -J^+ r, its coordinates and r + J gn; iterative refinement goes on while it halves ||r + J gn||."""
     u = -H.coordinates(r)[0]
     gn = H.step_or_empty(u)
     left = r + H.image(u, gn)
@@ -110,7 +111,7 @@ def refined(H: Inverse, r: Array, size: float) -> tuple[Array, Array, Array]:
 
 
 def limited_step(problem: Problem, model: LinearModel, radius: float) -> Step:
-    """gn if it is no longer than the radius, else gn cut, or the dogleg."""
+    """gn if it is no longer than the radius, else gn scaled down to it, or the dogleg."""
     if model.length <= radius:
         return Step(model.toward(1.0), model.Jgn, model.length, model.predicted, full=True)
     share, r = radius / model.length, model.r
@@ -126,11 +127,11 @@ def limited_step(problem: Problem, model: LinearModel, radius: float) -> Step:
 
 
 def dogleg(model: LinearModel, radius: float) -> tuple[Array, Array]:
-    """A step p of length radius, and J p: along a few conjugate gradients to the least loss in the model, then to gn.
+    """A step p of length radius, and J p: some conjugate-gradient steps on the model, then a straight line towards gn.
 
-    With one of them it is Powell's dogleg; with as many as J has large singular values it follows the valley of a small
-    one, where steepest descent goes to and fro (Steihaug, SIAM J. Numer. Anal. 20, 1983). All of it is done in the
-    space of r, p = D^2 J^T v and ||p||^2 = v . J p, since m may be large.
+    With one of them this is Powell's dogleg. With as many as J has large singular values it follows the valley along
+    a small one, where steepest descent zigzags (Steihaug, SIAM J. Numer. Anal. 20, 1983). All is computed in the space
+    of r, since m may be large: p = D^2 J^T v and ||p||^2 = v . J p.
     """
     r = model.r
     v, Jp, s, Js, last, first = 0.0 * r, 0.0 * r, 0.0 * r, 0.0 * r, 1.0, 0.0
@@ -151,7 +152,7 @@ def dogleg(model: LinearModel, radius: float) -> tuple[Array, Array]:
 
 
 def toward_newton(model: LinearModel, v: Array, Jp: Array, radius: float) -> tuple[Array, Array]:
-    """The step of length radius on the way from p = D^2 J^T v to gn, and J times it."""
+    """The step of length radius on the line from p = D^2 J^T v to gn, and J times it."""
     gradient: Array | None = model.gradient(v) if model.boxed else None
     if gradient is not None:
         square, beside = model.T.dot(gradient, gradient), model.T.dot(gradient, model.gn)
@@ -167,7 +168,7 @@ def toward_newton(model: LinearModel, v: Array, Jp: Array, radius: float) -> tup
 
 
 def outwards(a: float, b: float, c: float) -> float:
-    """The least u >= 0 with a u^2 + 2 b u = c: so far along s from p is the radius; a = s . s, b = p . s."""
+    """The least u >= 0 with a u^2 + 2 b u = c, where p + u s has the length of the radius; a = s . s, b = p . s."""
     root = math.sqrt(max(b * b + a * c, 0.0))
     return c / (b + root) if b > 0.0 else (root - b) / max(a, 1e-300)
 
@@ -176,7 +177,7 @@ def outwards(a: float, b: float, c: float) -> float:
 
 
 def model_at(problem: Problem, T: Tangent, w: Array, r: Array, orthogonal: bool) -> tuple[LinearModel, LinearModel]:
-    """The model, without and with the bounds that gn meets; what the gradient holds at a bound moves in neither."""
+    """The model without and with the bounds that gn meets; both fix the unknowns that the gradient holds at a bound."""
     plain = linear_model(T, w, r, free_unknowns(problem, T, w, r), orthogonal)
     return plain, in_box(problem, plain) if problem.bounded else plain
 
@@ -198,9 +199,9 @@ def in_box(problem: Problem, model: LinearModel) -> LinearModel:
 
 
 def halfway(problem: Problem, plain: LinearModel, model: LinearModel) -> LinearModel:
-    """The model with gn in half the box, where all of the box leaves much of r and yet much is promised.
+    """The model with gn in half the box, where the bounds prevent J p = -r and yet the predicted reduction is large.
 
-    There the way leads far to several bounds at once on the word of a linear model that is none.
+    There gn is long and meets several bounds, far outside the range of the linear model.
     """
     if not (model.boxed and model.inconsistent and model.predicted > TUNING.box_promise * model.size * model.size):
         return model
@@ -226,9 +227,9 @@ def cut(model: LinearModel, gn: Array, low: Array, high: Array) -> LinearModel:
 
 
 def within_bounds(problem: Problem, model: LinearModel, p: Array, radius: float) -> Array:
-    """What is best in the linear model: p cut to the box, gn cut to the radius, or a step down the projected gradient.
+    """The best of three in the linear model: p clipped to the box, gn scaled to the radius, a projected-gradient step.
 
-    Never worse in the linear model than the last, so that the loss can always fall.
+    It predicts at least the reduction of the projected-gradient step, so that short steps always reduce the loss.
     """
     T, w, r, share = model.T, model.w, model.r, radius / model.length
     p, descent = problem.project(w + p) - w, -model.gradient(r)

@@ -1,4 +1,4 @@
-"""What a method consists of: all that the rest of the library asks of it."""
+"""The interface of a method: its stages, and what else the rest of the library uses of it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from plsolve._history import History
 from plsolve._linalg import Array
 from plsolve._problem import Problem
 
-#: Iterations left until ||r|| <= enough, and kappa of what the residual sees of K (theory 4.3), for a run that has come
-#: to a state.
+#: From a state of the run: the iterations left until ||r|| <= enough, and kappa over the part of the spectrum of K
+#: that has a weight in the residual (theory 4.3).
 Forecast = Callable[[Problem, Any, History, float], tuple[float, float]]
 
 
 class Stage(NamedTuple):
-    """A first state, and what leads from one state to the next.
+    """A first state, and the step from one state to the next.
 
     Attributes
     ----------
@@ -33,22 +33,22 @@ class Stage(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """A method for one problem, with its options taken in.
+    """A method for one problem, with its options applied.
 
     Attributes
     ----------
     stages : sequence of Stage
-        Each goes on from the best point of the one before, as long as these end without a solution.
+        They run one after the other, each from the best point of the one before, until one ends with a solution.
     limit : int
-        Iterations that it may make where ``max_iter`` is not given.
+        The limit of iterations where ``max_iter`` is not given.
     forecast : callable or None
-        ``forecast(problem, state, history, enough)`` gives the number of iterations left and kappa. None: the method
-        is so fast that nobody needs to know.
+        ``forecast(problem, state, history, enough)`` gives the number of iterations left and kappa. None: the
+        method needs so few iterations that it has no forecast.
     guarantee : callable or None
-        ``guarantee(last_state, history)`` gives what the loss was guaranteed not to exceed (k,), without bounds and
-        in the plain metric.
+        ``guarantee(last_state, history)`` gives the guaranteed upper bounds of the loss (k,). They hold without bounds
+        on w and in the plain metric.
     reason : str
-        Why its steps are of the kind they are, where it has chosen that by itself.
+        Why the method has chosen this kind of step, where the choice was its own.
     """
 
     stages: Sequence[Stage]

@@ -1,10 +1,10 @@
 """Gradient descent with momentum: heavy ball, Nesterov's and Chebyshev's (theory 6.2), safeguarded by 6.3.
 
-For linear F all three need about sqrt(kappa) steps where plain gradient descent needs kappa. None has a guarantee for
-nonlinear F of its own, so each step is asked to meet gradient descent's: L_t <= (1 - eta mu)^t L_0 (theory 1.1). What
-momentum has gained beyond that it may lose for a while, as it does when it swings; a step that goes beyond is not
-taken, but one of gradient descent instead, and momentum starts anew. It also starts anew, with a larger bound on the
-curvature, when a window of 4 sqrt(kappa) steps has gained less than that guarantee, or the loss has swung up too far.
+For linear F all three need about sqrt(kappa) steps where plain gradient descent needs kappa. None of them has a
+guarantee of its own for nonlinear F, so each step must keep that of gradient descent, L_t <= (1 - eta mu)^t L_0
+(theory 1.1). The loss may oscillate below this ceiling; a step that would exceed it is replaced by one of gradient
+descent, and momentum restarts. Momentum also restarts, with a larger bound on the curvature, when a window of
+4 sqrt(kappa) steps has reduced the loss by less than this guarantee, or when the loss has risen too far within one.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from plsolve.theory import forecasts, steps
 HEAVY_BALL, NESTEROV, CHEBYSHEV = range(3)
 KINDS = {"heavy-ball": HEAVY_BALL, "nesterov": NESTEROV, "chebyshev": CHEBYSHEV}
 
-INFLATED = 1.05  # times the largest curvature: momentum diverges where it is taken too small
-GROWN = 1.5  # times that, when a window has gained less than gradient descent guarantees
-SWING = 1e4  # times the least loss of the window
-FLATTEST = 1e-12  # of the largest curvature: the smallest that is counted on
+INFLATED = 1.05  # times the largest curvature: momentum diverges where that is underestimated
+GROWN = 1.5  # times that, when a window has reduced the loss by less than gradient descent guarantees
+SWING = 1e4  # times the least loss of the window: the loss has risen too far
+FLATTEST = 1e-12  # of the largest curvature: the smallest is taken to be no less
 
 
 class State(NamedTuple):
-    """Where gradient descent with momentum stands."""
+    """The point, the last step, the constants, and the progress within the current window."""
 
     w: Array
     r: Array
@@ -48,31 +48,31 @@ class State(NamedTuple):
     kind: int
     p: Array  # the last step
     before: float  # a of the last step
-    age: int  # steps since momentum started anew
+    age: int  # steps since momentum restarted
     known: Constants
-    exact: bool  # they were given
+    exact: bool  # the constants were given
     swell: float  # factor on the largest curvature
     ceiling: float  # (1 - eta mu)^nit L_0
-    least: float  # loss in this window
-    start: float  # least loss of the windows before
+    least: float  # least loss in this window
+    start: float  # least loss before this window
     window: int  # steps in this window
     pl: float
     beta_seen: float
 
 
 def method(problem: Problem, options: Mapping[str, Any], beta: float) -> Method:
-    """Gradient descent with the momentum that `options` name, with constants that are estimated at w0 if need be."""
+    """Gradient descent with the momentum named in `options`; constants that are not given are estimated at w0."""
     plain = gradient_descent.method(problem, options, beta)
     kind = given.named(options, "momentum", KINDS)
     if options.get("step_size", "theorem") != "theorem":
-        raise ValueError("`options`: 'momentum' has steps of its own, it goes with 'step_size' = 'theorem' only.")
+        raise ValueError("`options`: 'momentum' sets its own steps, so 'step_size' must be 'theorem' or left out.")
     known = given.constants(problem, options, beta)
     exact = known.lipschitz > 0.0 and known.mu > 0.0
     if not exact:
         low, high = spectrum.ends(problem, problem.linearise(problem.w0, problem.r0, False))
         known = Constants(known.lipschitz or math.sqrt(high), known.beta, known.mu or low)
     spectrum.check_products(known.lipschitz)
-    if known.lipschitz == 0.0:  # J vanishes: gradient descent says what that means
+    if known.lipschitz == 0.0:  # J vanishes: gradient descent ends with the right status
         return plain
     return Method(
         stages=[Stage(lambda limit, problem, before: init(problem, kind, known, exact), step)],
@@ -83,7 +83,7 @@ def method(problem: Problem, options: Mapping[str, Any], beta: float) -> Method:
 
 
 def init(problem: Problem, kind: int, known: Constants, exact: bool) -> State:
-    """known is complete: lipschitz and mu are positive."""
+    """The first state; ``known`` is complete: lipschitz and mu are positive."""
     r = problem.r0
     loss = 0.5 * float(r.dot(r))
     return State(
@@ -134,7 +134,7 @@ def step(problem: Problem, s: State) -> State:
             return plain(problem, s, True)
         window, start, least = 0, least, loss
     most = max(s.beta_seen, step_beta(problem, T, u, ru, w - u, r, s.known.beta))
-    age = 0 if s.kind == NESTEROV and float(g.dot(p)) > 0.0 else s.age + 1  # uphill: start anew
+    age = 0 if s.kind == NESTEROV and float(g.dot(p)) > 0.0 else s.age + 1  # uphill: restart
     return s._replace(
         w=w, r=r, nit=s.nit + 1, step=T.norm(p), p=p, before=a, age=age, known=known, ceiling=ceiling, least=least,
         start=start, window=window, pl=pl, beta_seen=most,
@@ -158,14 +158,14 @@ def learnt(problem: Problem, s: State, pl: float) -> Constants:
     return Constants(max(s.known.lipschitz, math.sqrt(pl)), s.known.beta, min(s.known.mu, pl))
 
 
-def plain(problem: Problem, s: State, vain: bool) -> State:
-    """A step of gradient descent, after which momentum starts anew; vain: with a larger bound on the curvature."""
+def plain(problem: Problem, s: State, inflate: bool) -> State:
+    """A step of gradient descent, after which momentum restarts; inflate: with a larger bound on the curvature."""
     L, beta, mu = s.known
     before = gradient_descent.start(s.w, s.r, THEOREM, 0.0, s.known)
     new = gradient_descent.step(problem, before._replace(nit=s.nit, exact=s.exact, beta_seen=s.beta_seen))
     loss = 0.5 * float(new.r.dot(new.r))
     rate = steps.gd_rate(steps.gd_step(L, beta, norm(s.r)), mu)
-    swell = min(GROWN * s.swell, 1e6) if vain else s.swell
+    swell = min(GROWN * s.swell, 1e6) if inflate else s.swell
     known = Constants(L * math.sqrt(new.excess), beta, mu)
     ceiling = max(s.ceiling * rate, loss)
     return s._replace(

@@ -1,9 +1,9 @@
 """From a solution to the solution nearest to w0: the KKT point of min ||w - w0|| subject to F(w) = y (theory 7.9).
 
-At a solution w the way back to w0 is projected on the null space of J, d = (I - J^+ J)(w0 - w), which vanishes exactly
-at a KKT point. A step along d leaves the solution set by its curvature only; a few Gauss-Newton steps with the factor
-at hand bring it back. Steps are kept only if they end at a solution nearer to w0, or where rounding hides that if they
-shrink, so that each point is a better answer than the one before.
+At a solution w the vector w0 - w is projected on the null space of J, d = (I - J^+ J)(w0 - w), which vanishes exactly
+at a KKT point. A step along d leaves the solution set only to second order, and a few Gauss-Newton steps with the same
+factor lead back to it. A step is kept only if it ends at a solution nearer to w0 or, where rounding hides the change of
+distance, if d has become shorter.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from plsolve._problem import Problem
 from plsolve._stopping import RUNNING, Status
 from plsolve._tangent import Inverse, Tangent, tangent
 
-KKT = 1e-9  # of ||w - w0||: d is as good as zero
+KKT = 1e-9  # of ||w - w0||: a shorter d counts as zero
 CORRECTIONS = 15  # Gauss-Newton steps back to the solution set
 
 
 class State(NamedTuple):
-    """A solution, and how much of the last projected way could be taken."""
+    """A solution, and the share of the last projected direction d that could be taken."""
 
     w: Array
     r: Array
@@ -51,17 +51,17 @@ def init(problem: Problem, w: Array, r: Array, nit: int) -> State:
 
 def step(problem: Problem, s: State) -> State:
     J = problem.linearise(s.w, s.r, True).J
-    T = tangent(J, NO_VECTOR)  # distances are in w, whatever x_scale
+    T = tangent(J, NO_VECTOR)  # distances are measured in w, without x_scale
     H = T.inverse(ALL_FREE, False)
     H = H if H.sound else T.inverse(ALL_FREE, True)
     way = problem.w0 - s.w
     u = H.coordinates(T.apply(way))[0]
     d = way - H.from_coordinates(u)
-    d = d - H.solve(T.apply(d))  # what the factorisation lost: J d = 0
+    d = d - H.solve(T.apply(d))  # restores J d = 0, which rounding in the factorisation has lost
     length, size, noise = norm(way), norm(d), blur(problem, s, T, H, way)
     if size <= max(KKT * length, noise):
         return s._replace(status=int(Status.RESIDUAL), step=0.0)
-    least = 2.0 * noise / size * (length / size)  # a smaller share of d is not to be seen in the distance
+    least = 2.0 * noise / size * (length / size)  # a smaller share of d changes the distance by less than rounding
     share, visible = min(max(s.share, 2.0 * least), 1.0), True
     while visible and share > 1e-8:
         visible = share > least
@@ -75,9 +75,9 @@ def step(problem: Problem, s: State) -> State:
 
 
 def gains(H: Inverse, s: State, way: Array, u: Array, p: Array, r: Array) -> bool:
-    """Whether w + p, where the residual is r, is nearer, u the coordinates of J^+ J way.
+    """Whether w + p, where the residual is r, is nearer to w0; u: the coordinates of J^+ J way.
 
-    ||w - w0||^2 / 2 falls by p . (way - p / 2), but of that way . J^+ (r - s.r) comes from another residual alone.
+    ||w - w0||^2 / 2 falls by p . (way - p / 2). Of that, way . J^+ (r - s.r) is due only to the change of residual.
     """
     return bool(p.dot(way - 0.5 * p) > u.dot(H.coordinates(r - s.r)[1]))
 
@@ -85,18 +85,18 @@ def gains(H: Inverse, s: State, way: Array, u: Array, p: Array, r: Array) -> boo
 def blur(problem: Problem, s: State, T: Tangent, H: Inverse, way: Array) -> float:
     """How far rounding alone moves w, and hence d: the length of J^+ e, e as large as the rounding of F and of J way.
 
-    Of a vector of signs about ||e|| lies along any one direction, so that the weakest of J has its full share of e.
-    J is known to an error E of about u |J|, which turns its null space: d moves by (I - J^+ J) E^T z, z = (J^+)^T way,
-    which is at most ||J^+|| u || |J| |way| ||. And F is known to e, so that nothing tells w from w + J^+ e, and
-    ||w - w0||^2 / 2 from what is way . J^+ e <= ||way|| blur away: share ||d||^2 / 2, by which a step along d changes
-    it where that share of d is the right one, is visible only if it is larger.
+    The signs of e are random, so that every direction has its share of it, the weakest one of J too. J has an error E
+    of about u |J|, which turns its null space: d moves by (I - J^+ J) E^T z, z = (J^+)^T way, which is at most
+    ||J^+|| u || |J| |way| ||. F has the error e, so that w and w + J^+ e cannot be told apart, and ||w - w0||^2 / 2 is
+    uncertain by way . J^+ e <= ||way|| blur. A step along the right share of d changes it by share ||d||^2 / 2, which
+    is visible only if it is larger than that.
     """
     size = problem.rounding_level(s.w, s.r, T) + 4.0 * UNIT * T.magnitude(way)
     return H.length(size * alternating(s.r))
 
 
 def back(problem: Problem, H: Inverse, w: Array, level: float) -> tuple[Array, Array]:
-    """Chord steps to the solution set, while they shrink."""
+    """Chord steps back to the solution set, while they shrink."""
     r, last = problem.residual(w), float("inf")
     for _ in range(CORRECTIONS):
         if not level < norm(r) < 0.9 * last:

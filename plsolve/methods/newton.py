@@ -1,4 +1,4 @@
-"""Gauss-Newton: the stages that a system goes through."""
+"""The method 'gauss-newton': which stages a system goes through."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def method(problem: Problem, options: Mapping[str, Any], beta: float) -> Method:
 
 
 def stages(problem: Problem, beta: float, root: bool) -> list[Stage]:
-    """Gauss-Newton; root: a minimum of the residual that is not zero is no answer.
+    """The stages of Gauss-Newton; root: a minimum with nonzero residual is not accepted as an answer.
 
-    Of a square system the steps for n <= m are made first, since they need fewer Jacobians, then those that know the
-    curvature of the residual, and where they have come to a minimum others around it.
+    A square system goes first through the steps for n <= m, which need fewer Jacobians, then through those with the
+    curvature of the residual; if these end at a minimum with nonzero residual, kicks look for a solution around it.
     """
     n, m = problem.n, problem.m
 
@@ -43,7 +43,7 @@ def stages(problem: Problem, beta: float, root: bool) -> list[Stage]:
 
 
 def is_tall(problem: Problem) -> bool:
-    """Whether there are as many equations as unknowns or more, few enough unknowns, and all of J at hand."""
+    """Whether n >= m, m is small enough for m x m matrices, and all entries of J are available."""
     n, m = problem.n, problem.m
     if not m <= min(n, TUNING.curved_unknowns) or norm(problem.r0) <= problem.target:
         return False

@@ -14,7 +14,7 @@ CONSTANTS = ("lipschitz", "mu")
 
 
 class Constants(NamedTuple):
-    """What is known of the system, in the metric of the step; 0: not known."""
+    """Constants of the system in the metric of the step; 0: not known."""
 
     lipschitz: float  # >= ||J||
     beta: float  # Lipschitz constant of J
@@ -22,7 +22,7 @@ class Constants(NamedTuple):
 
 
 def constants(problem: Problem, options: Mapping[str, Any], beta: float) -> Constants:
-    """The given constants in the metric of the step, where a unit step is as long as x_scale."""
+    """The given constants in the metric of the step, where a step has length 1 if it is as long as x_scale."""
     high = float(problem.scale.max()) if problem.scale.size else 1.0
     low = float(problem.scale.min()) if problem.scale.size else 1.0
     return Constants(
@@ -33,7 +33,7 @@ def constants(problem: Problem, options: Mapping[str, Any], beta: float) -> Cons
 
 
 def positive(options: Mapping[str, Any], name: str) -> float:
-    """A positive number, 0 where it is not given."""
+    """The option, a positive number; 0 where it is not given."""
     if name not in options:
         return 0.0
     value = options[name]
@@ -49,7 +49,7 @@ def is_positive(value: Any) -> bool:
 
 
 def named(options: Mapping[str, Any], name: str, known: Mapping[str, Any]) -> Any:
-    """What the name that is given as an option stands for."""
+    """The entry of ``known`` whose name is the value of the option."""
     value = options[name]
     if not (isinstance(value, str) and value in known):
         raise ValueError(f"`options`: {name!r} must be one of {', '.join(known)}, got {value!r}.")

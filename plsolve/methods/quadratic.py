@@ -1,8 +1,8 @@
 """The model ||r + J p||^2 + p^T S p of the loss around a point, n >= m, and its minimum in a ball and a box.
 
-It is kept in q = p / d as m x m numbers, J diag(d) = Q R and c = Q^T r. The minimum comes from triangular factors if
-the ball does not matter, else from the singular values of R, or where S is in use the eigenvalues of the Hessian.
-Unknowns that meet a bound are held there and the rest solved again.
+It is stored in q = p / d by J diag(d) = Q R and c = Q^T r. If the ball does not limit the step, triangular factors give
+the minimum; else the singular values of R do or, with S, the eigenvalues of the Hessian. Unknowns that meet a bound are
+held there, and the others are solved for again.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Spectrum(NamedTuple):
 
 
 class Minimum(NamedTuple):
-    """Where the model has its minimum: q, whether no radius is in the way, and the damping t."""
+    """The minimum q of the model, whether it lies inside the ball, and the damping t."""
 
     q: Array
     full: bool
@@ -41,16 +41,16 @@ class Minimum(NamedTuple):
 
 
 class Quadratic:
-    """The model; ``curved`` is with S.
+    """The model; the argument ``curved`` of its methods: with S.
 
     Attributes
     ----------
     d, c : ndarray (m,)
         The scale, and Q^T r.
     R, S : ndarray (m, m)
-        Below the diagonal of R anything may stand; ``regular`` says that it can be divided by.
+        The entries of R below its diagonal are undefined; ``regular``: R is safely invertible.
     below, above : ndarray
-        How far every p may go; empty: without bounds.
+        Lower and upper bounds of p; empty: without bounds.
     low, high : ndarray
         The same for q.
     free : ndarray
@@ -58,7 +58,7 @@ class Quadratic:
     newton : ndarray (m,)
         The minimum of the model without S; empty where R is not regular, or unknowns are held.
     length : float
-        Its norm; then inf.
+        The norm of ``newton``; inf where that is empty.
     """
 
     cautious = False  # see `cautious_copy`
@@ -83,7 +83,7 @@ class Quadratic:
             self.length = norm(self.newton)
 
     def step(self, q: Array) -> Array:
-        """p, where q is at its limit exactly what leads to the bound."""
+        """The step p for q; where q is at its limit, p leads exactly to the bound."""
         p = self.d * q
         if not self.low.size:
             return p
@@ -94,13 +94,13 @@ class Quadratic:
         return np.minimum(np.maximum(p, self.below), self.above) if self.below.size else p
 
     def nears_bounds(self, q: Array) -> bool:
-        """Whether q leads more than half the way to a bound."""
+        """Whether q goes more than half the way to a bound."""
         if self.cautious or not self.low.size:
             return False
         return bool(((q < TUNING.bound_share * self.low) | (q > TUNING.bound_share * self.high)).any())
 
     def cautious_copy(self) -> Quadratic:
-        """The model with but a share of the way to every bound."""
+        """The model with bounds at a share of the distance to the true ones."""
         model = copy(self)
         model.below, model.above, model.low, model.high = (
             TUNING.bound_share * limit for limit in (self.below, self.above, self.low, self.high)
@@ -141,7 +141,7 @@ class Quadratic:
         return NOWHERE, math.inf, math.inf
 
     def spectrum(self, curved: bool, free: Mask, q: Array) -> Spectrum:
-        """Of the free unknowns, where the others stand at q (empty: at zero)."""
+        """The spectrum in the free unknowns, the others being fixed at q (empty: at zero)."""
         R, c = self.triangle, self.c
         if q.size:
             c = c + R[:, ~free].dot(q[~free])
@@ -163,10 +163,10 @@ class Quadratic:
         e, V, _ = lapack.dsyevd(R.T.dot(R) + S)
         return Spectrum(e, V, slope.dot(V))
 
-    # -- what it predicts ---------------------------------------------------------------------------------------------
+    # -- predicted reductions -----------------------------------------------------------------------------------------
 
     def predicted(self, q: Array, curved: bool) -> float:
-        """The reduction of ||r||^2 by a step."""
+        """The predicted reduction of ||r||^2 by a step."""
         if q is self.newton:
             plain = float(self.c.dot(self.c))
         else:
@@ -175,7 +175,7 @@ class Quadratic:
         return plain - (float(q.dot(self.scaled_S.dot(q))) if curved else 0.0)
 
     def largest_reduction(self, curved: bool) -> float:
-        """The reduction by the step to the minimum; inf where there is none."""
+        """The predicted reduction by the step to the minimum; inf where there is no minimum."""
         if not curved:
             return float(self.c.dot(self.c)) if self.newton.size else reduction_at_minimum(self.plain_spectrum)
         return self.curved_newton[2] if self.curved_newton[0].size else reduction_at_minimum(self.curved_spectrum)
@@ -183,7 +183,7 @@ class Quadratic:
     # -- its minimum --------------------------------------------------------------------------------------------------
 
     def minimum(self, curved: bool, radius: float) -> Minimum:
-        """The minimum in ball and box."""
+        """The minimum in the ball and the box."""
         q, length = self.curved_newton[:2] if curved else (self.newton, self.length)
         if length <= radius and q.size:
             best = Minimum(q, True, 0.0)
@@ -194,7 +194,7 @@ class Quadratic:
         return self.in_box(best, curved, radius) if self.low.size else best
 
     def in_box(self, whole: Minimum, curved: bool, radius: float) -> Minimum:
-        """The minimum in the box, from that of the free unknowns."""
+        """The minimum in the box; ``whole``: that without bounds on the free unknowns."""
         free = self.free if self.free.size else np.ones(self.d.size, np.bool_)
         q = np.zeros(self.d.size)
         q[free] = whole.q
@@ -224,7 +224,7 @@ class Quadratic:
         return g + self.scaled_S.dot(q) if curved else g
 
     def towards(self, q: Array, target: Array, curved: bool) -> Array:
-        """The point of the way from q to the target, bent at the sides of the box, as far as the model falls."""
+        """A point where the model is lower than at q, on the line to the target projected on the box; else q."""
         least, t = self.predicted(q, curved), 1.0
         for _ in range(10):
             new: Array = np.minimum(np.maximum(q + t * (target - q), self.low), self.high)
@@ -234,7 +234,7 @@ class Quadratic:
         return q
 
     def downhill(self, curved: bool, radius: float) -> Array:
-        """A step down the projected gradient that keeps a share of what its slope promises."""
+        """A step along the projected gradient that reduces the model sufficiently (Armijo)."""
         R = self.triangle
         g = R.T.dot(self.c)
         if self.free.size:
@@ -281,7 +281,7 @@ def in_ball(model: Spectrum, radius: float) -> Minimum:
     size = norm(b) if b.size else 0.0
     if size == 0.0:
         return Minimum(np.zeros(b.size), True, 0.0)
-    low, top = sorted((float(e[0]), float(e[-1])))  # e ascends or descends
+    low, top = sorted((float(e[0]), float(e[-1])))  # e is sorted, one way or the other
     if low > 1e-14 * top or ((e > 0.0) | (b == 0.0)).all():
         x = b / (e if low > 0.0 else np.where(e > 0.0, e, 1.0))
         if norm(x) <= radius:
@@ -303,7 +303,7 @@ def in_ball(model: Spectrum, radius: float) -> Minimum:
 
 
 def reduction_at_minimum(model: Spectrum) -> float:
-    """The reduction by the step to the minimum; inf where there is none."""
+    """The predicted reduction by the step to the minimum; inf where there is no minimum."""
     e, b = model.e, model.b
     if e.size and not min(e[0], e[-1]) > 0.0:
         e, b = e[b != 0.0], b[b != 0.0]

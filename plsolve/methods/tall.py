@@ -1,15 +1,14 @@
-"""Gauss-Newton for as many or more equations than unknowns (n >= m), with the curvature of the residual.
+"""Gauss-Newton for at least as many equations as unknowns (n >= m), with the curvature of the residual.
 
-Where a residual r stays, the Hessian of the loss is J^T J + Sum_i r_i D^2 F_i, and Gauss-Newton, which leaves the
-second part out, is slow or fails. A matrix S learns that part from the secants (J+ - J)^T r+ = S s (Dennis, Gay,
-Welsch, ACM TOMS 7, 1981: NL2SOL). Of the two models, with S and without, the one is used that predicted the last loss
-better.
+The Hessian of the loss is J^T J + Sum_i r_i D^2 F_i. Gauss-Newton leaves the second term out, and where r does not
+become small it is slow or fails. A matrix S approximates this term by secant updates, S s = (J+ - J)^T r+ (Dennis, Gay,
+Welsch, ACM TOMS 7, 1981: NL2SOL). Each step uses the model, with S or without, that predicted the last loss better.
 
-The step q = p / scale minimises the model (see `quadratic`) in a ball ||q|| <= radius. While the linear model promises
-to take most of r away, gn = -J^+ r comes first, cut to the natural radius where that is a tenth of gn at least
-(`gauss_newton` explains both): it follows narrow curved valleys that a ball cannot. A step that fell short of its
-promise is tried once more with its second-order part sent back through J^+ (Transtrum, Sethna, arXiv 1201.5885). Every
-accepted step reduces the loss.
+The step q = p / scale minimises the model (see `quadratic`) in a ball ||q|| <= radius. While the linear model predicts
+that most of r can be removed, gn = -J^+ r is tried first, scaled to the natural radius where that is at least a tenth
+of ||gn|| (`gauss_newton` explains both): it follows narrow curved valleys better than the minimum in a ball. A step
+with less reduction than predicted is tried once more after a second-order correction by J^+ (Transtrum, Sethna,
+arXiv 1201.5885). Every accepted step reduces the loss.
 """
 
 from __future__ import annotations
@@ -31,20 +30,20 @@ from plsolve.methods.tuning import TUNING
 
 
 class Memory(NamedTuple):
-    """What has been learnt about the curvature of the residual, and what the last step has still to teach."""
+    """The approximation S of the curvature of the residual, and the data of the last step for its next update."""
 
     S: Array  # (m, m)
     curved: bool = False  # S is in use
-    s: Array = NOWHERE  # (m,) the last step; empty: nothing to learn
+    s: Array = NOWHERE  # (m,) the last step; empty: no update
     g: Array = NOWHERE  # J^T r before it
     h: Array = NOWHERE  # J^T r+ with J before it
     R: Array = NOWHERE  # (m, m) with J diag(d) = Q R before it, to be read above the diagonal
     d: Array = NOWHERE  # (m,)
-    precise: bool = False  # that J is not from one-sided differences
+    precise: bool = False  # J before it is not from one-sided differences
 
 
 class State(NamedTuple):
-    """Where the run stands."""
+    """The point, its residual, both radii, and S."""
 
     w: Array
     r: Array
@@ -56,14 +55,14 @@ class State(NamedTuple):
     radius: float = 0.0  # 0: not set yet
     natural: float = math.inf  # radius along gn at which the second-order part would be as large as the step
     precise: bool = True  # jac is given, or its differences are to be central
-    full: bool = False  # the last step was the minimum of the model, no radius in the way
+    full: bool = False  # the last step was the minimum of the model, inside the ball
     beta: float = 0.0  # Lipschitz constant of J, 0: not given
     pl: float = -1.0  # 1/2 ||g||^2 / L at the point before; negative: not known
     beta_seen: float = 0.0  # the largest 2||r+ - r - J p||/||p||^2 of a step that exceeds beta
 
 
 class Newton(NamedTuple):
-    """The step gn = -J^+ r in q, and whether it leaves most of r."""
+    """The step gn = -J^+ r in q, and whether the linear model predicts that it leaves most of r."""
 
     q: Array
     length: float
@@ -72,7 +71,7 @@ class Newton(NamedTuple):
 
 
 class Region(NamedTuple):
-    """How far the next step may go, and in which model."""
+    """The radii of the next step, and which model it minimises."""
 
     radius: float  # of the ball
     natural: float  # along gn, see State
@@ -80,7 +79,7 @@ class Region(NamedTuple):
 
 
 class Proposal(NamedTuple):
-    """A step, with what both models predict of it."""
+    """A step, with the reductions that both models predict."""
 
     step: Step
     q: Array
@@ -110,7 +109,7 @@ def step(problem: Problem, s: State) -> State:
     if best is None:
         return ending(problem, s, T, model, flat=False)
     w, r, p, slope = best.w, best.r, best.w - s.w, norm(g) / size
-    ends = best.step.full and not 0.01 * size < best.size < 0.9 * size  # one way or the other: worth a look
+    ends = best.step.full and not 0.01 * size < best.size < 0.9 * size  # r almost gone, or hardly changed
     return s._replace(
         w=w,
         r=r,
@@ -131,7 +130,7 @@ def step(problem: Problem, s: State) -> State:
 
 
 def learnt(memory: Memory, g: Array) -> Array:
-    """S, with what the last step has shown: (J+ - J)^T r+ = S s. NL2SOL's sizing and update."""
+    """S after the secant update S s = (J+ - J)^T r+ from the last step, with NL2SOL's sizing."""
     S, s = memory.S, memory.s
     y, part = g - memory.g, g - memory.h
     ys = float(y.dot(s))
@@ -147,7 +146,7 @@ def learnt(memory: Memory, g: Array) -> Array:
 
 
 def modelled(problem: Problem, T: Tangent, s: State, S: Array, g: Array) -> Quadratic:
-    """R by Cholesky of J^T J where it keeps its digits there, else by reflections; scaled when it is m x m."""
+    """The model with R by Cholesky of J^T J where that is accurate enough, else by Householder reflections."""
     J, d = T.toarray(), T.scale if T.scale.size else np.ones(s.w.size)
     below, above, free = NOWHERE, NOWHERE, ALL
     if problem.bounded:
@@ -165,13 +164,13 @@ def modelled(problem: Problem, T: Tangent, s: State, S: Array, g: Array) -> Quad
 
 
 def reciprocal_condition(R: Array) -> float:
-    """Of R with columns of length 1: whether R can be divided by does not depend on how the unknowns are scaled."""
+    """That of R with its columns scaled to length 1, so that it does not depend on the units of the unknowns."""
     lengths = column_lengths(upper(R))
     return trcon(R / np.where(lengths > 0.0, lengths, 1.0))
 
 
 def shortened(room: Array) -> Array:
-    """Weights for unknowns that have so much room downhill: what is near to a bound moves less (Coleman, Li, 1996)."""
+    """Weights from the distances to the bounds downhill: unknowns close to one move less (Coleman, Li, 1996)."""
     return np.sqrt(np.where(room < math.inf, np.maximum(room, TUNING.bound_close), 1.0))
 
 
@@ -189,7 +188,7 @@ def reflected(J: Array, r: Array) -> tuple[Array, Array]:
 
 
 def search(problem: Problem, s: State, T: Tangent, model: Quadratic, size: float) -> tuple[Trial | None, Region]:
-    """The first step that reduces the loss enough, None if none does, and the region for the next."""
+    """The first trial that reduces the loss enough, None if none does, and the region for the next step."""
     gn, length = newton(model, size), norm(s.w / model.d)
     region = Region(radius=s.radius, natural=s.natural, curved=s.memory.curved)
     if s.radius == 0.0:
@@ -221,7 +220,7 @@ def newton(model: Quadratic, size: float) -> Newton:
 
 
 def proposed(T: Tangent, model: Quadratic, gn: Newton, region: Region) -> Proposal:
-    """gn, or gn cut to the natural radius, while that promises enough; else the minimum of the model in the ball."""
+    """gn, scaled to the natural radius, while that predicts enough reduction; else the model's minimum in the ball."""
     along = not gn.inconsistent and region.natural > TUNING.dogleg_below_curved * gn.length
     if along:
         share = min(region.natural / gn.length, 1.0) if gn.length > 0.0 else 1.0
@@ -257,7 +256,7 @@ def judged(
 
 
 def straight(r: Array, Jp: Array, new: Array) -> bool:
-    """Whether F is next to linear along the step p, so that a bound that it leads to is one of the solution, too."""
+    """Whether F is almost linear along the step p, so that a bound it meets is likely active at the solution, too."""
     return norm(new - r - Jp) <= TUNING.bound_linear * norm(Jp)
 
 
@@ -268,14 +267,14 @@ def natural_radius(T: Tangent, model: Quadratic, r: Array, new: Trial) -> float:
 
 
 def nearer(curved: bool, actual: float, plain: float, with_curvature: float) -> bool:
-    """Whether the model with S is the better one, by what either has predicted."""
+    """Whether the next step uses the model with S, by the errors of both predictions."""
     if abs(actual - plain) * TUNING.curved_switch < abs(actual - with_curvature):
         return False
     return curved or abs(actual - with_curvature) * TUNING.curved_switch < abs(actual - plain)
 
 
 def corrected(problem: Problem, s: State, T: Tangent, model: Quadratic, new: Trial, t: float) -> Trial:
-    """The trial, or the better one with its second-order part sent back, where that promises something."""
+    """The trial, or that of the step with a second-order correction, where this reduces the loss further."""
     step = new.step
     back = -model.damped_inverse(T, new.r - s.r - step.Jp, t)
     if norm(back) > TUNING.correction_length * step.length:
@@ -288,7 +287,7 @@ def corrected(problem: Problem, s: State, T: Tangent, model: Quadratic, new: Tri
 
 
 def next_radius(new: Trial, radius: float) -> float:
-    """By the gain; after a bad step to the minimum of the parabola through the losses at both ends."""
+    """The radius by the gain ratio; after a bad step, from the parabola through the losses at both ends of the step."""
     growth = TUNING.excellent_growth if new.gain > TUNING.excellent_gain else 2.0
     minimiser = 0.5 / (1.0 - new.gain) if new.gain < TUNING.poor_gain else 1.0
     return radius_by_gain(new, radius, growth, min(max(minimiser, 0.1), 0.5))
@@ -298,7 +297,7 @@ def next_radius(new: Trial, radius: float) -> float:
 
 
 def flat(problem: Problem, s: State, model: Quadratic, g: Array, r2: float) -> bool:
-    """Whether the gradient is zero to rounding, or as small as the caller wants it."""
+    """Whether the gradient is zero to rounding, or as small as the caller requires."""
     if problem.flat_gradient > 0.0:
         moved, least = s.w - problem.project(s.w - g) if problem.bounded else g, problem.flat_gradient
         if norm(moved) <= least * math.sqrt(g.size) and float(np.abs(moved).max()) <= least:
@@ -308,7 +307,7 @@ def flat(problem: Problem, s: State, model: Quadratic, g: Array, r2: float) -> b
 
 
 def ending(problem: Problem, s: State, T: Tangent, model: Quadratic, flat: bool) -> State:
-    """No step reduces the loss: why, after better differences (if there are any) have been tried."""
+    """The state when no step reduces the loss: first more precise differences, if any are left, then the verdict."""
     memory = s.memory
     if not s.precise or (problem.spent and not flat):
         return s._replace(step=0.0, precise=True, full=False, memory=memory._replace(curved=False, s=NOWHERE))

@@ -1,4 +1,4 @@
-"""Trial steps of either model: F at w + p, held against the reduction of ||r||^2 that the model had predicted."""
+"""Trial steps in either model: F at w + p, and the actual beside the predicted reduction of ||r||^2."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class Step(NamedTuple):
     Jp: Array
     length: float  # ||p|| in the metric of the step
     predicted: float  # reduction of ||r||^2
-    full: bool  # no radius is in the way
+    full: bool  # the radius does not limit it
 
 
 class Trial(NamedTuple):
-    """Where a step leads, and what that tells."""
+    """The point that a step leads to, the actual reduction there, and the radii that follow from it."""
 
     w: Array
     r: Array
@@ -50,11 +50,11 @@ def better(first: Trial, second: Trial) -> Trial:
 
 
 def doubled(problem: Problem, w: Array, r: Array, size: float, trial: Trial) -> Trial:
-    """Twice the step where the root looks double, if that is better; ``size`` is ||r||.
+    """Twice the step where the root appears to be double, if that is better; ``size`` is ||r||.
 
-    Near a root where J is singular Newton's steps only halve the error: ||r|| falls to a quarter, and the second-order
-    part sends exactly half a step back. Twice the step restores fast convergence (Decker, Keller, Kelley, SIAM J.
-    Numer. Anal. 20, 1983).
+    Near a root where J is singular, Newton's steps only halve the error: ||r|| falls to a quarter, and the second-order
+    correction is half a step back. Twice the step restores fast convergence (Decker, Keller, Kelley, SIAM J. Numer.
+    Anal. 20, 1983).
     """
     step, length = trial.step, trial.step.length
     quarters = 0.23 * size < trial.size < 0.27 * size and 1.9 * length < trial.natural < 2.1 * length
@@ -70,7 +70,7 @@ def radius_by_natural(trial: Trial, most: float) -> float:
 
 
 def radius_by_gain(trial: Trial, radius: float, growth: float, shrinkage: float) -> float:
-    """The next radius where the model predicted well, badly, or neither; both factors are of the step."""
+    """The next radius, by the gain ratio; growth and shrinkage are multiples of the step's length."""
     if trial.gain > TUNING.good_gain:
         return max(radius, growth * trial.step.length)
     return shrinkage * trial.step.length if trial.gain < TUNING.poor_gain else radius

@@ -1,23 +1,24 @@
-"""Gauss-Newton that arrives from far: monotone steps, and a watchdog over them.
+"""Gauss-Newton from starts far from a solution: monotone steps, and a watchdog that acts when they stagnate.
 
-Monotone steps (`gauss_newton`) resolve every turn of the flow w' = -J^+ r, and there are many near points where J loses
-rank: the residual crawls although solutions are all around. The watchdog lets them go another way:
+Monotone steps (`gauss_newton`) follow every turn of the flow w' = -J^+ r. Near points where J loses rank there are many
+turns, and the residual stagnates although solutions may be close in all directions. The watchdog therefore knows three
+phases:
 
 - MONOTONE steps go on while ||r|| falls to 0.7 of a mark within eight of them.
-- UNDAMPED steps follow where it does not. ||r|| may rise, though not above ||r(w0)||, and every full step is a new
-  chance to land where Newton's method converges. After 30 of them, or once it does, monotone steps go on from the best
-  point. A phase that found nothing better leaves no trace, so that the monotone points alone are a monotone run
-  (Chamberlain, Powell, Lemarechal, Pedersen, Math. Prog. Study 16, 1982; the ceiling is the search of Grippo,
-  Lampariello, Lucidi, SIAM J. Numer. Anal. 23, 1986, with unlimited memory).
-- KICKED: where no step reduces the residual any more, monotone steps start from points at random around the best one,
-  twice as far after a kick that fell back to where it began or to the same loss. One that becomes the best point goes
-  on as MONOTONE.
+- UNDAMPED steps follow where it does not. ||r|| may rise, though not above ||r(w0)||, and every full step may land
+  where Newton's method converges. After 30 of them, or once it converges, monotone steps go on from the best point. A
+  phase that finds no better point is discarded, so that the monotone points alone form a monotone run (Chamberlain,
+  Powell, Lemarechal, Pedersen, Math. Prog. Study 16, 1982; the ceiling is the search of Grippo, Lampariello, Lucidi,
+  SIAM J. Numer. Anal. 23, 1986, with unlimited memory).
+- KICKED: where no step reduces the residual any more, monotone steps start from random points around the best one, at
+  twice the distance after a kick that fell back to its origin or to the same loss. Once such a run finds a new best
+  point, it goes on as MONOTONE.
 
-How long that goes on is a matter of the gradient. Where it is small for the residual that is left, the best point is
-next to a minimum that is not zero: no undamped steps begin there, and kicks may cost two Jacobians for every monotone
-one that came before, unless one that went far fell back, too. So a system without a solution ends with the verdict of
-the monotone run, after at most some three times its Jacobians. Where the gradient is steep, the steps are stuck in a
-fold, and there is a way on: eight Jacobians then.
+The gradient decides how much this may cost. Where it is small compared with the residual, the best point is close to a
+minimum with nonzero residual: no undamped phase begins, and kicks may cost two Jacobians for each monotone step made
+before, or no more once a long kick has fallen back, too. So a system without a solution ends with the verdict of the
+monotone run after at most about three times its Jacobians. Where the gradient is steep, progress is possible, and eight
+Jacobians are allowed for each monotone step.
 
 The constants are in `tuning`, measured in docs/checks.md.
 """
@@ -38,7 +39,7 @@ from plsolve.methods.watch import Watch
 
 
 class State(NamedTuple):
-    """What the loop reads, of ``at``; the point where the run stands, and in a phase the best one, to come back to."""
+    """The current point ``at``, whose fields the loop reads, and the best point, to which a phase returns."""
 
     w: Array
     r: Array
@@ -53,7 +54,7 @@ class State(NamedTuple):
     watch: Watch
 
     def retreat(self) -> State | None:
-        """The state after a phase that met a J that is not finite; None: there was no phase."""
+        """The state to go on from when J is not finite: the best point, if a phase is under way, else None."""
         return None if self.watch.phase == watch.MONOTONE else retreated(self)
 
 
@@ -74,7 +75,7 @@ def state(at: gauss_newton.State, best: gauss_newton.State, k: Watch) -> State:
 
 
 def init(problem: Problem, beta: float, plan: int, root: bool, before: Any) -> State:
-    """At w0, or where another method came to an end."""
+    """The first state, at w0 or where the stage before has ended."""
     w, r, nit = (problem.w0, problem.r0, 0) if before is None else (before.w, before.r, before.nit)
     size, at = norm(r), gauss_newton.State(w=w, r=r, nit=nit, beta=beta)
     return state(at, at, Watch(plan=plan, root=root, mark=size, own=nit, level=size if nit > 0 else 0.0))
@@ -92,7 +93,7 @@ def step(problem: Problem, s: State) -> State:
 
 
 def watched(problem: Problem, s: State) -> State:
-    """A monotone step; a phase begins where it leads nowhere."""
+    """A monotone step; where these stagnate, a phase begins."""
     at, k = gauss_newton.step(problem, s.at), replace(s.watch)
     size = norm(at.r)
     status, phase = watch.after_monotone(k, at.status, size, at.steep, at.nit)
@@ -105,15 +106,15 @@ def watched(problem: Problem, s: State) -> State:
 
 
 def monotone(at: gauss_newton.State, k: Watch, failed: bool) -> State:
-    """Monotone steps from here."""
+    """The state from which monotone steps start at this point."""
     watch.begin(k, watch.MONOTONE, 0, norm(at.r))
     k.failed = failed
     return state(at, at, k)
 
 
 def resumed(problem: Problem, best: gauss_newton.State, k: Watch, failed: bool, nit: int) -> State:
-    """After a phase: on from the best point by monotone steps, or where they have ended by a kick."""
-    s = monotone(best._replace(nit=nit, pl=-1.0), k, failed)  # the point before is another one
+    """The state after a phase: monotone steps from the best point, or a kick if monotone steps have ended there."""
+    s = monotone(best._replace(nit=nit, pl=-1.0), k, failed)  # pl belongs to another point
     return s if best.status == RUNNING or watch.spare(k, nit) <= 0 else kick(problem, s.at, k)
 
 
@@ -125,7 +126,7 @@ def retreated(s: State) -> State:
 
 
 def undamped(problem: Problem, s: State) -> State:
-    """A full step, halved while ||r|| would be above its value at w0; after the last one back to the best point."""
+    """A full step, halved while ||r|| exceeds its value at w0; after the last step of the phase, the best point."""
     at, best, k = s.at, s.best, replace(s.watch)
     T = problem.linearise(at.w, at.r, at.precise)
     _, model = model_at(problem, T, at.w, at.r, at.orthogonal)
@@ -159,7 +160,7 @@ def moved(problem: Problem, w: Array, p: Array) -> tuple[Array, Array]:
 
 
 def kick(problem: Problem, best: gauss_newton.State, k: Watch) -> State:
-    """A start at random around the best point, nearer while ||r|| would be above its value at w0."""
+    """A random point around the best one, moved closer to it while ||r|| exceeds its value at w0."""
     way = distance(problem, best.w, problem.w0)
     unit, t = (way if way > 0.0 else 1.0) / math.sqrt(best.w.size), k.force
     z = scattered(best.w, k.kicks)
@@ -179,7 +180,7 @@ def distance(problem: Problem, v: Array, w: Array) -> float:
 
 
 def kicked(problem: Problem, s: State) -> State:
-    """A monotone step on the way from a kick: on from there once it is the best point, back where it leads nowhere."""
+    """A monotone step after a kick: MONOTONE from a new best point, back to the old one where the steps stagnate."""
     at, best, k = gauss_newton.step(problem, s.at), s.best, replace(s.watch)
     way = distance(problem, at.w, best.w)
     led = watch.after_kicked(k, at.status, norm(at.r), at.nit, norm(best.r), best.status, way)
