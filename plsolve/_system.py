@@ -23,7 +23,7 @@ from plsolve._stopping import Ended, Status
 from plsolve._tangent.rows import PIECE_NUMBERS, pieces
 
 Indices = npt.NDArray[np.int64]
-PIECE_ROWS = 8192  # of F, where it is read by rows
+PIECE_ROWS = 2048  # of F, where it is read by rows
 
 
 class System:

@@ -113,7 +113,7 @@ def to_level(kind: str, level: float) -> list[tuple[str, float, float]]:
     print(f"{kind}: {sol.message} {sol.method_reason}")
     print(f"  to {level:g} in {ours:.1f} s, {sol.nit} steps; loop {theirs:.1f} s", flush=True)
     options = {"step_size": "kaczmarz", "batch_size": BATCH}
-    steps = 200 if kind == "layers" else 20
+    steps = 400 if kind == "layers" else 20
     mine, _ = seconds(lambda: solve(p.F, p.jac, w0, y, method="sgd", rng=0, max_iter=steps, options=options))
     plain, _ = seconds(lambda: loop(p, w0, y, lambda k, w: k == steps))
     print(f"  {steps} steps of {BATCH} rows: {mine:.1f} s, loop {plain:.1f} s")
