@@ -101,7 +101,7 @@ def test_far_starts_end_alike(n, m, settings):
         if one.success and two.success:
             distances.append(np.linalg.norm(one.x - start) - np.linalg.norm(two.x - start))
     assert solved >= 3
-    assert differ <= 1
+    assert differ <= 1 + (n >= 9)  # and whether it finds something after some hundred
     assert other <= 1 + 2 * (n >= 9)  # why a run ends that finds nothing within some hundred steps
     assert np.median(np.abs(distances)) < 1e-6
 

@@ -861,7 +861,7 @@ def watched(S: int) -> None:
             else:
                 guarded(S)
     if s.error == NOT_FINITE and phase != watch.MONOTONE:
-        s.error, s.force = 0, 1.0
+        s.error = 0
         back(S)
         monotone(S, 1)
 
@@ -946,23 +946,32 @@ def undamped(S: int) -> None:
 
 @unit
 def kick(S: int) -> None:
-    """A start at random around the best point, nearer while ||r|| would be above its value at w0."""
+    """The best of a few points at random around the best one, nearer while ||r|| would be above its value at w0."""
     s, V, J = system(S)
     unit = distance(S, W_KEPT, W0)
     unit = (unit if unit > 0.0 else 1.0) / math.sqrt(J.shape[1])
-    for j in range(J.shape[1]):  # `linalg.scattered`
-        x = math.sin(12.9898 * (j + 1.0) + 78.233 * (s.kicks + 1.0)) * 43758.5453
-        V[P, j] = unit * V[SCALE, j] * math.sqrt(12.0) * (x - math.floor(x) - 0.5)
-    t = s.force
-    while t > TUNING.phase_shortest and s.error == 0:
-        move(S, W_KEPT, t, P, TRIAL)
-        size = residual(S, TRIAL, TRIAL_R)
-        if size <= s.top:
-            arrive(S, TRIAL, TRIAL_R, size)
-            watch.begin(s, watch.KICKED, TUNING.kick_steps, size)
+    t = TUNING.kick_distance
+    while t > TUNING.phase_shortest:
+        least = math.inf
+        for i in range(TUNING.kick_draws):
+            for j in range(J.shape[1]):  # `_linalg.scattered`
+                x = math.sin(12.9898 * (j + 1.0) + 78.233 * (TUNING.kick_draws * s.kicks + i + 1.0)) * 43758.5453
+                V[P, j] = unit * V[SCALE, j] * math.sqrt(12.0) * (x - math.floor(x) - 0.5)
+            move(S, W_KEPT, t, P, TRIAL)
+            size = residual(S, TRIAL, TRIAL_R)
+            if s.error != 0:
+                return
+            if size < least:
+                least = size
+                copy(S, TRIAL, TRIAL + 1)
+                copy(S, TRIAL_R, TRIAL_R + 1)
+        if least <= s.top:
+            arrive(S, TRIAL + 1, TRIAL_R + 1, least)
+            watch.begin(s, watch.KICKED, TUNING.kick_steps, least)
             s.status = RUNNING
             s.kicks, s.crawl, s.radius, s.step, s.pl = s.kicks + 1, 0, 0.0, 0.0, -1.0
-            s.way = distance(S, W, W_KEPT)
+            combine(S, 1.0, R, -1.0, R_KEPT, Z)
+            s.near = TUNING.kick_return * min(s.kept_size, norm(S, Z))
             return
         t *= 0.5
 
@@ -971,7 +980,8 @@ def kick(S: int) -> None:
 def kicked(S: int) -> None:
     """After a step on the way from a kick: on once it is the best point, back where it leads nowhere."""
     s = state(S)
-    led = watch.after_kicked(s, s.status, s.size, s.nit, s.kept_size, s.kept_status, distance(S, W, W_KEPT))
+    combine(S, 1.0, R, -1.0, R_KEPT, Z)
+    led = watch.after_kicked(s, s.status, s.size, s.nit, s.kept_size, s.kept_status, norm(S, Z))
     if led == watch.ARRIVED:
         monotone(S, 0)
     if led == watch.FELL_LOWER:
@@ -1018,7 +1028,7 @@ def begin(S: int) -> None:
     s = state(S)
     s.status, s.phase, s.slow, s.failed, s.kicks, s.error = RUNNING, watch.MONOTONE, 0, 0, 0, 0
     s.own, s.allowance, s.crawl, s.orthogonal, s.precise = s.nit, TUNING.allowance_steep, 0, 0, 0
-    s.mark, s.force, s.radius, s.step, s.pl = s.size, 1.0, 0.0, 0.0, -1.0
+    s.mark, s.radius, s.step, s.pl = s.size, 0.0, 0.0, -1.0
     s.level, s.beta_seen, s.least, s.judged = s.size if s.nit > 0 else 0.0, 0.0, s.size, math.inf
     copy(S, W, W_BEST)
     copy(S, R, R_BEST)

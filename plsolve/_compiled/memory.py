@@ -23,8 +23,8 @@ WHOLES = """
     rescale
 """
 REALS = """
-    size size_y target least top deadline beta radius step pl beta_seen length potential mark level force kept_size
-    kept_radius gain reach share reached enough size0 tol sure judged precision steep way
+    size size_y target least top deadline beta radius step pl beta_seen length potential mark level kept_size
+    kept_radius gain reach share reached enough size0 tol sure judged precision steep near
 """
 
 

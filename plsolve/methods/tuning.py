@@ -79,8 +79,8 @@ class Tuning(NamedTuple):
     decrease: float = 0.7  # of the mark: ||r|| must fall to this; 0.5 to 0.9 alike
     patience: int = 8  # steps within which it must fall; 7 to 16 alike
     patience_hand_over: int = 2  # the same where another method follows; CUTEst's square systems
-    patience_after_phase: int = 15  # the same after a phase that failed; 10 to 30 alike
-    phase_steepness: float = 0.1  # `gauss_newton.steepness` from which a phase is worth a try; 0.1 to 0.5 alike
+    patience_long: int = 15  # the same after a phase that failed, or below `phase_steepness`; 10 to 30 alike
+    phase_steepness: float = 1.0  # of `gauss_newton.steepness`: below, a minimum may be near, and kicks cost less
     phase_steps: int = 30  # undamped steps of one phase; 20 to 100 alike
     phase_longest: float = 5.0  # of ||w - w0||: limit of an undamped step; 1 to none alike, 5 ends nearer to w0
     phase_shortest: float = 1e-3  # of ||w - w0||: undamped steps and kicks are not shortened below this
@@ -90,11 +90,10 @@ class Tuning(NamedTuple):
     allowance_steep: int = 8  # the same where it is steep; 2 loses 18 of 900
     recovery: float = 0.5  # of ||r|| where monotone steps first stagnated: below this they make progress again
     kick_steps: int = 30  # after one kick; 20 to 45 alike
-    kick_largest: float = 4.0  # longest kick, as a multiple of ||w - w0||
-    kick_return: float = 0.5  # of the length of a kick: the run has fallen back if it comes this close to its origin
-    kick_return_size: float = 2.0  # and if its ||r|| is at most this many times the one there
-    same_minimum: float = 0.02  # relative difference of ||r|| below which a kick fell back to the same minimum
-    same_point: float = 1e-6  # the same for equality to rounding: the search for another minimum ends
+    kick_distance: float = 2.0  # length of a kick, as a multiple of ||w - w0||; measured on arms
+    kick_draws: int = 5  # points of which the best is taken: calls of F that save Jacobians; 3 to 8 alike on arms
+    kick_return: float = 0.25  # of ||r|| and of its change by the kick: a residual this close has fallen back
+    same_point: float = 1e-6  # relative difference of ||r|| that is equality to rounding: the search for others ends
     better_minimum: float = 0.1  # of ||r|| at a minimum: one that is lower by less is in the same valley
 
 

@@ -37,8 +37,7 @@ class Watch:
     failed: bool = False  # the last phase of undamped steps did not reduce ||r|| enough
     allowance: int = TUNING.allowance_steep  # Jacobians that each monotone step allows to phases and kicks
     kicks: int = 0  # made so far
-    force: float = 1.0  # length of the next kick, as a multiple of ||w - w0||
-    way: float = 0.0  # length of the last kick
+    near: float = 0.0  # distance to the residual of the best point below which the last kick has fallen back
 
 
 def spare(k: Any, nit: int) -> int:
@@ -72,7 +71,8 @@ def after_monotone(k: Any, status: int, size: float, steep: float, nit: int) -> 
     k.allowance = min(allowance, k.allowance) if k.level > 0.0 else allowance  # near a minimum it does not grow again
     k.own += k.level == 0.0
     left = spare(k, nit)
-    patience = TUNING.patience_after_phase if k.failed else TUNING.patience
+    hopeful = steep > TUNING.phase_steepness and not k.failed
+    patience = TUNING.patience if hopeful else TUNING.patience_long
     patience = TUNING.patience_hand_over if k.plan == HAND_OVER else patience
     stagnates = status == RUNNING and k.plan != ALONE and k.slow >= patience
     if status == RUNNING and (left <= 0 or (stagnates and k.plan != PHASES)):
@@ -83,28 +83,26 @@ def after_monotone(k: Any, status: int, size: float, steep: float, nit: int) -> 
         return status, MONOTONE
     if status == STALLED or (status == STATIONARY and k.root):
         return status, KICKED
-    return status, UNDAMPED if stagnates and steep > TUNING.phase_steepness else MONOTONE
+    return status, UNDAMPED if stagnates and steep > TUNING.steep else MONOTONE
 
 
-def after_kicked(k: Any, status: int, size: float, nit: int, least: float, ended: int, back: float) -> int:
+def after_kicked(k: Any, status: int, size: float, nit: int, least: float, ended: int, apart: float) -> int:
     """The outcome of a step that follows a kick.
 
-    least, ended: ||r|| at the best point, and the status with which monotone steps ended there; back: its distance.
+    least, ended: ||r|| at the best point, and the status with which monotone steps ended there; apart: the distance of
+    r from the residual there.
     """
     same = abs(size - least) <= TUNING.same_point * least
-    near = same or (size < TUNING.kick_return_size * least and back < TUNING.kick_return * k.way)
+    falls_back = same or apart < k.near
     minimum = k.allowance <= TUNING.allowance
     enough = (1.0 - TUNING.better_minimum if ended == STALLED and minimum else 1.0) * least
-    if status > 0 or (status == RUNNING and size < enough and not near):
+    if status > 0 or (status == RUNNING and size < enough and not falls_back):
         recover(k, size)
-        k.force = 1.0
         return ARRIVED
     note(k, size)
     k.left -= 1
-    if status == RUNNING and k.slow < TUNING.patience and min(k.left, spare(k, nit)) > 0 and not near:
+    if status == RUNNING and k.slow < TUNING.patience and min(k.left, spare(k, nit)) > 0 and not falls_back:
         return UNDER_WAY
-    alike = near or abs(size - least) <= TUNING.same_minimum * least
-    if same or (alike and (status == STATIONARY or (minimum and k.force == TUNING.kick_largest))):
+    if same or (falls_back and status == STATIONARY):
         k.allowance = 0  # other kicks would fall back, too
-    k.force = min(2.0 * k.force, TUNING.kick_largest) if alike else 1.0
     return FELL_LOWER if size < least and not same else FELL_BACK

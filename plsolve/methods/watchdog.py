@@ -10,15 +10,15 @@ phases:
   phase that finds no better point is discarded, so that the monotone points alone form a monotone run (Chamberlain,
   Powell, Lemarechal, Pedersen, Math. Prog. Study 16, 1982; the ceiling is the search of Grippo, Lampariello, Lucidi,
   SIAM J. Numer. Anal. 23, 1986, with unlimited memory).
-- KICKED: where no step reduces the residual any more, monotone steps start from random points around the best one, at
-  twice the distance after a kick that fell back to its origin or to the same loss. Once such a run finds a new best
-  point, it goes on as MONOTONE.
+- KICKED: where no step reduces the residual any more, monotone steps start from the best of a few random points around
+  the best one. Once such a run finds a new best point, it goes on as MONOTONE. It has fallen back to the same minimum
+  if its residual vector, not only the norm of it, comes close to that of the best point; then the next kick follows.
 
 The gradient decides how much this may cost. Where it is small compared with the residual, the best point is close to a
 minimum with nonzero residual: no undamped phase begins, and kicks may cost two Jacobians for each monotone step made
-before, or no more once a long kick has fallen back, too. So a system without a solution ends with the verdict of the
-monotone run after at most about three times its Jacobians. Where the gradient is steep, progress is possible, and eight
-Jacobians are allowed for each monotone step.
+before, or no more once a kick has fallen back to where the gradient is zero. So a system without a solution ends with
+the verdict of the monotone run after at most about three times its Jacobians. Where the gradient is steep, progress is
+possible, and eight Jacobians are allowed for each monotone step.
 
 The constants are in `tuning`, measured in docs/checks.md.
 """
@@ -28,6 +28,8 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from plsolve._linalg import Array, norm, scattered
 from plsolve._problem import Problem
@@ -119,7 +121,7 @@ def resumed(problem: Problem, best: gauss_newton.State, k: Watch, failed: bool, 
 
 
 def retreated(s: State) -> State:
-    return monotone(s.best._replace(nit=s.nit, pl=-1.0), replace(s.watch, force=1.0), failed=True)
+    return monotone(s.best._replace(nit=s.nit, pl=-1.0), s.watch, failed=True)
 
 
 # -- undamped steps ----------------------------------------------------------------------------------------------------
@@ -160,19 +162,30 @@ def moved(problem: Problem, w: Array, p: Array) -> tuple[Array, Array]:
 
 
 def kick(problem: Problem, best: gauss_newton.State, k: Watch) -> State:
-    """A random point around the best one, moved closer to it while ||r|| exceeds its value at w0."""
+    """The best of a few random points around the best one, moved closer to it while ||r|| exceeds its value at w0."""
     way = distance(problem, best.w, problem.w0)
-    unit, t = (way if way > 0.0 else 1.0) / math.sqrt(best.w.size), k.force
-    z = scattered(best.w, k.kicks)
-    p = problem.scale * z if problem.scale.size else z
+    unit, t = (way if way > 0.0 else 1.0) / math.sqrt(best.w.size), TUNING.kick_distance
     while t > TUNING.phase_shortest and not problem.spent:
-        w, r = moved(problem, best.w, (t * unit) * p)
+        w, r = drawn(problem, best.w, t * unit, k.kicks)
         if norm(r) <= norm(problem.r0):
             watch.begin(k, watch.KICKED, TUNING.kick_steps, norm(r))
-            k.kicks, k.way = k.kicks + 1, distance(problem, w, best.w)
+            k.kicks, k.near = k.kicks + 1, TUNING.kick_return * min(norm(best.r), norm(r - best.r))
             return state(best.at(w, r), best, k)
         t *= 0.5
     return state(best, best, k)
+
+
+def drawn(problem: Problem, centre: Array, length: float, kicks: int) -> tuple[Array, Array]:
+    """The best of a few random points, at this root mean square distance from the centre in each unknown."""
+    best, least = (centre, np.full(problem.n, math.inf)), math.inf
+    for i in range(TUNING.kick_draws):
+        p = length * scattered(centre, TUNING.kick_draws * kicks + i)
+        w, r = moved(problem, centre, problem.scale * p if problem.scale.size else p)
+        if norm(r) < least:
+            best, least = (w, r), norm(r)
+        if problem.spent:
+            break
+    return best
 
 
 def distance(problem: Problem, v: Array, w: Array) -> float:
@@ -182,8 +195,7 @@ def distance(problem: Problem, v: Array, w: Array) -> float:
 def kicked(problem: Problem, s: State) -> State:
     """A monotone step after a kick: MONOTONE from a new best point, back to the old one where the steps stagnate."""
     at, best, k = gauss_newton.step(problem, s.at), s.best, replace(s.watch)
-    way = distance(problem, at.w, best.w)
-    led = watch.after_kicked(k, at.status, norm(at.r), at.nit, norm(best.r), best.status, way)
+    led = watch.after_kicked(k, at.status, norm(at.r), at.nit, norm(best.r), best.status, norm(at.r - best.r))
     if led == watch.ARRIVED:
         return monotone(at, k, failed=False)
     if led == watch.UNDER_WAY:
