@@ -5,7 +5,7 @@ import problems
 import pytest
 from scipy.sparse import csr_array
 
-from benchmarks.arms import READY, pose, pose_jac, reachable
+from benchmarks.checks.arms import READY, pose, pose_jac, reachable
 from benchmarks.checks.far_starts import BEFORE
 from benchmarks.far_families import FAMILIES, NONE
 from plsolve import Status, least_squares, root, solve, testing
