@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 __version__ = "0.2.0"
 
-# Modules that users reach into; jit loads numba.
+# Public submodules; importing jit imports numba.
 _MODULES = ("distributed", "jit", "methods", "models", "networks", "testing", "theory")
 
-# Where each name lives: it is imported when first asked for, so that nobody waits for what he does not use.
+# The module of each public name; names are imported at first use, to keep `import plsolve` fast.
 _ROOMS = {
     "BatchResult": "plsolve._batch",
     "Certificate": "plsolve._proofs.certificate",

@@ -31,11 +31,11 @@ from plsolve.methods import tall, watchdog
 from plsolve.methods.tuning import TUNING
 
 Indices = npt.NDArray[np.int64]
-THREADS = 1024  # more are a slip
+THREADS = 1024  # at most: a larger number is taken for a mistake
 
 
 class BatchResult(NamedTuple):
-    """What `solve_batch` returns, one row a system.
+    """The result of `solve_batch`: arrays with one row for each system.
 
     Attributes
     ----------
@@ -44,9 +44,9 @@ class BatchResult(NamedTuple):
     fun : ndarray (k, n)
         F(x) - y.
     status : ndarray (k,)
-        A `Status` each, or FAILED (-5) where F or jac raised an exception or were not finite at the start.
+        A `Status` for each system, or FAILED (-5) where F or jac raised an exception or were not finite at the start.
     nit : ndarray (k,)
-        Iterations, of the last start where there were several.
+        Iterations; with ``restarts``, those from the start whose result was kept.
     success : ndarray (k,)
         Whether the status is positive.
     """
@@ -87,28 +87,28 @@ def solve_batch(
     F, jac : callable
         As for `solve`. jac may be None.
     W0 : array_like (k, m) or (m,)
-        The starts, or one for all.
+        The starts, or one start for all systems.
     Y : array_like (k, n) or (n,), optional
-        The targets, or one for all; zeros by default.
+        The targets, or one target for all systems; zeros by default.
     args : tuple
         Arguments of F and jac that all systems share.
     each : tuple of array_like (k, ...)
-        Further arguments, of which system i gets ``a[i]``; they come after args.
+        Further arguments of F and jac, after args: from each array ``a``, system i gets ``a[i]``.
     bounds : (lower, upper) or scipy.optimize.Bounds, optional
-        As for `solve`, the same for all systems, and so are x_scale, tol, eps and max_iter.
+        As for `solve`. bounds, x_scale, tol, eps and max_iter are the same for all systems.
     x_scale : array_like (m,) or 'jac'
         Typical size of the unknowns.
     tol, eps : float
-        Residual, relative, and loss, at which a system is solved.
+        Relative residual, and loss, at which a system counts as solved.
     max_iter : int, optional
-        Limit of the iterations of each.
+        Limit of the iterations for each system.
     restarts : int
         How often a system that is not solved is tried again, from a random start: uniform between finite bounds,
         else normal around its W0. The best of its results is kept.
     rng : int, numpy.random.Generator, ..., optional
         Seeds the restarts.
     threads : int, optional
-        How many; by default one for each core that this process may use.
+        Number of threads; by default one for each core that this process may use.
     progress : bool
         Show a bar (needs the extra 'progress').
     compiled : bool, optional
@@ -117,8 +117,8 @@ def solve_batch(
     Returns
     -------
     BatchResult
-        ``x``, ``fun``, ``status``, ``nit``, ``success``, one row a system. One that fails does not stop the others;
-        Ctrl-C does, and carries the best points of all (k, m) as ``exc.best``.
+        ``x``, ``fun``, ``status``, ``nit``, ``success``, with one row for each system. A system that fails does not
+        stop the others. Ctrl-C does; the exception has the best points of all systems (k, m) as ``exc.best``.
 
     Raises
     ------
@@ -182,11 +182,11 @@ def shapes(W0: Any, Y: Any, each: Any) -> tuple[Array, Array | None, tuple[Any, 
 
 
 def as_entries(a: Any, name: str) -> npt.NDArray[Any]:
-    """Real or complex numbers, one entry a system."""
+    """An array of real or complex numbers, with one entry for each system."""
     refuse_masked(a, name)
     array = np.asarray(a) if np.iscomplexobj(a) else as_real(a, name)
     if array.ndim == 0:
-        raise ValueError(f"`{name}` must be an array of numbers with one entry a system, got one number.")
+        raise ValueError(f"`{name}` must be an array of numbers with one entry for each system, got one number.")
     return array
 
 
@@ -196,7 +196,7 @@ Run = Callable[[Array, Indices, Callable[[int], None]], BatchResult]
 def runner(
     F: Any, jac: Any, W0: Array, Y: Array | None, args: Any, each: Any, common: Any, compiled: Any, workers: int
 ) -> Run:
-    """A function of starts (k, m) and the systems to be solved, that solves these."""
+    """A function that solves the systems with given indices, from starts (k, m)."""
 
     def own(i: int) -> tuple[Any, ...]:
         return (*args, *(a[i] for a in each))
@@ -217,7 +217,7 @@ def runner(
                 x[i], fun[i], status[i], nit[i] = sol.x, sol.fun, sol.status, sol.nit
             except BaseException as error:
                 x[i] = getattr(error, "best", starts[i])
-                if not isinstance(error, Exception):  # what the user's functions raise ends this system only
+                if not isinstance(error, Exception):  # an exception of the user's functions ends this system only
                     raise
 
     shape = len(W0), problem.n
@@ -232,7 +232,7 @@ def runner(
 
 
 def finished(quick: Run, unfinished: Callable[[Indices], Any], other: Run) -> Run:
-    """The quick run, and the other one for the systems that it leaves."""
+    """A run by ``quick``, followed by ``other`` for the systems that ``quick`` does not finish."""
 
     def run(starts: Array, which: Indices, tick: Callable[[int], None]) -> BatchResult:
         result = quick(starts, which, tick)
@@ -248,7 +248,7 @@ def finished(quick: Run, unfinished: Callable[[Indices], Any], other: Run) -> Ru
 
 
 def in_turns(work: Callable[..., None], shape: tuple[int, int], workers: int, around: Callable[[], Any]) -> Run:
-    """A function that does the work, by many threads, of which each takes the next system when it is free."""
+    """A run in which every thread takes the next system as soon as it is free."""
 
     def run(starts: Array, which: Indices, tick: Callable[[int], None]) -> BatchResult:
         k, n = shape
@@ -259,7 +259,7 @@ def in_turns(work: Callable[..., None], shape: tuple[int, int], workers: int, ar
             work(starts, some, turn, x, fun, status, nit)
 
         with carrying(x), around():
-            do(which[:0], np.zeros(1, np.int64))  # compiles it, or loads it from the cache
+            do(which[:0], np.zeros(1, np.int64))  # compiles the work, or loads it from the cache
             if workers > 1:
                 in_threads(do, which, workers, tick)
             else:
@@ -275,7 +275,7 @@ def in_turns(work: Callable[..., None], shape: tuple[int, int], workers: int, ar
 
 @contextmanager
 def carrying(x: Array) -> Iterator[None]:
-    """Whatever is raised inside, Ctrl-C too, carries the best points of all systems."""
+    """Attach the best points of all systems to any exception raised inside, KeyboardInterrupt included."""
     try:
         yield
     except BaseException as error:
@@ -298,11 +298,11 @@ def in_threads(
                 done.result()
             tick(which.size - seen)
         finally:
-            turn[0] = which.size  # nobody takes another one
+            turn[0] = which.size  # no thread takes another system
 
 
 def first_problem(F: Any, jac: Any, W0: Array, target: Any, own: Any, common: Any) -> Problem:
-    """The first system that can be started, with its checks; where there is none, its exception."""
+    """The first system whose start can be evaluated; if there is none, the exception of the first system is raised."""
     failure: Exception | None = None
     for i in range(len(W0)):
         try:
@@ -315,7 +315,7 @@ def first_problem(F: Any, jac: Any, W0: Array, target: Any, own: Any, common: An
 
 
 def random_starts(W0: Array, bounds: Any, rng: Any) -> Array:
-    """A new start for each system, the same whichever of them are left."""
+    """A new start for each system, which does not depend on how many of them are still unsolved."""
     uniform, normal = rng.random(W0.shape), rng.standard_normal(W0.shape)
     around = W0 + normal * np.maximum(1.0, np.abs(W0))
     if bounds is None:
@@ -328,7 +328,7 @@ def random_starts(W0: Array, bounds: Any, rng: Any) -> Array:
 
 
 def better(result: BatchResult, new: BatchResult, which: Indices) -> BatchResult:
-    """The result, with those of the systems done anew that are solved, or have come closer."""
+    """The result, updated where a new run solved its system or came closer to a solution."""
     old = np.linalg.norm(result.fun[which], axis=1)
     closer = new.success | (np.linalg.norm(new.fun, axis=1) < np.where(np.isfinite(old), old, math.inf))
     for before, after in zip(result, new, strict=True):
@@ -337,12 +337,12 @@ def better(result: BatchResult, new: BatchResult, which: Indices) -> BatchResult
 
 
 def cores() -> int:
-    """How many cores this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class bar:  # noqa: N801  # a context, like open
-    """A progress bar over so many systems, or none."""
+    """A progress bar over ``total`` systems, or nothing."""
 
     def __init__(self, shown: bool, total: int) -> None:
         self._bar = new_bar(total=total, unit="system") if shown else None

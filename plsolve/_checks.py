@@ -1,4 +1,4 @@
-"""Bad input is refused before any step: every check names the argument, what came, and what was expected."""
+"""Checks of the arguments before any step: each message names the argument, what was expected, and what was given."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DIFFERENCES = ("2-point", "3-point", "cs")
 
 
 class Names(NamedTuple):
-    """What the caller's arguments are called."""
+    """The names of the functions and arguments in messages."""
 
     F: str = "F"
     w: str = "w"
@@ -37,10 +37,10 @@ class Names(NamedTuple):
 
 
 def as_real(value: Any, name: str) -> npt.NDArray[Any]:
-    """An array of real numbers of any precision (not a copy where it is one), or an error that names the argument.
+    """An array of real numbers of any precision; no copy, if value is one. Errors name the argument.
 
-    Tensors come without their gradients, wherever they live. What is raised for another reason, such as a lack of
-    memory, passes.
+    Torch tensors are detached and copied from any device. Exceptions for other reasons, such as a lack of memory, are
+    passed on.
     """
     if type(value) is np.ndarray and value.dtype.kind in "fiub":
         return value
@@ -48,7 +48,7 @@ def as_real(value: Any, name: str) -> npt.NDArray[Any]:
     try:
         array = np.asarray([as_numbers(v) for v in value] if is_nested(value) else as_numbers(value))
     except (TypeError, ValueError, OverflowError) as error:
-        raise TypeError(f"`{name}` must be real numbers, but no array can be made of it: {error}") from error
+        raise TypeError(f"`{name}` must be real numbers, but cannot be converted to an array: {error}") from error
     if array.dtype.kind == "O" and array.size and all(isinstance(v, Real) for v in array.flat):
         try:
             return array.astype(np.float64)
@@ -65,23 +65,23 @@ def as_real(value: Any, name: str) -> npt.NDArray[Any]:
 
 
 def refuse_masked(value: Any, name: str) -> None:
-    """Raise where entries are masked: numpy would go on with what lies below the mask."""
+    """Raise where entries are masked: numpy would use the values below the mask."""
     if any(isinstance(v, np.ma.MaskedArray) and np.ma.is_masked(v) for v in (value if is_nested(value) else (value,))):
         raise TypeError(f"`{name}` must be real numbers, but entries of it are masked.")
 
 
 def is_nested(value: Any) -> bool:
-    """Whether it is a list or tuple of other things than plain numbers."""
+    """Whether it is a list or tuple with entries other than plain numbers."""
     return type(value) in (list, tuple) and not _PLAIN.issuperset(map(type, value))
 
 
 def as_numbers(value: Any) -> Any:
-    """The numbers of a torch tensor as an array; anything else as it is."""
+    """The numbers of a torch tensor as an array; any other value unchanged."""
     return value.numpy(force=True) if hasattr(value, "detach") and hasattr(value, "numpy") else value
 
 
 def as_float(value: Any, name: str) -> Array:
-    """The same in float64."""
+    """An array of float64; see `as_real`."""
     if type(value) is np.ndarray and value.dtype == np.float64:
         return value
     array = as_real(value, name)
@@ -94,7 +94,7 @@ def as_float(value: Any, name: str) -> Array:
 def as_vector(value: Any, name: str, size: int | None = None) -> Array:
     """A new finite float64 vector; scalars are vectors of one entry."""
     if type(value) is np.ndarray and value.dtype is FLOAT64 and value.ndim == 1 and value.size:
-        array = value.copy()  # the quick way
+        array = value.copy()  # the usual case, without the general checks
     else:
         array = np.atleast_1d(as_float(value, name)).astype(np.float64)
     if array.ndim != 1 or array.size == 0:
@@ -106,7 +106,7 @@ def as_vector(value: Any, name: str, size: int | None = None) -> Array:
 
 
 def check_finite(array: Array, name: str) -> None:
-    """An array must be."""
+    """Raise unless all entries are finite."""
     entries = array if array.ndim == 1 else array.ravel()
     if entries.size and not math.isfinite(norm(entries)) and not np.isfinite(array).all():
         index = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
@@ -169,7 +169,7 @@ def as_matrix(J: Any, rows: int | None, m: int) -> Any:
 
 
 def as_beta(beta: Any, n: int) -> Array | None:
-    """A Lipschitz constant of jac, one entry or one per equation, or None."""
+    """The Lipschitz constant of jac (1,), or one for each equation (n,), or None."""
     if beta is None:
         return None
     value = as_float(beta, "beta")
@@ -192,12 +192,12 @@ def size_of(J: Any) -> float:
 
 
 def is_finite(J: Any) -> bool:
-    """Whether all entries of an array or a CSR matrix are finite; True for a LinearOperator, whose are not at hand."""
+    """Whether all entries of an array or a CSR matrix are finite; True for a LinearOperator, which has none."""
     return isinstance(J, LinearOperator) or bool(np.isfinite(J if isinstance(J, np.ndarray) else J.data).all())
 
 
 def refuse_jacobian(J: Any, differenced: bool, names: Names) -> None:
-    """Say where J(w0) is not finite."""
+    """Raise the error that says where J(w0) is not finite."""
     if differenced:
         i, j = np.argwhere(~np.isfinite(J))[0]
         raise ValueError(
@@ -212,7 +212,7 @@ def refuse_jacobian(J: Any, differenced: bool, names: Names) -> None:
 
 
 def check_operator(J: Any) -> None:
-    """A LinearOperator must give J^T z and J v, of the right size; one that has its kernel is not tried for that."""
+    """Raise unless a LinearOperator has working products J^T z and J v; one with ``gram`` is not called."""
     if not isinstance(J, LinearOperator):
         return
     n, m = J.shape
@@ -228,20 +228,20 @@ def check_operator(J: Any) -> None:
 
 
 def not_working(J: Any, name: str, error: Exception | str) -> ValueError:
-    """What to raise where a product of an operator fails."""
+    """The error for a product of an operator that fails."""
     return ValueError(f"`jac`: the LinearOperator of shape {J.shape} has no working {name}: {error}")
 
 
 def takes_rows(function: Any, n_args: int) -> tuple[bool, bool]:
-    """Whether the function has a parameter ``rows`` that args do not fill, and whether that must be given."""
+    """Whether the function has a parameter ``rows`` that args do not fill, and whether it has no default."""
     if not callable(function):
         return False, False
     inner = function.func if isinstance(function, partial) else function
     inner = getattr(inner, "__wrapped__", inner)  # numba functions wrap plain ones
     code = getattr(inner, "__code__", None) or getattr(type(inner).__call__, "__code__", None)
-    told = hasattr(inner, "__wrapped__") or hasattr(function, "__signature__")
-    if code is not None and "rows" not in code.co_varnames and not told:
-        return False, False  # the quick way: inspect.signature costs 16 us
+    declared = hasattr(inner, "__wrapped__") or hasattr(function, "__signature__")
+    if code is not None and "rows" not in code.co_varnames and not declared:
+        return False, False  # saves inspect.signature, which takes 16 us
     try:
         parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):
@@ -258,7 +258,7 @@ def takes_rows(function: Any, n_args: int) -> tuple[bool, bool]:
 
 
 def check_options(method: Any, options: Any, methods: Mapping[str, Sequence[str]]) -> Mapping[str, Any]:
-    """The options, for a method that is known and knows them; methods: their names and those of their options."""
+    """The options, after a check of the method and of their names; methods: the options of each method."""
     if not isinstance(method, str) or method not in methods:
         raise ValueError(f"`method` must be one of {', '.join(methods)}, got {method!r}.")
     if type(options) is not dict and not isinstance(options, Mapping):
@@ -278,14 +278,14 @@ def check_options(method: Any, options: Any, methods: Mapping[str, Sequence[str]
 
 
 def as_choice(value: Any, name: str, known: Sequence[str]) -> str:
-    """One of several words."""
+    """A string that is one of the known ones."""
     if not (isinstance(value, str) and value in known):
         raise ValueError(f"`{name}` must be one of {', '.join(known)}, got {shown(value)}.")
     return value
 
 
 def generator(rng: Any) -> np.random.Generator | None:
-    """None stays None: a fresh generator takes as long as a small step, and only SGD needs it."""
+    """A generator from a seed. None for None: creating one takes as long as a small step, and only SGD needs it."""
     if rng is None:
         return None
     seeds = rng if isinstance(rng, (list, tuple, np.ndarray)) else [rng]
@@ -311,7 +311,7 @@ def as_flag(value: Any, name: str) -> bool:
 
 
 def as_count(value: Any, name: str, least: int, most: int = sys.maxsize) -> int:
-    """An integer within limits; beyond the range of machine integers there is no limit."""
+    """An integer >= least and <= most; if most is sys.maxsize, larger integers are allowed, too."""
     if not is_integer(value):
         raise TypeError(f"`{name}` must be an integer >= {least}, got {shown(value)}.")
     if value < least:
@@ -329,7 +329,7 @@ def is_real(value: Any) -> bool:
 def as_number(value: Any, name: str) -> float:
     """One real number."""
     if type(value) is float:
-        return value  # the quick way
+        return value  # the usual case
     if not is_real(value):
         raise TypeError(f"`{name}` must be a number, got {type(value).__name__}.")
     try:
@@ -347,7 +347,7 @@ def as_tolerance(value: Any, name: str) -> float:
 
 
 def as_deadline(max_time: Any) -> float:
-    """The moment at which max_time has passed."""
+    """The time of the clock at which max_time will have passed."""
     seconds = math.inf if max_time is None else as_number(max_time, "max_time")
     return _clock.now() + as_tolerance(seconds, "max_time") if seconds != math.inf else math.inf
 
@@ -359,7 +359,7 @@ def shown(value: Any) -> str:
 
 
 def warn(message: str, category: type[Warning] = UserWarning) -> None:
-    """Warn of the user's line: the nearest caller outside the package."""
+    """Issue a warning at the nearest caller outside the package."""
     level, frame = 1, sys._getframe()
     while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == _PACKAGE:
         level, frame = level + 1, frame.f_back

@@ -1,4 +1,4 @@
-"""Which method runs: the one that is asked for, or the one with the fewest operations."""
+"""The choice of the method: the one that the caller names, or the one with the fewest operations."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from plsolve._tangent import Tangent, is_sparse
 from plsolve.methods.method import Method, Stage
 from plsolve.methods.spectrum import ends
 
-_KERNEL_BYTES = 2 << 30  # a kernel beyond this size does not count as fitting into memory
-_FEW_ROWS = 1000  # below, Gauss-Newton costs no more than to find out whether it is worth its price
-_NEWTON_STEPS = 5.0  # Gauss-Newton iterations that are counted on
+_KERNEL_BYTES = 2 << 30  # a larger kernel counts as not fitting into memory
+_FEW_ROWS = 1000  # with fewer, Gauss-Newton costs no more than the estimate of its cost
+_NEWTON_STEPS = 5.0  # assumed number of Gauss-Newton iterations
 _PROBES = 30  # Lanczos steps for kappa
 
 
 def choose(problem: Problem, method: str) -> tuple[str, str]:
-    """The method with the fewest operations by theory 4.3, kappa by Lanczos at w0, and the reason in one line."""
+    """The method with the fewest operations (theory 4.3, with kappa by Lanczos at w0), and the reason in one line."""
     if method != "auto":
         return method, f"{method}: chosen by the caller."
     k = min(problem.n, problem.m)
@@ -49,11 +49,11 @@ def choose(problem: Problem, method: str) -> tuple[str, str]:
 
 
 def operations(T: Tangent, kappa: float, fits: bool) -> tuple[float, float]:
-    """What Gauss-Newton and gd are going to cost. Passes over a J with entries run at the speed of memory: 20 each."""
+    """Operations that Gauss-Newton and gd will take; a pass over a stored J is memory-bound and counts 20 per entry."""
     n, m = T.shape
     k, entries = min(n, m), float(n) * m
     once = 4.0 * entries  # J^T r, J v of an operator
-    newton = 3.0 * k * entries + k**3 / 3.0  # its kernel, by products
+    newton = 3.0 * k * entries + k**3 / 3.0  # K by products with unit vectors
     if is_sparse(T.J):
         entries = float(T.J.nnz)
         once, newton = 40.0 * entries, (entries / n + 30.0) * entries
@@ -67,7 +67,7 @@ def operations(T: Tangent, kappa: float, fits: bool) -> tuple[float, float]:
 
 
 def prepared(problem: Problem, make: Callable[[], Method]) -> Method:
-    """The method that is made; one that ends at once where F or J is out of range at w0."""
+    """The method; if F or J is out of range at w0, one that ends the run at once."""
     try:
         with problem.at_work():
             check_range(problem)
@@ -77,13 +77,13 @@ def prepared(problem: Problem, make: Callable[[], Method]) -> Method:
 
 
 def check_range(problem: Problem) -> None:
-    """End the run where ||r||^2 is not a number at w0."""
+    """End the run if ||r||^2 overflows or underflows at w0."""
     if not in_range(problem.run.least):
         raise Ended(Status.STALLED, OUT_OF_RANGE)
 
 
 def over(end: Ended) -> Stage:
-    """The stage of a run that ends before its first state."""
+    """The stage of a run that ends before its first step."""
 
     def init(limit: int, problem: Problem, before: Any) -> Any:
         raise end
@@ -92,10 +92,10 @@ def over(end: Ended) -> Stage:
 
 
 def no_step(problem: Problem, s: Any) -> Any:
-    """The step of a run that makes none."""
+    """The step of a run that makes no steps."""
     return s
 
 
 def in_range(size: float) -> bool:
-    """Whether ||r||^2 is a number, size = ||r||: neither overflow nor, unless r is zero, zero."""
+    """Whether ||r||^2 neither overflows nor underflows; size = ||r||."""
     return size == 0.0 or 1.0 / HUGE < size < HUGE

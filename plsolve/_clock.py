@@ -1,4 +1,4 @@
-"""The clock by which runs end in time."""
+"""The clock of `max_time`."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable
 from contextvars import ContextVar
 
-#: Another one, where several processes share one.
+#: A clock that several processes share, to be used instead of this process's own.
 SHARED: ContextVar[Callable[[], float] | None] = ContextVar("clock", default=None)
 
 
 def now() -> float:
-    """Seconds since some moment."""
+    """Seconds since an arbitrary moment."""
     shared = SHARED.get()
     return time.monotonic() if shared is None else shared()

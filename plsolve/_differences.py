@@ -19,18 +19,18 @@ from plsolve._linalg import Array, finite, norm
 
 _EPS = float(np.finfo(np.float64).eps)
 Residual = Callable[[Array], Array]  # F - y, (m,) -> (n,)
-COMPLEX = 1e-30  # relative step: it has no rounding to balance
-CROOKED = 0.03  # of the change in F: curvature that leaves a central difference few digits
-TINY = 1e-290  # smaller numbers are no measure of a step
+COMPLEX = 1e-30  # relative step: there is no cancellation that would need a longer one
+CROOKED = 0.03  # of the change in F: beyond this curvature a central difference has few digits
+TINY = 1e-290  # smaller |w_j| do not set the length of a step
 
 
 def jacobian(f: Residual, w: Array, r: Array, magnitude: Array, central: bool, box: Box, eps: float = _EPS) -> Array:
     """DF(w) (n, m) from values of f inside the box only.
 
-    r is the residual at w; magnitude (n,) is the size of the numbers that rounding in F goes by, eps its precision.
+    r is the residual at w. Rounding changes F by about eps * magnitude (n,).
     """
     J = np.empty((w.size, r.size))
-    relative = eps ** (1 / 3) if central else eps ** (1 / 2)  # truncation and rounding in balance
+    relative = eps ** (1 / 3) if central else eps ** (1 / 2)  # balances truncation and rounding
     rounding = 1e-3 * relative * magnitude
     invisible = norm(rounding)
     sizes = np.abs(w).tolist()
@@ -39,7 +39,7 @@ def jacobian(f: Residual, w: Array, r: Array, magnitude: Array, central: bool, b
         small = relative * (size if size > TINY else 1.0)
         large = relative * max(1.0, size)
         step, change, differences = column(f, w, j, small, r, central, box)
-        if central and not norm(change - step * differences) <= CROOKED * norm(change):  # F has an end or a pole near
+        if central and not norm(change - step * differences) <= CROOKED * norm(change):  # F has a pole or an end near
             shorter = eps ** (1 / 2) * min(small / relative, 1.0)
             _, closer, better = column(f, w, j, shorter, r, central, box)
             if not finite(differences) or norm(closer) > 1e3 * eps * norm(magnitude):
@@ -53,7 +53,7 @@ def jacobian(f: Residual, w: Array, r: Array, magnitude: Array, central: bool, b
 
 
 def stepped_jacobian(f: Residual, w: Array, r: Array, steps: Array, central: bool, box: Box) -> Array:
-    """DF(w) (n, m) with steps (m,) that are given."""
+    """DF(w) (n, m) with the given steps (m,)."""
     J = np.empty((w.size, r.size))
     for j in range(w.size):
         J[j] = column(f, w, j, steps[j], r, central, box)[2]
@@ -61,7 +61,7 @@ def stepped_jacobian(f: Residual, w: Array, r: Array, steps: Array, central: boo
 
 
 def column(f: Residual, w: Array, j: int, h: float, r: Array, central: bool, box: Box) -> tuple[float, Array, Array]:
-    """The step, the change that it makes in F (n,), and the column of differences."""
+    """The step, the change of F by it (n,), and the column of the Jacobian."""
     below = w.item(j) - box.lower.item(j) if box.bounded else math.inf
     above = box.upper.item(j) - w.item(j) if box.bounded else math.inf
     if max(below, above) <= 0.0:  # lower == upper: the unknown never moves
@@ -88,22 +88,22 @@ def column(f: Residual, w: Array, j: int, h: float, r: Array, central: bool, box
 
 def parabola(a: float, fa: Array, b: float, fb: Array) -> Array:
     """The slope at 0 of the parabola through 0, (a, fa) and (b, fb)."""
-    if a == b or b == 0.0:  # so little room that rounding makes one step of two
+    if a == b or b == 0.0:  # so little room that both steps are equal after rounding
         return chord(a, fa)
     if a == 0.0:
         return chord(b, fb)
-    c = 2.0**500 if abs(a) < 1e-150 else 1.0  # squares of such steps would be zero
+    c = 2.0**500 if abs(a) < 1e-150 else 1.0  # the squares of such steps would underflow
     a, b = c * a, c * b
     return fa * (c * (b / (a * (b - a)))) - fb * (c * (a / (b * (b - a))))
 
 
 def chord(a: float, fa: Array) -> Array:
-    """fa / a; where no step could be made, NaN."""
+    """fa / a; NaN where no step could be made."""
     return fa / a if a != 0.0 else np.full(fa.size, np.nan)
 
 
 def moved(f: Residual, w: Array, j: int, h: float, r: Array, box: Box) -> tuple[float, Array]:
-    """The step that was really made from w_j to w_j + h, and the change in F."""
+    """The step from w_j to w_j + h as rounded, and the change of F."""
     z, old = w.copy(), w.item(j)
     new = old + h
     if box.bounded:
@@ -113,7 +113,7 @@ def moved(f: Residual, w: Array, j: int, h: float, r: Array, box: Box) -> tuple[
 
 
 def difference(f: Array, r: Array) -> Array:
-    """f - r: SGD differences some rows where others may be infinite."""
+    """f - r, without warnings: where SGD differences some rows, others may be infinite."""
     if math.isfinite(norm(f)):
         return f - r
     with np.errstate(invalid="ignore"):
@@ -132,7 +132,7 @@ def complex_jacobian(f: Callable[[Any], Any], w: Array, n: int) -> Array:
 
 
 class Ahead:
-    """f, with values that were found ahead, all at once, at the points that differences ask for first."""
+    """f, with values computed in advance, all at once, at the points that differences evaluate first."""
 
     def __init__(self, f: Callable[[Any], Any], w: Array, r: Array) -> None:
         self.points: list[Any] = []
@@ -146,7 +146,7 @@ class Ahead:
         self.points.append(z)
         if np.iscomplexobj(z):
             return self._r
-        return self._r + 1e200 * float((z - self._w).sum())  # straight and large: no other step is asked for
+        return self._r + 1e200 * float((z - self._w).sum())  # linear and large, so that no other step is tried
 
 
 def ahead(
@@ -156,7 +156,7 @@ def ahead(
     w: Array,
     r: Array,
 ) -> Array:
-    """build(f), a Jacobian by differences, with the values of f that it asks for first found all at once."""
+    """build(f), a Jacobian by differences, with the values of f that it needs first computed all at once."""
     source = Ahead(f, w, r)
     with np.errstate(all="ignore"):
         build(source)
@@ -166,18 +166,18 @@ def ahead(
 
 # -- sparse Jacobians -------------------------------------------------------------------------------------------------
 
-#: The step relative to |w| where truncation and rounding are in balance.
+#: The step relative to |w| that balances truncation and rounding.
 RELATIVE = {"2-point": _EPS ** (1 / 2), "3-point": _EPS ** (1 / 3), "cs": COMPLEX}
 
 
 class Sparsity:
-    """Where DF may differ from zero; columns of one group have no row in common (Curtis, Powell, Reid 1974).
+    """The entries of DF that may differ from zero; columns of a group share no row (Curtis, Powell, Reid, 1974).
 
     Attributes
     ----------
     shape : (n, m)
     rows, columns : ndarray (nnz,)
-        The places.
+        Row and column numbers of these entries.
     group : ndarray (m,)
         The number of each column's group.
     """
@@ -192,7 +192,7 @@ class Sparsity:
         self.group = first_free(self.shape[0], np.split(self.rows, pattern.indptr[1:-1]))
 
     def groups(self) -> Iterator[tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]]:
-        """Of each group: which columns are in it, and the indices of their places."""
+        """For each group: a mask of its columns, and the indices of their entries."""
         numbers = self.group[self.columns]
         order = np.argsort(numbers, kind="stable")
         ends = np.searchsorted(numbers[order], np.arange(1, self.group.max() + 1))
@@ -201,8 +201,8 @@ class Sparsity:
 
 
 def first_free(n: int, columns: list[npt.NDArray[np.int64]]) -> npt.NDArray[np.int64]:
-    """A number for each column (its rows): the least that no earlier column with a row in common has."""
-    taken = [0] * n  # by the columns that have this row: a bit for each number
+    """For each column, given by its rows, the least group without an earlier column that shares a row."""
+    taken = [0] * n  # for each row, the groups of the columns that have it, as bits
     numbers = np.empty(len(columns), np.int64)
     for j, column in enumerate(columns):
         rows, seen = column.tolist(), 0
@@ -224,9 +224,9 @@ def sparse_jacobian(
     sparsity: Sparsity,
     bounds: tuple[Any, Any],
 ) -> Any:
-    """DF(w) (n, m) as a CSR matrix, all unknowns of a group moved at once; values(points) gives F at each of them.
+    """DF(w) (n, m) as a CSR matrix; all unknowns of a group are moved at once.
 
-    f is F(w), relative the steps as multiples of |w|.
+    f is F(w); values(points) gives F at each point; relative: the steps as multiples of |w|.
     """
     ends = [w + 1j * lengths(w, relative, COMPLEX)] if kind == "cs" else ends_inside(w, kind, relative, *bounds)
     entries = np.empty(sparsity.rows.size)
@@ -238,13 +238,13 @@ def sparse_jacobian(
 
 
 def lengths(w: Array, relative: Any, least: float) -> Array:
-    """The steps relative to |w|; where these are none, ``least`` relative to max(1, |w|)."""
+    """The steps relative * |w|; where these are zero, least * max(1, |w|)."""
     steps = np.abs(relative * np.abs(w))
     return np.where(steps > TINY, steps, least * np.maximum(1.0, np.abs(w)))
 
 
 def ends_inside(w: Array, kind: str, relative: Any, lower: Any, upper: Any) -> list[Array]:
-    """Where unknowns are moved to: one point, or two for '3-point', on both sides of w if there is room."""
+    """The moved values of the unknowns: one, or two for '3-point', on both sides of w if there is room."""
     h = lengths(w, relative, RELATIVE[kind])
     h = np.where(w + h == w, lengths(w, 0.0, RELATIVE[kind]), h)
     above, below = upper - w, w - lower
@@ -258,7 +258,7 @@ def ends_inside(w: Array, kind: str, relative: Any, lower: Any, upper: Any) -> l
 
 
 def slope(f: Array, ends: list[Any], steps: list[Any]) -> Array:
-    """The derivative from the value and from those one step, or two, away: entry by entry."""
+    """The derivative from f at w and at one or two other points, entry by entry."""
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         chords = [(end - f) / step for end, step in zip(ends, steps, strict=True)]
         if len(steps) == 1:

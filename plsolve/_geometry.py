@@ -1,4 +1,4 @@
-"""Where the unknowns may be, and how steps are measured: the box of the bounds, and the metric ||p / scale||."""
+"""The geometry of the unknowns: the box of the bounds, and the metric ||p / scale|| of steps."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from plsolve._checks import as_bounds, as_float, shown
 from plsolve._linalg import Array, column_lengths
 
 EMPTY: Array = np.zeros(0)
-NEGLIGIBLE = 1e-7  # times the largest x_scale: squares of smaller ones are lost beside it in J D^2 J^T
-DIFFERENT = 1e3  # times the least norm of a column of J: unknowns that are scaled unasked; 30 to 1e4 do as well
+NEGLIGIBLE = 1e-7  # of the largest x_scale: the squares of smaller ones are lost to rounding in J D^2 J^T
+DIFFERENT = 1e3  # ratio of the norms of J's columns from which unknowns are scaled by default; 30 to 1e4 do as well
 
 
 class Box:
@@ -40,7 +40,7 @@ class Box:
         return np.minimum(np.maximum(w, self.lower), self.upper) if self.bounded else w
 
     def move(self, w: Array, p: Array) -> Array:
-        """w + p in the box, exactly on a bound where p was made to lead there."""
+        """w + p, projected on the box; exactly on a bound where p is the distance to it."""
         if not self.bounded:
             return w + p
         t = np.where(p == self.lower - w, self.lower, self.project(w + p))
@@ -48,7 +48,7 @@ class Box:
 
 
 class Metric:
-    """The scale of the unknowns: given, or made of the columns of J.
+    """The scale of the unknowns: given, or computed from the columns of J.
 
     Attributes
     ----------
@@ -57,8 +57,8 @@ class Metric:
     by_columns : bool
         Whether it comes from J (x_scale='jac').
     unasked : bool
-        Whether it does so without being asked to (x_scale None), which must not change the steps of a system that does
-        not need it: only where n >= m, and where the unknowns are of very different size.
+        Whether it comes from J by default (x_scale None). Systems that do not need a scale must keep their steps, so
+        this applies only where n >= m and the unknowns have very different sizes.
     """
 
     def __init__(self, x_scale: Any, w0: Array) -> None:
@@ -73,15 +73,15 @@ class Metric:
             self.scale = as_scale(x_scale, w0.size)
 
     def scale_unasked(self) -> None:
-        """Scale unknowns of very different size, as with x_scale None, where x_scale is not given."""
+        """Turn on the default of x_scale None: unknowns of very different sizes are scaled."""
         if not (self.by_columns or self.scale.size):
             self.by_columns = self.unasked = True
 
     def update(self, J: Any) -> None:
-        """x_scale='jac': the inverse of the largest norm that each column of J has had.
+        """x_scale='jac': the scale becomes the inverse of the largest norm that each column of J has had.
 
-        Unasked for only where these are of very different size, and for n = m the unknowns too: else the first steps
-        would be other ones than in the units that were chosen, and lead to other minima.
+        By default only where these norms are very different and, for n = m, the unknowns at w0, too. Elsewhere scaling
+        would change the first steps, which could then lead to other minima.
         """
         n, m = J.shape
         if self.unasked and (n < m or isinstance(J, LinearOperator)):
@@ -94,7 +94,7 @@ class Metric:
         self.scale = self._inverse(self._largest) if different or not self.unasked else EMPTY
 
     def _alike(self) -> bool:
-        """Whether the unknowns are of one size at the start, and so hardly in units of different kinds."""
+        """Whether the unknowns have similar sizes at the start, and so hardly different units."""
         size = np.abs(self._w0)
         return bool(size.min() > size.max() / DIFFERENT)
 
@@ -103,19 +103,19 @@ class Metric:
 
     @property
     def weights(self) -> Any:
-        """What makes unknowns of different size comparable: 1/x_scale, or the norms of the columns of J (MINPACK)."""
+        """Weights that make the unknowns comparable: 1/x_scale, or the norms of the columns of J (MINPACK)."""
         if self._largest.size:
             return self._largest
         return 1.0 / self.scale if self.scale.size else 1.0
 
     def column_norms(self, n: int) -> Array:
-        """The largest norms of the columns of J so far (0: none), where the scale of n equations comes from them."""
+        """The largest norms of the columns of J so far (0: none yet); empty where the scale does not come from J."""
         if not self.by_columns or (self.unasked and n < self._w0.size):
             return EMPTY
         return self._largest if self._largest.size else np.zeros(self._w0.size)
 
     def take_norms(self, largest: Array, scaled: bool) -> None:
-        """The same from a run in compiled code, and whether they are the scale."""
+        """Take over these norms from compiled code; scaled: they determine the scale."""
         if largest.any():
             self._largest = largest
             self.scale = self._inverse(largest) if scaled else EMPTY

@@ -20,14 +20,14 @@ class History(NamedTuple):
     loss : ndarray (k,)
         L = 1/2 ||F(w) - y||^2.
     step : ndarray (k,)
-        Length of the step that led here, in the metric of ``x_scale``.
+        Length of the step to this point, in the metric of ``x_scale``.
     pl : ndarray (k,)
         The PL ratio 1/2 ||g||^2 / L = r^T K r / r^T r, between lambda_min(K) and lambda_max(K): the PL* constant along
-        the path. NaN where the method did not need the gradient: in SGD, and mostly at the last point.
+        the path. NaN where the method did not compute the gradient: for SGD, and usually at the last point.
     bound : ndarray (k,)
-        What L was guaranteed not to exceed: for gd L_0 times the product of 1 - eta PL (its steps make L fall by
-        eta ||g||^2 / 2, theory 1.1), for its momenta (1 - eta mu)^t L_0 (6.3). NaN for the other methods and step
-        sizes, and with bounds or ``x_scale``.
+        The guaranteed upper bound of L: for gd L_0 times the product of 1 - eta PL (each step reduces L by at least
+        eta ||g||^2 / 2, theory 1.1), with momentum (1 - eta mu)^t L_0 (6.3). NaN for other methods and step sizes, and
+        with bounds or ``x_scale``.
     """
 
     nit: npt.NDArray[np.int64]

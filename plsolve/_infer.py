@@ -1,4 +1,4 @@
-"""`infer`: the most probable parameters, given noisy data and what was known before."""
+"""`infer`: the most probable parameters, given noisy data and a prior."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def infer(
 ) -> Result:
     """The most probable parameters w, given data y = F(w) + noise and the prior w ~ N(w0, C).
 
-    They make ||R^{-1/2} (F(w) - y)||^2 + ||C^{-1/2} (w - w0)||^2 least, R the covariance of the noise.
+    They minimise ||R^{-1/2} (F(w) - y)||^2 + ||C^{-1/2} (w - w0)||^2, where R is the covariance of the noise.
 
     Parameters
     ----------
     F : callable
-        As for `plsolve.solve`, and so are jac, y, args and bounds.
+        F, jac, y, args and bounds are as for `plsolve.solve`.
     jac : callable, True, None or {'2-point', '3-point', 'cs'}
         The Jacobian.
     w0 : array_like (m,)
@@ -58,25 +58,21 @@ def infer(
     prior : float, array_like (m,) or (m, m), sparse or LinearOperator, optional
         Standard deviation of the parameters about w0 (1 by default), one for each, or their covariance C: as an array,
         as a LinearOperator v -> C v (whose method ``diagonal()``, if it has one, gives the variances), or by its
-        inverse, the precision matrix, where it is a scipy.sparse matrix. Nothing m x m is made that is not given.
-    args : tuple
-        Passed on to F and jac.
-    bounds : (lower, upper) or scipy.optimize.Bounds, optional
-        F is never called outside. w0 must lie inside.
+        inverse, the precision matrix, as a scipy.sparse matrix. No m x m matrix is formed unless it is given.
     args : tuple
         Passed on to F and jac.
     bounds : (lower, upper) or scipy.optimize.Bounds, optional
         F is never called outside. w0 must lie inside.
     tol : float
-        Converged when what is left of the way is at most so many standard deviations of the posterior, and as small
-        beside the square root of what is made least; or at the rounding level of F.
+        The run has converged when the remaining distance is at most this many standard deviations of the posterior, and
+        at most this multiple of the square root of the minimised sum; or when it is at the rounding level of F.
     max_iter : int, optional
         Limit of ``nit``, 200 by default.
     max_time : float, optional
         Seconds.
     linear_solver : {'auto', 'cholesky', 'qr', 'cg'}
         'cholesky': of the n x n kernel J C J^T + R. 'qr': singular values of R^{-1/2} J C^{1/2}, for few parameters
-        or an ill-conditioned kernel. 'cg': conjugate gradients, products with J and C alone.
+        or an ill-conditioned kernel. 'cg': conjugate gradients, which need only products with J and C.
     callback : callable, optional
         As for `plsolve.solve`; ``cost`` is that of the Result.
     progress : bool
@@ -85,8 +81,8 @@ def infer(
     Returns
     -------
     Result
-        ``success`` where ``status`` is CONVERGED. ``cost`` is half the sum of squares that was made least, of which
-        ``fun`` = F(x) - y is a part. ``uncertainty()`` says how certain x is, ``report()`` writes it down.
+        ``success`` is True where ``status`` is CONVERGED. ``cost`` is half the minimised sum of squares. ``fun`` is
+        F(x) - y. ``uncertainty()`` gives standard deviations and covariances of x, ``report()`` a summary in text.
 
     Raises
     ------
@@ -97,10 +93,10 @@ def infer(
 
     Notes
     -----
-    With C^{1/2} z = w - w0 and noise as slack e the most probable parameters are the solution nearest to 0 of the
-    over-parameterized system F(w0 + C^{1/2} z) + R^{1/2} e = y, whose tangent kernel J C J^T + R is never singular
-    (theory 7.10). Small noise makes them the solution nearest to w0, a vague prior and n >= m the least-squares fit;
-    linear F is answered exactly in one step.
+    With C^{1/2} z = w - w0, and the noise as slack variables e, the most probable parameters are the solution nearest
+    to 0 of the over-parameterized system F(w0 + C^{1/2} z) + R^{1/2} e = y, whose tangent kernel J C J^T + R is never
+    singular (theory 7.10). In the limit of small noise they are the solution nearest to w0; with a vague prior and
+    n >= m, the least-squares fit. A linear F is solved exactly in one step.
 
     Examples
     --------

@@ -15,7 +15,7 @@ from plsolve._linalg import Array, finite, gram, lanczos
 from plsolve._pictures import plotting
 from plsolve._tangent import Tangent, is_sparse, tangent
 
-_WHOLE = 4096  # eigenvalues beyond: only the ends of the spectrum, by Lanczos
+_WHOLE = 4096  # beyond this order, only the ends of the spectrum are computed, by Lanczos
 _RITZ = 100
 _FAINT = 1e-10  # of lambda_max: below, forming K has lost the digits of an eigenvalue
 _SVD_ENTRIES = 20_000_000
@@ -36,7 +36,7 @@ def tangent_kernel(jac: Callable[..., Any], w: Any, *, args: Any = ()) -> Tangen
     Returns
     -------
     TangentKernel
-        Its spectrum is computed when it is first asked for.
+        Its spectrum is computed on first access.
 
     Raises
     ------
@@ -68,7 +68,7 @@ def tangent_kernel(jac: Callable[..., Any], w: Any, *, args: Any = ()) -> Tangen
 
 
 class TangentKernel:
-    """K = J J^T at a point, computed when first asked for.
+    """K = J J^T at a point; its attributes are computed on first access.
 
     Attributes
     ----------
@@ -78,10 +78,10 @@ class TangentKernel:
         K.
     eigenvalues : ndarray (min(n, m),)
         Ascending; for n > m those of J^T J, the rest being zero. Computed to about n u ||K||, or from the singular
-        values of J where that is not enough. Beyond 4096 only approximations to the ends of the spectrum, by 100 steps
-        of Lanczos: the largest is good, the smallest too large. NaN where K is not finite.
+        values of J where that is not enough. Beyond order 4096 only approximations to the ends of the spectrum, by
+        100 Lanczos steps: the largest is accurate, the smallest too large. NaN where K is not finite.
     exact : bool
-        False where that is so.
+        Whether the eigenvalues are computed, not approximated by Lanczos.
     mu, lipschitz, kappa : float
         lambda_min(K) (0 for n > m), ||J|| = sqrt(lambda_max(K)), and lambda_max / lambda_min.
     """

@@ -1,8 +1,8 @@
-"""Conjugate gradients on a tangent kernel that is not at hand, with a Nystrom preconditioner.
+"""Conjugate gradients on a tangent kernel given by products only, with a Nystrom preconditioner.
 
-K Omega, Omega (n x s) orthonormal and random, gives the best part of rank s that these products show, U diag(lambda)
-U^T with lambda_1 >= ... >= lambda_s. The preconditioner P^{-1} = I + U diag(lambda_s/lambda - 1) U^T brings those
-eigenvalues down to about lambda_s, and leaves the rest of the spectrum alone (theory 7.8; Frangella, Tropp, Udell, SIAM
+K Omega, Omega (n x s) orthonormal and random, gives the Nystrom approximation U diag(lambda) U^T of rank s, with
+lambda_1 >= ... >= lambda_s. The preconditioner P^{-1} = I + U diag(lambda_s/lambda - 1) U^T reduces the s largest
+eigenvalues to about lambda_s and leaves the rest of the spectrum unchanged (theory 7.8; Frangella, Tropp, Udell, SIAM
 J. Matrix Anal. Appl. 44, 2023).
 """
 
@@ -15,13 +15,13 @@ import numpy as np
 
 from plsolve._linalg import UNIT, Array, norm
 
-RANK = 128  # of the first preconditioner; each later one has twice the rank of the last
-NUMBERS = 1 << 25  # in the largest (256 MiB)
-EAGER = 0.5  # steps that pay for a product of the next preconditioner: several at once cost less than one by one
-WORN = 4.0  # the same for the largest: it belongs to another K by now
+RANK = 128  # of the first preconditioner; each further one has twice the rank
+NUMBERS = 1 << 25  # entries of the largest preconditioner (256 MiB)
+EAGER = 0.5  # steps for each product of the next preconditioner before it is made: products at once cost less
+WORN = 4.0  # the same once the largest is in use: it is renewed because K has changed
 PATIENCE = 1000  # steps without progress after which the system counts as inconsistent
-FLAT = 1e-20  # of the largest curvature: p has left the range of K
-DELAY = 4  # steps that tell whether x^T K^{-1} x still grows
+FLAT = 1e-20  # of the largest curvature: with less, p has left the range of K
+DELAY = 4  # steps over which the growth of x^T K^{-1} x is measured
 
 Product = Callable[[Array], Array]
 
@@ -37,16 +37,16 @@ class Nystrom(NamedTuple):
 
 
 def nystrom(product: Product, n: int, rank: int = RANK, columns: int = 1) -> Nystrom:
-    """The preconditioner from ``rank`` products with K (n x n), so many at once; the same on every call."""
+    """The preconditioner from ``rank`` products with K (n x n), ``columns`` at once; the same on every call."""
     omega = np.linalg.qr(np.random.default_rng(0).standard_normal((n, min(rank, n))))[0]
     Y = np.empty_like(omega)
     for start in range(0, omega.shape[1], columns):
         Y[:, start : start + columns] = product(omega[:, start : start + columns])
-    shift = 10.0 * UNIT * float(np.linalg.norm(Y))  # lets the factorisation go through, and is taken off again
+    shift = 10.0 * UNIT * float(np.linalg.norm(Y))  # makes the factorisation possible, and is subtracted again
     Y += shift * omega
     L = np.linalg.cholesky(omega.T @ Y)
     del omega
-    B = Y @ np.linalg.inv(L).T  # B B^T is the part of K
+    B = Y @ np.linalg.inv(L).T  # B B^T approximates K
     del Y
     lam, V = np.linalg.eigh(B.T @ B)
     kept = lam > 1e-14 * lam[-1]
@@ -56,7 +56,7 @@ def nystrom(product: Product, n: int, rank: int = RANK, columns: int = 1) -> Nys
 
 
 class Solution(NamedTuple):
-    """z with K z = x up to ``left`` (n,), after so many products; ``lost``: no step reduces ``left`` any more."""
+    """z with K z = x - left, and the number of products; ``lost``: no step reduces ``left`` (n,) any further."""
 
     z: Array
     left: Array
@@ -67,9 +67,9 @@ class Solution(NamedTuple):
 def conjugate_gradients(
     product: Product, x: Array, precondition: Nystrom | None, enough: float, most: int, settled: float = 0.0
 ) -> Solution:
-    """K z = x until ||x - K z|| <= enough, in at most ``most`` steps; where it is lost, the best z on the way.
+    """Solve K z = x until ||x - K z|| <= enough, in at most ``most`` steps; if that fails, the best z found.
 
-    settled: x^T K^{-1} x is wanted alone, to about this share of it.
+    settled > 0: only x^T K^{-1} x is needed, to about this relative accuracy.
     """
     z, left = np.zeros_like(x), x.copy()
     best, best_left, least, since = z, left, norm(x), 0
@@ -98,16 +98,16 @@ def conjugate_gradients(
 
 
 class Memory:
-    """What one kernel's solves tell the next ones, at other points: the preconditioner, and when a better one pays."""
+    """The preconditioner, which later solves use again, and how many steps were made since it was built."""
 
     def __init__(self, rank: int = RANK) -> None:
-        self.rank = rank  # of the next preconditioner; 0: there is to be none
+        self.rank = rank  # of the next preconditioner; 0: none will be made
         self.preconditioner: Nystrom | None = None
         self.steps = 0  # since the last one
         self.due = EAGER * rank
 
     def solve(self, product: Product, x: Array, accuracy: float, columns: int = 1, settled: float = 0.0) -> Solution:
-        """K z = x to ``accuracy`` of ||x||; the product takes so many columns at once."""
+        """Solve K z = x to ``accuracy`` of ||x||; the product takes ``columns`` vectors at once."""
         enough, most = accuracy * norm(x), max(10 * x.size, 100)
         z, left, steps = np.zeros_like(x), x, 0
         while True:
@@ -124,7 +124,7 @@ class Memory:
             self.build(product, x.size, columns)
 
     def build(self, product: Product, n: int, columns: int) -> None:
-        """Make the preconditioner for this K; none, where K is not positive semi-definite to rounding."""
+        """Make the preconditioner for this K, or none if K is not positive semi-definite to rounding."""
         self.preconditioner, self.steps = None, 0
         most = min(n, max(NUMBERS // n, 1))
         rank = min(self.rank, most)

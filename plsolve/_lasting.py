@@ -1,4 +1,4 @@
-"""What the user's functions return is used as it was then, though they may fill the same arrays with every call."""
+"""Copies of what the user's functions return, made only where the function may overwrite it at its next call."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import scipy.sparse as sps
 
 
 def references(x: Any) -> int:
-    """How many there are to what this variable alone refers to, that of the count included."""
+    """The reference count of an object that no variable but x refers to."""
     return getrefcount(x)
 
 
@@ -18,10 +18,10 @@ ALONE = references(np.empty(0))
 
 
 def lasting(J: Any) -> Any:
-    """J, handed over from no variable, or a copy where someone else holds its memory, and may fill it anew.
+    """J, or a copy of it where something else holds its memory; the caller must not keep J in a variable.
 
-    Programs do so with every call of F or jac. What was made for this call alone, as it mostly is, is not copied; nor
-    is a LinearOperator.
+    A function may fill one array again at every call. An array made for this call alone, the usual case, is not copied,
+    nor is a LinearOperator.
     """
     if isinstance(J, np.ndarray):
         held = getrefcount(J) > ALONE or (J.base is not None and getrefcount(J.base) > ALONE)

@@ -1,10 +1,10 @@
-"""Dense linear algebra on the tangent kernel, straight on BLAS and LAPACK and without copies of J.
+"""Dense linear algebra on the tangent kernel by direct calls of BLAS and LAPACK, without copies of J.
 
-The pseudo-inverse of J D comes from one of two factorisations: Cholesky of K = J D^2 J^T (n^2 m + n^3/3 flops, good
-while kappa(K) is below 1/u), or Householder reflections on (J D)^T (2 n^2 m flops, good while kappa(J) is).
+The pseudo-inverse of J D comes from one of two factorisations: Cholesky of K = J D^2 J^T (n^2 m + n^3/3 flops, accurate
+while kappa(K) < 1/u), or Householder reflections on (J D)^T (2 n^2 m flops, accurate while kappa(J) < 1/u).
 
-What takes time goes to numpy's BLAS and LAPACK, since F and jac use them too: numpy and scipy each bring an OpenBLAS
-with threads that spin for a while after each call, so that taking turns made the kernel three times slower.
+Expensive calls go to numpy's BLAS and LAPACK, which F and jac usually call, too. numpy and scipy each bring an OpenBLAS
+whose threads spin for a while after each call; alternating between the two made the kernel three times slower.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
 FLOAT64 = np.dtype(np.float64)
-#: A vector that is longer has no finite square.
+#: The square of a longer vector's norm overflows.
 HUGE = 1e150
 #: Unit roundoff of float64.
 UNIT = float(np.finfo(np.float64).eps) / 2
 
-_SMALL = 128  # order below which LAPACK runs on one thread anyway, so that scipy's, quicker to call, will do
-_BLOCK = 1 << 16  # numbers in one block of a blocked pass: small enough to stay in the cache
+_SMALL = 128  # order below which LAPACK uses one thread, so that scipy's, which has less overhead, is used
+_BLOCK = 1 << 16  # numbers in a block of a blocked pass: small enough for the cache
 
 ALL_FREE: Mask = np.empty(0, np.bool_)  # stands for all unknowns
 NO_VECTOR: Array = np.empty(0)
@@ -37,7 +37,7 @@ norm: Callable[[Array], float] = blas.dnrm2  # safe from overflow, and NaN or in
 
 
 def column_blocks(J: Array) -> Iterator[slice]:
-    """Slices of columns, each block of J small enough to be copied at no cost in memory."""
+    """Slices of columns; each block of J is small enough for a copy to need little memory."""
     width = max(128, _BLOCK // J.shape[0])
     for start in range(0, J.shape[1], width):
         yield slice(start, start + width)
@@ -47,7 +47,7 @@ def column_lengths(J: Any) -> Array:
     """The norms of the columns (m,) of an array or a sparse matrix."""
     with np.errstate(over="ignore"):
         size = np.sqrt(column_squares(J))
-    if not (size.min() > 1e-140 and size.max() < 1e140):  # squares may have left the range of numbers
+    if not (size.min() > 1e-140 and size.max() < 1e140):  # squares may have overflowed or underflowed
         top = np.abs(J).max(axis=0)
         top = top if isinstance(J, np.ndarray) else top.toarray().ravel()
         top[top == 0.0] = 1.0
@@ -56,7 +56,7 @@ def column_lengths(J: Any) -> Array:
 
 
 def column_squares(J: Any) -> Array:
-    """Their squares."""
+    """The squared norms of the columns (m,)."""
     if not isinstance(J, np.ndarray):
         return np.asarray(J.multiply(J).sum(axis=0)).ravel()
     if J.shape[1] <= 128:
@@ -83,7 +83,7 @@ def weighted(J: Array, d: Array, columns: Mask) -> Array:
 
 
 def magnitude(J: Array, w: Array) -> float:
-    """|| |J| |w| ||: how large the terms are that cancel in F when it is linear."""
+    """|| |J| |w| ||, the size of the terms that cancel in a linear F."""
     rows = max(1, _BLOCK // J.shape[1])
     w = np.abs(w)
     if J.shape[0] <= rows:
@@ -95,10 +95,10 @@ def magnitude(J: Array, w: Array) -> float:
 
 
 def lanczos(apply: Callable[[Array], Array], start: Array, steps: int) -> tuple[Array, Array]:
-    """Ritz values of a symmetric matrix, ascending, and their weights: a spectral measure of the start.
+    """Ritz values of a symmetric matrix A, ascending, and their weights, by Lanczos with full reorthogonalisation.
 
-    The ends of the spectrum come from inside; SUM_i weight_i f(value_i) approximates start^T f(A) start. With full
-    reorthogonalisation. NaN where the matrix is not finite.
+    The extreme values approximate the ends of the spectrum from inside. SUM_i weight_i f(value_i) approximates
+    start^T f(A) start. NaN where the matrix is not finite.
     """
     n = start.size
     V = np.empty((min(steps, n) + 1, n))
@@ -122,25 +122,25 @@ def lanczos(apply: Callable[[Array], Array], start: Array, steps: int) -> tuple[
 
 
 def finite(x: Array) -> bool:
-    """Whether all entries are."""
+    """Whether all entries are finite."""
     return bool(np.isfinite(x).all())
 
 
 def alternating(w: Array) -> Array:
-    """-1, 1, -1, ...: as many as w has entries."""
+    """The vector -1, 1, -1, ... of the size of w."""
     signs = np.ones(w.size)
     signs[::2] = -1.0
     return signs
 
 
 def scattered(w: Array, k: int) -> Array:
-    """As many numbers as w has entries, without a pattern, of mean 0 and mean square 1: the same for the same k."""
+    """A quasi-random vector of the size of w, with mean 0 and mean square 1, which depends on k alone."""
     x = np.sin(12.9898 * np.arange(1.0, w.size + 1.0) + 78.233 * (k + 1.0)) * 43758.5453
     return math.sqrt(12.0) * (x - np.floor(x) - 0.5)
 
 
 class Cholesky(NamedTuple):
-    """K = L L^T; ``sound`` tells whether K still had the digits."""
+    """K = L L^T; ``sound``: K is well enough conditioned for accurate solves."""
 
     L: Array
     sound: bool
@@ -150,7 +150,7 @@ class Cholesky(NamedTuple):
         return potrs(self.L, x)
 
     def half(self, x: Array) -> Array:
-        """L^{-1} x, whose square is x . K^{-1} x."""
+        """L^{-1} x, whose squared norm is x . K^{-1} x."""
         return forward(self.L, x)
 
 
@@ -159,14 +159,14 @@ def cholesky(K: Array) -> Cholesky:
     n = K.shape[0]
     L, info = potrf(K)
     low, high = diagonal_range(L)
-    # The smallest pivot squared carries an error of about n u lambda_max: below that it is noise.
+    # The smallest pivot squared has an error of about n u lambda_max; below that it is noise.
     return Cholesky(L, info == 0 and low * low > 8 * n * UNIT * high * high)
 
 
 class Orthogonal(NamedTuple):
-    """A = Q R by Householder reflections, A tall; with R = U diag(s) V^T where R is near singular.
+    """A = Q R by Householder reflections, A tall; with R = U diag(s) V^T where R is nearly singular.
 
-    Gives the pseudo-inverses of A and of A^T, of minimum norm where A lacks rank.
+    It gives the pseudo-inverses of A and A^T, also where A is rank-deficient.
     """
 
     qr: Array
@@ -201,7 +201,7 @@ def orthogonal(A: Array) -> Orthogonal:
     """Factor A (rows >= columns), Fortran ordered, which is overwritten."""
     rows, k = A.shape
     qr, tau = geqrf(A)
-    if k == 0:  # no unknown is free: LAPACK refuses empty arrays
+    if k == 0:  # no unknown is free, and LAPACK does not accept empty arrays
         return Orthogonal(qr, tau, NO_MATRIX, True, NO_MATRIX, tau, NO_MATRIX)
     R = upper_triangle(qr)
     threshold = 2 * UNIT * rows
@@ -242,7 +242,7 @@ def forward(L: Array, x: Array) -> Array:
 
 
 def geqrf(A: Array) -> tuple[Array, Array]:
-    """Householder vectors and R, perhaps in the place of A, and the reflections' factors."""
+    """Householder vectors and R, which may overwrite A, and the factors of the reflections."""
     if A.shape[1] < _SMALL:
         qr, tau, _, _ = lapack.dgeqrf(A, lwork=64 * max(A.shape[1], 1), overwrite_a=1)
         return qr, tau

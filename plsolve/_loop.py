@@ -1,4 +1,4 @@
-"""The only while-loop: step, check, note."""
+"""The loop of every method: step, check, observe."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from plsolve._problem import Problem
 from plsolve._state import Start, State
 from plsolve._stopping import RUNNING, Ended, Status
 
-#: What compiled code returns when the chunk is over, but not the run, and when a function failed.
+#: Compiled code returns these when a chunk of steps, but not the run, is over, and when F or jac failed.
 CHUNK, FAILURE = -101, -102
 
-TIE = 1e-9  # of ||r||: no point is better than another by less
+TIE = 1e-9  # of ||r||: points that differ by less are equally good
 ROW = 5  # of the log in compiled code: nit, loss, length of the step, PL ratio, beta_seen
 STALLED, STATIONARY, DISTANCE = int(Status.STALLED), int(Status.STATIONARY), int(Status.DISTANCE)
 MAX_ITER, MAX_TIME, CALLBACK = int(Status.MAX_ITER), int(Status.MAX_TIME), int(Status.CALLBACK)
 
 
 class Native(Protocol):
-    """A run in compiled code: the best state, and the status."""
+    """A run in compiled code, which returns the best state and the status."""
 
     def __call__(self, s: Any, stop: int, enough: float, max_iter: int) -> tuple[Any, int]: ...
 
@@ -32,12 +32,12 @@ def residual_norm(problem: Problem, s: State) -> float:
 
 
 def latest(problem: Problem, s: State) -> float:
-    """The measure where each state is by construction better than the one before."""
+    """The measure of methods whose every state is better than the one before."""
     return 0.0
 
 
 def exceeded(problem: Problem, s: Any, max_iter: int) -> int:
-    """The status where a limit is reached, else RUNNING. Time ends a run where r is known: an epoch is not lost."""
+    """The status where a limit is reached, else RUNNING; time ends a run only at states where r is known."""
     if s.nit >= max_iter or problem.spent:
         return MAX_ITER
     return MAX_TIME if s.checked and problem.run.late() else RUNNING
@@ -53,9 +53,9 @@ def advance(
     enough: float,
     max_iter: int,
 ) -> tuple[Any, int]:
-    """Steps from s until the run ends: the best state by its measure, and the status.
+    """Make steps from s until the run ends; returns the best state by its measure, and the status.
 
-    stop: what the observer made of s.
+    stop: the status that the observer has returned for s.
     """
     best, least = s, measure(problem, s)
     try:
@@ -70,7 +70,7 @@ def advance(
                 return best, RUNNING
             if stop == CALLBACK:
                 return best, stop
-            if s.status != RUNNING:  # a verdict on s says nothing of a better point
+            if s.status != RUNNING:  # which holds for s, not for a better point
                 return best, s.status if latest else STALLED
             if stop != RUNNING:
                 return (s if stop == DISTANCE else best), stop
@@ -84,7 +84,7 @@ def advance(
 
 
 def attempt(problem: Problem, step: Callable[[Problem, Any], Any], s: Any) -> Any:
-    """The next state; where J is not finite at a point that was tried, the one that the method retreats to."""
+    """The next state; if J is not finite there, the state that the method retreats to, if it has one."""
     try:
         return step(problem, s)
     except Ended as end:
@@ -104,10 +104,10 @@ def run(
     max_iter: int,
     native: Native | None = None,
 ) -> tuple[State, int]:
-    """The best state seen, by its measure, and the status: RUNNING when that is at most ``enough``.
+    """Run a method; returns the best state by its measure, and the status: RUNNING if the measure is <= ``enough``.
 
-    observe is called with every state whose residual is known; a status other than RUNNING stops the run. Whatever is
-    raised on the way carries the best point that F was evaluated at as ``best``. native runs it in compiled code.
+    observe is called with every noted state; if it returns a status other than RUNNING, the run ends. Exceptions get
+    the best point at which F was evaluated as their attribute ``best``. native makes the steps in compiled code.
     """
     with problem.at_work():
         try:
@@ -131,9 +131,9 @@ def run_stages(
     max_iter: int,
     native: Callable[[Any], Native | None] = lambda step: None,
 ) -> tuple[State, int]:
-    """One method after the other, each from the best point of the last, as long as they end without a solution.
+    """Run one stage after the other, each from the best point of the last, until one ends with a solution.
 
-    What is returned stands at the best point that F was ever evaluated at, trials that no step kept included.
+    The state returned is at the best point at which F was ever evaluated, rejected trials included.
     """
     best: Any = None
     for init, step in stages:
@@ -141,12 +141,12 @@ def run_stages(
         s, status = run(problem, start, step, observe, residual_norm, enough, max_iter, native(step))
         if best is None or status > 0 or norm(s.r) <= norm(best.r):
             best = s
-        else:  # a verdict on s says nothing of a better point
+        else:  # a verdict on s does not hold for a better point
             best, status = best._replace(nit=s.nit), STALLED if status == STATIONARY else status
         if status not in (STALLED, STATIONARY) or problem.run.note:
             break
     if status == DISTANCE or not problem.run.least < (1.0 - TIE) * norm(best.r):
         return best, status
-    if status == STATIONARY:  # a verdict on that point says nothing of a better one
+    if status == STATIONARY:  # which does not hold for a better point
         status = STALLED
     return best._replace(w=problem.run.best, r=problem.run.best_residual), status

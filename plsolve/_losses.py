@@ -1,8 +1,8 @@
-r"""Robust losses as a change of residual.
+r"""Robust losses as a transformation of the residual.
 
-With z = (r / c)^2 and a loss rho, the residual t = sign(r) c sqrt(rho(z)) has 1/2 ||t||^2 = 1/2 c^2 Sum rho(z_i), the
-robust cost itself, and dt/dr = rho'(z) |r| / (c sqrt(rho(z))): nothing but F is changed, so every method runs on t.
-The five losses by name are scipy's.
+With z = (r / c)^2 and a loss rho, the residual t = sign(r) c sqrt(rho(z)) has 1/2 ||t||^2 = 1/2 c^2 Sum rho(z_i), which
+is the robust cost, and dt/dr = rho'(z) |r| / (c sqrt(rho(z))). So every method can be used, with t in place of r. The
+five named losses are scipy's.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ _TINY = 1e-20  # z below: rho(z) = rho'(0) z to rounding
 
 
 def huber(z: Array) -> Any:
-    """z inside, 2 sqrt(z) - 1 outside."""
+    """z for z <= 1, else 2 sqrt(z) - 1."""
     inside, s = z <= 1.0, np.sqrt(np.maximum(z, 1.0))
     return np.where(inside, z, 2.0 * s - 1.0), np.where(inside, 1.0, 1.0 / s), np.where(inside, 0.0, -0.5 / s**3)
 
 
 def soft_l1(z: Array) -> Any:
-    """2 (sqrt(1 + z) - 1), free of cancellation."""
+    """2 (sqrt(1 + z) - 1), computed without cancellation."""
     s = np.sqrt(1.0 + z)
     return 2.0 * z / (1.0 + s), 1.0 / s, -0.5 / s**3
 
@@ -45,7 +45,7 @@ LOSSES: dict[str, Callable[[Array], Any]] = {"huber": huber, "soft_l1": soft_l1,
 
 
 class Loss(NamedTuple):
-    """A loss rho with the scale c that parts small residuals from large.
+    """A loss rho, with the scale c that separates small residuals from large ones.
 
     Attributes
     ----------
@@ -60,7 +60,7 @@ class Loss(NamedTuple):
 
     def transform(self, r: Array) -> Array:
         """The residual t (n,)."""
-        with np.errstate(over="ignore"):  # a trial far off, to be rejected
+        with np.errstate(over="ignore"):  # at a distant trial point, which will be rejected
             rho = self.rho((r / self.scale) ** 2)[0]
         return np.asarray(np.copysign(self.scale * np.sqrt(np.maximum(rho, 0.0)), r))
 
@@ -71,18 +71,18 @@ class Loss(NamedTuple):
         return np.asarray(slope * np.sqrt(np.maximum(z, _TINY) / rho))
 
     def slope(self, r: Array) -> Array:
-        """rho'(z): what weighs r in the gradient J^T (rho' r)."""
+        """rho'(z), the weights of r in the gradient J^T (rho' r)."""
         return np.asarray(self.rho((r / self.scale) ** 2)[1])
 
     def triggs(self, r: Array) -> Array:
-        """sqrt(rho' + 2 z rho''), at least sqrt(eps): what scipy multiplies the rows of its ``jac`` with."""
+        """sqrt(rho' + 2 z rho''), at least sqrt(eps): the factors of the rows of scipy's ``jac`` (Triggs)."""
         z = (r / self.scale) ** 2
         _, slope, bend = self.rho(z)
         return np.asarray(np.sqrt(np.maximum(slope + 2.0 * z * bend, np.finfo(np.float64).eps)))
 
 
 class Robust:
-    """A loss in use: the residual that carries it, beside the plain one of the best point and of the last.
+    """A loss in use: the transformed residual, and the plain residuals of the best and the last point.
 
     Attributes
     ----------
@@ -97,7 +97,7 @@ class Robust:
         self._least = 0.0
 
     def residual(self, w: Array, r: Array) -> Array:
-        """The residual that carries the loss, r = F(w) - y."""
+        """The transformed residual, from r = F(w) - y."""
         t = self.loss.transform(r)
         size = norm(t)
         if not self._plain or size <= self._least:
@@ -107,11 +107,11 @@ class Robust:
         return t
 
     def plain(self, w: Array) -> Array | None:
-        """F(w) - y, if w is one of the points that are remembered."""
+        """F(w) - y, if w is one of the stored points."""
         return next((r for point, r in self._plain if np.array_equal(point, w)), None)
 
     def jacobian(self, J: Any, r: Array) -> Any:
-        """That of the residual, J = DF and r = F - y at the point."""
+        """The Jacobian of the transformed residual, from J = DF and r = F - y at the point."""
         self.J = J
         return scaled_rows(J, self.loss.derivative(r))
 

@@ -1,4 +1,4 @@
-"""r(w) = F(w) - y and its linearisation: what the methods see of a system."""
+"""`Problem`, the interface of a system for the methods: r(w) = F(w) - y and its linearisation."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ CALLED = Names()
 
 
 class Problem:
-    """The user's system, the geometry of its unknowns, and the run that is to solve it.
+    """The user's system, the geometry of its unknowns, and the run that solves it.
 
-    Parameters are those of `plsolve.solve`, which documents them; every one is checked here, before any step.
+    The parameters are those of `plsolve.solve`, which documents them; all of them are checked here, before any step.
 
     Attributes
     ----------
     system : System
-        F, jac and y as they were given, with the counts of calls.
+        F, jac and y as given, with the counts of calls.
     box, metric : Box, Metric
         Bounds and x_scale.
     run, goal : Run, Goal
-        The best point, the time and why the run ended; what counts as solved.
+        The best point, the time and the reason for the end; the criteria for a solved system.
     robust : Robust or None
-        With a robust loss the residual of the problem is the one that carries it.
+        A robust loss, by which the residual of the problem is transformed.
     n, m : int
         Numbers of equations and unknowns.
     w0, r0 : ndarray (m,), (n,)
@@ -45,12 +45,12 @@ class Problem:
     size_y, size0 : float
         ||y||, and max(||y||, ||F(w0)||).
     bounded, lower, upper, project, move, differenced
-        Those of the box, and of the system.
+        As in ``box`` and ``system``.
     flat, flat_gradient : float
-        The run may end where no step promises to reduce ||r||^2 by more than the share ``flat`` of it, or where no
-        entry of J^T r exceeds ``flat_gradient``, given as a multiple of min(1, ||r0||).
+        The run may end where the predicted relative reduction of ||r||^2 is at most ``flat``, or where no entry of
+        J^T r exceeds ``flat_gradient``, given as a multiple of min(1, ||r0||).
     linear_solver : LinearSolver
-        How pseudo-inverses are to be found.
+        The method by which J^+ is applied.
     """
 
     _last: tuple[Array, bool, Tangent] | None = None
@@ -141,7 +141,7 @@ class Problem:
         return f0
 
     def at_work(self) -> AtWork:
-        """Where the library computes."""
+        """The context in which the library computes: see `AtWork`."""
         return AtWork(self.run)
 
     @cached_property
@@ -155,18 +155,18 @@ class Problem:
 
     @property
     def target(self) -> float:
-        """What ||r|| must fall to, as far as is known."""
+        """||r|| at which the system counts as solved, as far as known now."""
         return self.goal.target
 
     @property
     def spent(self) -> bool:
-        """Whether F may not be called any more."""
+        """Whether F may not be called again, because of max_nfev."""
         return self.system.nfev >= self.system.max_nfev
 
     # -- r -------------------------------------------------------------------------------------------------------------
 
     def residual(self, w: Array) -> Array:
-        """F(w) - y (n,), a new array, which may be non-finite, as it is where w is."""
+        """F(w) - y (n,), a new array; it may be non-finite, and is so where w is non-finite."""
         if not (norm(w) < math.inf or np.isfinite(w).all()):
             return np.full(self.n, np.nan)
         r = self._carrying(w, self.system.residual(w))
@@ -176,7 +176,7 @@ class Problem:
         return r
 
     def _carrying(self, w: Array, r: Array) -> Array:
-        """The residual that carries the robust loss, if there is one."""
+        """The residual, transformed by the robust loss if there is one."""
         return r if self.robust is None else self.robust.residual(w, r)
 
     def plain_residual(self, w: Array, r: Array) -> Array:
@@ -231,11 +231,11 @@ class Problem:
         return T
 
     def part(self, w: Array, rows: Indices, scale: Array) -> Tangent:
-        """The tangent of some equations apart from the run, where their rows of J can be had alone."""
+        """The tangent of some equations, for use outside the run's steps; only these rows of J, where possible."""
         return tangent(self.system.part(w, rows), scale, self.linear_solver)
 
     def _piece(self, w: Array, rows: Indices, scale: Array) -> Tangent:
-        """A piece of a J that is read by rows."""
+        """The tangent of some rows of a J that is read by rows."""
         self.run.check_time()
         T = self.part(w, rows, scale)
         if not size_of(T.J) < HUGE:
@@ -243,12 +243,12 @@ class Problem:
         return T
 
     def read_by_rows(self) -> None:
-        """Evaluate F and J by rows where that is possible, and J is large."""
+        """Evaluate F and J by rows if that is possible and J is large."""
         if not self.metric.by_columns:
             self.system.read_by_rows()
 
     def linearise_rows(self, w: Array, rows: Indices) -> Tangent:
-        """The tangent of some equations, of which the residual at w was asked for last."""
+        """The tangent of some equations; the last call of `residual_rows` must have been with these w and rows."""
         self._sample = None  # so that there are never two of them in memory
         if self.system.rows_of_J:
             J = self.system.jacobian_rows(w, rows)
@@ -263,27 +263,27 @@ class Problem:
 
     @property
     def latest(self) -> tuple[Array, Tangent] | None:
-        """The point of the last linearisation, and the tangent there."""
+        """The point of the last linearisation and the tangent there, or None."""
         return None if self._last is None else (self._last[0], self._last[2])
 
     def remembered(self, w: Array) -> Array:
-        """The point of the last linearisation where that equals w, so that it need not be made again."""
+        """w, as the very array of the last linearisation if that was at w, so that it is not repeated."""
         return self._last[0] if self._last is not None and np.array_equal(self._last[0], w) else w
 
     def is_linearised(self, w: Array) -> bool:
-        """Whether the last linearisation was at w, and is as good as it can be."""
+        """Whether the last linearisation was at w and cannot be made more precise."""
         last = self._last
         return last is not None and (last[1] or not self.differenced) and not np.count_nonzero(last[0] != w)
 
     def known(self, w: Array) -> Array | None:
-        """J at w, in C order, where the last linearisation was there, and differences not central ones."""
+        """J at w, in C order, if the last linearisation was there and not by central differences; else None."""
         last = self._last
         if last is None or last[0] is not w or (last[1] and self.differenced) or not isinstance(last[2].J, np.ndarray):
             return None
         return np.ascontiguousarray(last[2].J)
 
     def forget(self) -> None:
-        """Let go of the last J."""
+        """Release the last J."""
         self._last = self._sample = None
         self.system.forget()
         if self.robust is not None:
@@ -292,7 +292,7 @@ class Problem:
     # -- sizes ---------------------------------------------------------------------------------------------------------
 
     def terms(self, w: Array, p: Array) -> float:
-        """|| |J| (|w| + |p|) || with the last J at hand, or what a sample of its rows tells of it."""
+        """|| |J| (|w| + |p|) || with the last J, estimated from a sample of rows if only these are available."""
         if self._sample is not None:
             rows, T = self._sample
             return math.sqrt(self.n / rows.size) * (T.magnitude(w) + T.magnitude(p))
@@ -302,7 +302,7 @@ class Problem:
         return T.magnitude(w) + T.magnitude(p)
 
     def rounding_seen(self, w: Array, r: Array) -> float:
-        """`rounding_level` by the last J at hand, 0 where there is none."""
+        """`rounding_level` with the last J; 0 if there is none."""
         if self._sample is None and self._last is None:
             return 0.0
         system = self.system
@@ -310,15 +310,15 @@ class Problem:
 
     @property
     def sampled(self) -> bool:
-        """Whether the last J at hand is one of some equations."""
+        """Whether the last J has the rows of some equations only."""
         return self._sample is not None
 
     def magnitudes(self, r: Array) -> Array:
-        """|F(w)| + |y| (n,), where r is the residual: the numbers that rounding in r goes by."""
+        """|F(w)| + |y| (n,), where r is the residual at w: the size of the numbers whose rounding limits r."""
         y = self.system.y
         return np.abs(r + y) + np.abs(y)
 
     def rounding_level(self, w: Array, r: Array, T: Tangent) -> float:
-        """What rounding in F alone can make of ||r||: 4 u (||F|| + ||y|| + || |J| |w| ||), u that of F's floats."""
+        """||r|| that rounding in F can cause: 4 u (||F|| + ||y|| + || |J| |w| ||), u the roundoff of F's floats."""
         system = self.system
         return 2 * system.precision * (norm(r + system.y) + self.size_y + T.magnitude(w))

@@ -1,4 +1,4 @@
-"""Watching a run: the history, and the user's callback."""
+"""The observer of a run: it keeps the history and calls the user's callback."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from plsolve.theory.forecasts import observed_iterations
 
 Point = tuple[Array, Array]  # w and F(w) - y
 
-_KEPT = 2  # points of the run that are remembered for the certificate, beside the start
+_KEPT = 2  # points of the run that are stored for the certificate, in addition to the start
 
 
 class Nearness(Protocol):
@@ -30,7 +30,7 @@ class Nearness(Protocol):
 
 
 def takes_whole(callback: Callable[..., Any]) -> bool:
-    """Whether it has the parameter ``intermediate_result``; builtin functions may not tell."""
+    """Whether callback has the parameter ``intermediate_result``; False where inspect finds no signature."""
     try:
         return "intermediate_result" in inspect.signature(callback).parameters
     except (TypeError, ValueError):
@@ -49,17 +49,17 @@ class Record:
     Attributes
     ----------
     every : bool
-        Whether it must be called with every state, one at a time.
+        Whether the record must be called with every state, one at a time.
     watchers : list of callables
-        Called with the state and this record whenever one is seen; of several seen at once, with the last.
+        Called with each new state and this record; from compiled code, with the last state of each chunk.
     guarantee : callable
-        From the history to what the loss was guaranteed not to exceed, without bounds and in the plain metric.
+        Gives, from the history, the guaranteed upper bounds of the loss; they hold without bounds, in the plain metric.
     last : int
-        The last iteration's number.
+        The number of the last iteration.
     nit, loss : list of int, list of float
         Iteration numbers and losses.
     path : list of points
-        The first and the last of them, w and r each.
+        The start and the last points, each with w and r.
     beta_seen : float
         The largest curvature 2||r+ - r - J p||/||p||^2 that a step has shown, where it exceeds beta; else 0.
     """
@@ -85,16 +85,16 @@ class Record:
         self._loss: list[float] = []
         self._step: list[float] = []
         self._pl: list[float] = []
-        self._logs: list[Array] = []  # of compiled code, to be read
+        self._logs: list[Array] = []  # from compiled code, still to be read
         self.path: list[Point] = []
         self._beta_seen = 0.0
-        self._noted = True  # the last state: where phases begin and end without an iteration it is not
+        self._noted = True  # the last entry is the current point, not one before a phase's change
 
     def __call__(self, s: State) -> int:
-        """A status that ends the run, or RUNNING."""
+        """Note the state; returns a status that ends the run, or RUNNING."""
         if self._logs:
             self._read()
-        if s.nit < self.last:  # a point from before, which the run goes back to
+        if s.nit < self.last:  # the run returns to an earlier point
             return RUNNING
         news = s.nit > self.last
         self._note(s.nit, self._loss_of(s), s.step, s.pl, s.beta_seen)
@@ -124,7 +124,7 @@ class Record:
         return RUNNING
 
     def extend(self, s: State, log: Array) -> int:
-        """The same for many states at once, s the last of them, and maybe unchecked; log: see `loop.ROW`."""
+        """Note many states at once, s being the last, which need not be checked; log: see `loop.ROW`."""
         if self.every:
             return self(s) if s.checked else RUNNING
         self._logs.append(log.copy())
@@ -136,22 +136,22 @@ class Record:
         return RUNNING
 
     def _read(self) -> None:
-        """Take up what compiled code has noted."""
+        """Add the logs of compiled code to the history."""
         for log in self._logs:
             for nit, *numbers in log.tolist():
                 self._note(int(nit), *numbers)
         self._logs.clear()
 
     def _remember(self, s: State) -> None:
-        """A point whose residual is known."""
+        """Add the point to the path if its residual is known."""
         if not s.checked:
             return
         if len(self.path) > _KEPT:
-            del self.path[1]  # the start stays
+            del self.path[1]  # the start is kept
         self.path.append((s.w, s.r))
 
     def _note(self, nit: int, loss: float, step: float, pl: float, beta_seen: float) -> None:
-        """A state, and what it tells about the point before, or about this one if the run ends here."""
+        """Add a state to the history; its PL ratio belongs to the entry before."""
         if self._pl and pl >= 0.0 and self._noted:
             self._pl[-1] = pl
         self._beta_seen = max(self._beta_seen, beta_seen)

@@ -1,4 +1,4 @@
-"""What `solve` returns: the point at once, everything that costs a Jacobian on first access."""
+"""The result of `solve`: everything that costs a Jacobian is computed on first access."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ BY_ROWS = " No certificate: it needs J as a whole, which sgd reads by rows; `cer
 
 
 class Result(OptimizeResult):
-    """A `scipy.optimize.OptimizeResult`; ``jac``, ``grad``, ``optimality``, ``kernel``, ``certificate`` when asked.
+    """A `scipy.optimize.OptimizeResult` that computes some entries on first access.
 
-    It holds no Jacobian but the one it shows, once that was read (``del sol.jac`` lets it go), or before where J at x
-    is at hand from the run, or needed for a certificate with a given beta. Copies go on computing what is asked for;
-    pickled, and unpickled, is what was computed before.
+    These are ``jac``, ``grad``, ``optimality``, ``kernel`` and ``certificate``. The result holds a Jacobian only after
+    ``jac`` was read (``del sol.jac`` releases it), or where the run has left one at x, or where a certificate with a
+    given beta needs it. Copies can still compute entries; a pickled result keeps only those computed before.
 
     Attributes
     ----------
     x : ndarray (m,)
         The best point seen.
     success : bool
-        Whether ``status`` is positive: the system is solved.
+        Whether the system is solved, that is, ``status`` is positive.
     status : Status
         How the run ended.
     message : str
-        The same in words.
+        How the run ended, in words.
     fun : ndarray (n,)
         F(x) - y.
     cost : float
@@ -58,23 +58,23 @@ class Result(OptimizeResult):
     grad : ndarray (m,)
         J^T fun.
     optimality : float
-        The largest entry of ``grad`` in absolute value; with bounds, of w - P(w - grad).
+        The largest absolute value in ``grad``; with bounds, in x - P(x - grad), P the projection on the box.
     kernel : TangentKernel
-        K = J J^T at x with its spectrum.
+        K = J J^T at x, with its spectrum.
     certificate : Certificate or None
-        Whether a solution near x is proved, see `plsolve.certify`; beta, where it was not given, is estimated from the
-        points of the run. With beta it needs no Jacobian at x where the last one was near (theory 3.9). None with
-        ``certify=False``, where F or jac raised, or where J is too large for sgd to make it (the message says so).
+        Whether a solution near x is proved, see `plsolve.certify`. If beta was not given, it is estimated from the
+        points of the run. If it was given, no Jacobian at x is needed where the last one is near (theory 3.9). None
+        with ``certify=False``, where F or jac raised, or where sgd does not form J as a whole (the message says so).
     nit, nfev, njev, nfev_jac : int
-        Iterations; calls of F; Jacobians evaluated at a point; calls of F for differences: all of the run, which does
-        not count what is computed when it is asked for.
+        Iterations, calls of F, evaluations of the Jacobian, and calls of F for differences. Computations on first
+        access of an entry are not counted.
     method, method_reason : str
-        The method that ran, and why it was chosen.
+        The method, and why it was chosen.
     forecast : float
-        Iterations left as forecast by theory 4.3, where gd or sgd was stopped by ``max_iter`` or ``max_time``; 0 where
-        the system is solved, NaN where nothing can be said.
+        Forecast of the iterations left (theory 4.3), where gd or sgd was stopped by ``max_iter`` or ``max_time``. 0
+        where the system is solved, NaN where there is no forecast.
     history : History
-        The run.
+        The loss and other numbers of each iteration.
     """
 
     _lazy = ("history", "jac", "grad", "optimality", "kernel", "certificate")
@@ -88,7 +88,7 @@ class Result(OptimizeResult):
         assumed: tuple[Any, Any] | None = None,
     ) -> None:
         self.update(fields)
-        # a setattr would make entries of them; assumed: noise and prior of a fit by `infer`
+        # setattr would make them entries of the dict; assumed: noise and prior of a fit by `infer`
         vars(self).update(_problem=problem, _record=record, _beta=beta, _assumed=assumed)
         if problem is not None:
             shown = "jac" in fields or "certificate" in fields
@@ -99,7 +99,7 @@ class Result(OptimizeResult):
         if name not in self._lazy:
             raise KeyError(name)
         if self._problem is None:
-            raise KeyError(f"{name}: not computed before this Result was pickled")
+            raise KeyError(f"{name}: it was not computed before this Result was pickled")
         with self._problem.at_work():
             self[name] = getattr(self, f"_{name}")(self._problem)
         return self[name]
@@ -135,28 +135,28 @@ class Result(OptimizeResult):
         try:
             point = self.x, self.fun
             return certificate_of_run(problem, lambda: self["jac"], point, self._beta, run.path, run.beta_seen)
-        except Exception as error:  # noqa: BLE001 - the run's result must not be lost to it
+        except Exception as error:  # noqa: BLE001 - the result of the run must not be lost
             self["message"] += f" No certificate: {type(error).__name__}: {error}"
             return None
         finally:
             problem.forget()
 
     def uncertainty(self, noise: Any = None, prior: Any = None) -> Uncertainty:
-        """How certain x is, given noisy data and what was known before: linearised at x.
+        """The uncertainty of x, given noisy data and a prior, by linearisation at x.
 
         Parameters
         ----------
         noise : float, array_like (n,) or (n, n)
-            Standard deviation of the data y, one for each of them, or their covariance. Of a fit by `infer` its own, if
-            it is not given.
+            Standard deviation of the data y, one for each of them, or their covariance. The default for a fit by
+            `infer` is the noise of the fit.
         prior : float, array_like (m,) or (m, m), sparse or LinearOperator, optional
             Standard deviations of the parameters about w0 before the data were known, or their covariance; see `infer`.
-            1 by default; of a fit by `infer` its own.
+            1 by default; for a fit by `infer`, the prior of the fit.
 
         Returns
         -------
         Uncertainty
-            Standard deviations, covariances, predictions, samples, when they are asked for.
+            Standard deviations, covariances, predictions and samples, each computed by a method.
 
         Raises
         ------
@@ -188,25 +188,25 @@ class Result(OptimizeResult):
         )
 
     def report(self, names: Sequence[str] | None = None, noise: Any = None, prior: Any = None) -> str:
-        """The result in plain text: how the run ended, what the data say of the parameters and what they do not.
+        """A summary in plain text: how the run ended, and which parameters the data determine, and how well.
 
         Parameters
         ----------
         names : sequence of str, optional
             Names of the parameters.
         noise, prior : float, array_like, sparse or LinearOperator, optional
-            As for `uncertainty`. Without noise, of another result than a fit by `infer`, nothing is said of the
-            uncertainty for n <= m; for n > m it is estimated from the residual, as is usual for least squares.
+            As for `uncertainty`. If the noise is not given and the result is not a fit by `infer`, the report has no
+            uncertainty for n <= m; for n > m the noise is estimated from the residual, as usual for least squares.
 
         Returns
         -------
         str
-            Several lines.
+            The summary, of several lines.
 
         Raises
         ------
         ValueError
-            For names that are not one for each parameter, and as `uncertainty` does.
+            If there is not one name for each parameter, or for the reasons of `uncertainty`.
         """
         known = noise is not None or self._assumed is not None
         return report(self, self.uncertainty(noise, prior) if known else None, names)
@@ -217,20 +217,20 @@ class Result(OptimizeResult):
         Parameters
         ----------
         what : {'run', 'spectrum', 'landscape', 'uncertainty'}
-            'run': the loss against iterations with what was guaranteed of it, and below the step sizes and the PL
-            ratio, where the method knows them. 'spectrum': the eigenvalues of K at x. 'landscape': the loss in
-            the plane through w0, x and a tangent to the solution set, with the region where PL* holds; and the loss on
-            the straight line from w0 to x, with the smallest eigenvalue of its Hessian near x. That takes up to some
-            hundred evaluations of F and jac, which an unpickled Result does not have. 'uncertainty': of a fit by
-            `infer`, the standard deviations of the parameters before and after the data, and the misfit of the data;
-            of other results see `Uncertainty.plot`.
+            'run': the loss and its guaranteed bound against iterations; below, the step sizes and the PL ratio, where
+            the method computes them. 'spectrum': the eigenvalues of K at x. 'landscape': the loss in the plane through
+            w0, x and a tangent to the solution set, with the region where PL* holds; and the loss on the line from w0
+            to x, with the smallest eigenvalue of its Hessian near x. This takes up to some hundred evaluations of F and
+            jac, which an unpickled Result does not have. 'uncertainty': for a fit by `infer`, the standard deviations
+            of the parameters before and after the data, and the misfit of the data; for other results see
+            `Uncertainty.plot`.
         ax : matplotlib.axes.Axes, optional
             Where to draw; the step sizes, the line from w0 to x and the misfit are drawn in new figures only.
 
         Returns
         -------
         matplotlib.axes.Axes
-            What was drawn in.
+            The axes with the plot.
 
         Raises
         ------
@@ -249,7 +249,7 @@ class Result(OptimizeResult):
             raise ValueError(f"`what` must be 'run', 'spectrum', 'landscape' or 'uncertainty', got {what!r}.")
         if self._problem is None:
             raise ValueError("The landscape needs F and jac, which an unpickled Result does not have.")
-        plotting.pyplot()  # before the work, if it is not there
+        plotting.pyplot()  # raises before the work if matplotlib is not installed
         try:
             with self._problem.at_work():
                 land = landscape(self._problem, self["x"], self["kernel"].mu)
@@ -267,14 +267,14 @@ class Result(OptimizeResult):
         return dict.__contains__(self, name) or (name in self._lazy and self._problem is not None)
 
     def get(self, name: str, default: Any = None) -> Any:
-        """The entry, computed if need be, or the default.
+        """The entry, computed if necessary, or the default.
 
         Parameters
         ----------
         name : str
-            Of the entry.
+            The name of the entry.
         default : object
-            What stands for an entry that there is not.
+            The value to return if there is no such entry.
 
         Returns
         -------
@@ -308,7 +308,7 @@ class Result(OptimizeResult):
 
 
 def add_absence(sol: Result, problem: Problem) -> None:
-    """Say in the message that there is no solution near x, where that is proved."""
+    """Add to the message that there is no solution near x, where that is proved."""
     certificate = sol["certificate"]
     sol.update(problem.system.counts)
     if certificate is not None and certificate.absent and certificate.rigorous:

@@ -1,4 +1,4 @@
-"""How far a run has come, when its system counts as solved, and why it ended."""
+"""The progress of a run, the criteria for a solved system, and the reason why the run ended."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from plsolve._stopping import Ended, Status
 if TYPE_CHECKING:
     from plsolve._problem import Problem
 
-SMALL = 1e-6  # of the terms of F: a residual that counts as zero
+SMALL = 1e-6  # of the terms of F: a smaller residual counts as zero
 
 
 class Run:
-    """The best point so far, the time, and why the run ended.
+    """The best point so far, the time, and the reason why the run ended.
 
     Attributes
     ----------
     best, best_residual, least : ndarray (m,), ndarray (n,), float
-        The best point F was evaluated at (those of differences do not count), r there, and ||r||.
+        The best point at which F was evaluated (points of differences do not count), r there, and ||r||.
     note : str
-        Why the run ended, where the status does not say it.
+        The reason why the run ended, where the status is not enough.
     theirs : callable
-        Calls F, jac and callback with the user's settings for floating-point errors, those in force outside.
+        Calls F, jac and callback with the settings for floating-point errors that the user has outside.
     """
 
     least = math.inf
@@ -45,16 +45,16 @@ class Run:
         self.theirs: Callable[..., Any] = copy_context().run
 
     def offer(self, w: Array, r: Array, size: float) -> None:
-        """A point where F was evaluated, size = ||r||."""
+        """Keep the point, at which F was evaluated, if it is the best so far; size = ||r||."""
         if size < self.least:
             self.best, self.best_residual, self.least = w, r, size
 
     def settle(self, w: Array, r: Array) -> None:
-        """Take this as the best point, whatever ||r|| is elsewhere: the method has another measure."""
+        """Make this the best point whatever ||r|| is elsewhere, for methods with another measure."""
         self.best, self.best_residual, self.least = w, r, -math.inf
 
     def late(self) -> bool:
-        """Whether the time is over, but for what the last look at all of F takes."""
+        """Whether the time is over, except for the time reserved for a last evaluation of F."""
         return self.deadline < math.inf and _clock.now() >= self.deadline - self._reserve
 
     def check_time(self) -> None:
@@ -63,43 +63,43 @@ class Run:
             raise Ended(Status.MAX_TIME)
 
     def reserve(self, seconds: float) -> None:
-        """Keep so much of the time for a last look at all of F."""
+        """Reserve this much of the time for a last evaluation of F by rows."""
         self._reserve = seconds
 
     def allow(self, share: float) -> None:
-        """Give what comes now this share of the time that the run has taken, or as many seconds if any are left."""
+        """Set a new deadline: this share of the time that the run has taken or, if more, of a second that is left."""
         now = _clock.now()
         seconds = max(share * (now - self._begun), min(share, self.deadline - now))
         self.deadline, self._reserve = now + seconds, 0.0
 
     def end(self, why: Ended) -> int:
-        """The status of a run that this ends."""
+        """Keep the reason of ``why`` as the note; returns its status."""
         self.note = str(why)
         return why.status
 
     def finish(self) -> None:
-        """The run has ended: what is computed when it is asked for takes the time it takes."""
+        """Lift the limit of time: what is computed after the run on request is not limited by it."""
         self.deadline = math.inf
 
     def attach_best(self, error: BaseException) -> None:
-        """Let an exception that is to reach the user carry ``best``."""
-        with suppress(Exception):  # it may refuse attributes
+        """Attach the best point to an exception as ``best``."""
+        with suppress(Exception):  # its class may not allow attributes
             error.best = self.best.copy()  # type: ignore[attr-defined]
 
     def enter(self) -> bool:
-        """Begin to compute: whether that was so before."""
+        """Begin to compute; returns whether a computation was under way before."""
         before = self._inside
         if not before:
             self.theirs, self._inside = copy_context().run, True
         return before
 
     def leave(self, before: bool) -> None:
-        """What `enter` began is over."""
+        """End what `enter` has begun; before: its return value."""
         self._inside = before
 
 
 class AtWork:
-    """Where the library computes: overflow is expected, and whatever is raised carries the best point to the user."""
+    """The context in which the library computes: overflow is expected, and exceptions get the best point attached."""
 
     def __init__(self, run: Run) -> None:
         self._run, self._numpy = run, np.errstate(all="ignore")
@@ -116,17 +116,17 @@ class AtWork:
 
 
 class Goal:
-    """What counts as solved.
+    """The criteria for a solved system.
 
     Attributes
     ----------
     tol : float
-        As the caller gave it.
+        As given by the caller.
     coarse : bool
-        Whether the floats that F returns may not tell so much.
+        Whether the precision of F's floats may be too low for tol.
     target, enough, sure : float
-        What ||r|| must fall to, as far as is known; what it must fall to before `accepts` is worth a look; what it
-        accepts wherever the run is.
+        Thresholds of ||r||: the target as far as known now; above ``enough``, `accepts` need not be called; below
+        ``sure``, it returns True at any point.
     """
 
     def __init__(self, *, tol: float, eps: float, size_y: float, size0: float, precision: float, narrow: bool) -> None:
@@ -138,15 +138,15 @@ class Goal:
         self.enough = max(self.target, noise)
 
     def aim(self, target: float) -> None:
-        """Go as far as this."""
+        """Set the target."""
         self.target = target
 
     def accepts(self, problem: Problem, w: Array, r: Array) -> bool:
-        """Whether r at w counts as solved: noise, or within `tol` of what F was at w0, and small beside its terms at w.
+        """Whether r at w counts as solved: within `eps`, or within `tol` and small beside the terms of F at w.
 
-        F(w0) may be so large that a residual small beside it proves nothing; |J| (|w| + |w - w0|) is what cancels in F
-        near w. Where with the last J at hand, of the point before, it leaves a doubt, J at w decides, and `tol` is
-        relative to the terms of w and of the last step.
+        F(w0) may be so large that a residual small beside it proves nothing. The terms that cancel in F near w have the
+        size of |J| (|w| + |w - w0|). They are computed with the last J, of the point before; if that leaves a doubt, J
+        at w decides, and `tol` is relative to the terms of w and of the last step.
         """
         size = norm(r)
         if size <= self.sure:

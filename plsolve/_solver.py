@@ -1,4 +1,4 @@
-"""`solve`: validate, choose the method, run the loop, package."""
+"""`solve`: check the arguments, choose the method, run the loop, package the result."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from plsolve._system import check_functions
 from plsolve.methods import METHODS, OPTIONS, nearest
 from plsolve.methods.method import Forecast, Stage
 
-FORECAST = 0.1  # of the time that a run has taken, or seconds if there are any left: for a forecast
+FORECAST = 0.1  # time for a forecast: this share of the run's time or, if more, of a second that is left
 NARROW = ", which does not return double precision."
-NEAREST_MISSED = " The solution nearest to w0 was not reached ({}): x is the nearest found."
+NEAREST_MISSED = " The solution nearest to w0 was not reached ({}): x is the nearest solution found."
 
 
 def solve(
@@ -50,20 +50,20 @@ def solve(
     compiled: bool | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Result:
-    r"""Solve F(w) = y, with more unknowns than equations or not.
+    r"""Solve F(w) = y, usually with more unknowns than equations.
 
     Parameters
     ----------
     F : callable
-        ``F(w, *args) -> (n,)``. For SGD it may take ``rows``, an int64 array of equation numbers, and return those
-        entries alone.
+        ``F(w, *args) -> (n,)``. For SGD it may take ``rows``, an int64 array of equation numbers, and return only
+        these entries.
     jac : callable, True, None or {'2-point', '3-point', 'cs'}
         ``jac(w, *args) -> (n, m)``: array, scipy.sparse or `scipy.sparse.linalg.LinearOperator` (whose method
         ``gram()``, if it has one, gives J J^T, and ``gram(d2)``, if it takes weights, J diag(d2) J^T for bounds and
-        x_scale). True: F returns the pair (F(w), J(w)). Otherwise differences with steps relative to
-        \|w\|; None: one-sided first, central near the end.
+        x_scale). True: F returns the pair (F(w), J(w)). Otherwise J comes from differences with steps relative to
+        \|w\|; None: one-sided at first, central near the end.
     w0 : array_like (m,)
-        Start. Never modified, nor is any other argument.
+        The start. No argument is ever modified.
     y : array_like (n,), optional
         Target, zeros by default.
     method : {'auto', 'gauss-newton', 'gd', 'sgd'}
@@ -73,20 +73,20 @@ def solve(
     bounds : (lower, upper) or scipy.optimize.Bounds, optional
         F is never called outside. w0 must lie inside.
     x_scale : array_like (m,) or (m, m), sparse, LinearOperator or 'jac'
-        Typical size of the unknowns: steps are measured by ||p / x_scale||. Where it is not given, and n >= m, unknowns
-        are scaled by the columns of J if these differ in size a thousandfold (n = m: the unknowns at w0 too). Sizes
-        below 1e-7 of the largest count as that much. Or a covariance C, as the ``prior`` of `plsolve.infer`: steps and,
-        with ``nearest``, distances are measured by the root of p . C^{-1} p; not with bounds.
+        Typical size of the unknowns: steps are measured by ||p / x_scale||. By default, unknowns are scaled by the
+        columns of J if n >= m and the norms of these differ a thousandfold (for n = m, the unknowns at w0, too). Sizes
+        below 1e-7 of the largest are raised to that. Or a covariance C, as the ``prior`` of `plsolve.infer`: steps and,
+        with ``nearest``, distances are measured by the root of p . C^{-1} p; this cannot be combined with bounds.
     tol : float
-        Solved when ||F(w) - y|| <= tol max(||y||, ||F(w0)||) and that is small beside the terms of F where the run
-        ends, since an F(w0) that is huge proves nothing: at most 1e-6 (tol, if that is larger) times max(||y||,
-        || |J| (|w| + |w - w0|) ||), J of the point before; else tol is relative to these terms, J at w. Or at the
-        rounding level of F, 4 u (||F|| + ||y|| + || |J| |w| ||), u = 1.1e-16 (6e-8 where F returns float32). 0 asks for
-        the rounding level.
+        The system is solved when ||F(w) - y|| <= tol max(||y||, ||F(w0)||). This bound must also be small beside the
+        terms of F at the end of the run, since a huge F(w0) proves nothing: at most 1e-6 (or tol, if larger) times
+        max(||y||, || |J| (|w| + |w - w0|) ||), J of the point before; else tol is relative to these terms with J at w.
+        It is also solved at the rounding level of F, 4 u (||F|| + ||y|| + || |J| |w| ||), u = 1.1e-16 (6e-8 where F
+        returns float32). 0 asks for the rounding level.
     xtol : float
-        Solved when a solution is proved (theory 3.1, h <= 1/2) to lie within xtol max(1, ||w||) of w, with ``beta`` or,
-        where that is not given, 10 times the largest curvature of F seen on the way in its place. Only for m >= n
-        and n <= 8192.
+        The system is solved when a solution is proved (theory 3.1, h <= 1/2) to lie within xtol max(1, ||w||) of w. The
+        proof uses ``beta`` or, if that is not given, 10 times the largest curvature of F along the steps so far. Only
+        for m >= n and n <= 8192.
     eps : float
         Loss 1/2 ||F(w) - y||^2 at which to stop: for noisy or almost over-parameterized systems (PL*_eps, theory 1.6).
     max_iter : int, optional
@@ -95,67 +95,72 @@ def solve(
         Seconds.
     beta : float or array_like (n,), optional
         Lipschitz constant of jac on R^m (on the box, with bounds), or one for each equation. It makes certificates
-        rigorous, and the steps of gd and sgd exact where ``lipschitz`` is given too.
+        rigorous and, together with ``lipschitz``, the step sizes of gd and sgd exact.
     certify : bool
-        Whether the result has a certificate, computed when asked for: see `plsolve.certify`.
+        Whether the result has a certificate, which is computed on first access: see `plsolve.certify`.
     callback : callable, optional
-        ``callback(intermediate_result)`` (by that name; x, fun, cost, nit and forecast, the number of iterations left
-        at the present pace) or ``callback(w)``, after every iteration (SGD: every epoch); StopIteration stops.
+        ``callback(intermediate_result)`` (the parameter must have this name; it has x, fun, cost, nit and forecast, the
+        number of iterations left at the present pace) or ``callback(w)``. It is called after every iteration (SGD:
+        every epoch) and may raise StopIteration to end the run.
     progress : bool
-        Show a bar with loss, PL ratio and, by the forecast of theory 4.3, the time to go; needs the extra 'progress'.
+        Show a bar with the loss, the PL ratio and the time left (theory 4.3); needs the extra 'progress'.
     rng : int, numpy.random.Generator, ..., optional
         Seeds SGD's batches.
     compiled : bool, optional
-        Whether the whole run is compiled code, for F and jac that are numba functions (jac may be None). None: where
-        that is possible. True: or say why it is not.
+        Whether the whole run is compiled code, for numba functions F and jac (jac may be None). None: if that is
+        possible. True: if it is not possible, a TypeError says why.
     options : dict, optional
         'gauss-newton': ``nearest`` (bool: the solution nearest to w0), ``linear_solver`` ('auto', 'cholesky', 'qr' or
-        'cg': by which J^+ is applied). 'gd': ``step_size`` ('theorem', 'polyak', 'cauchy' or a number), ``momentum``
+        'cg': how J^+ is applied). 'gd': ``step_size`` ('theorem', 'polyak', 'cauchy' or a number), ``momentum``
         ('heavy-ball', 'nesterov', 'chebyshev'). 'sgd': ``step_size`` ('theorem', 'polyak', 'kaczmarz' or a number),
         ``momentum`` ('mass'), ``batch_size`` (int or 'auto': the critical batch, for 'kaczmarz' the cheapest), ``rows``
         ('uniform', 'residual', 'cyclic', 'max', 'shuffled'), ``damping`` (of 'kaczmarz', relative to the mean of K_ii:
-        1e-3). Both take constants that are known: ``lipschitz`` (>= ||J||), ``mu`` (<= lambda_min(K)), sgd also
-        ``row_smoothness`` (>= max_i K_ii); the others are estimated at w0.
+        1e-3). Both accept constants, if known: ``lipschitz`` (>= ||J||), ``mu`` (<= lambda_min(K)), sgd also
+        ``row_smoothness`` (>= max_i K_ii); constants that are not given are estimated at w0.
 
     Returns
     -------
     Result
-        ``x`` (the best point that F was evaluated at, those of differences aside), ``success``, ``status``,
-        ``message`` and the rest, see there.
+        ``x`` (the best point at which F was evaluated, points of differences excepted), ``success``, ``status``,
+        ``message`` and other attributes.
 
     Raises
     ------
     TypeError, ValueError
         For bad input, before the first step: the message names the argument.
     Exception
-        Whatever F, jac or callback raise passes through, KeyboardInterrupt too, with the best point as ``exc.best``.
+        Exceptions of F, jac and callback, KeyboardInterrupt included, are passed on with the best point as
+        ``exc.best``.
 
     Notes
     -----
     *gauss-newton* takes minimum-norm steps -J^T K^{-1} r from the n x n tangent kernel K = J J^T (theory 7.1) in a
-    trust region; every step reduces the loss L. Where that crawls or stalls short of a solution, a watchdog lets it
-    make a phase of undamped steps, or start again near the best point: the loss may rise meanwhile, though never above
-    that of w0, x is the best point of all, and at most two more Jacobians are spent for each one before (eight where
-    the gradient is steep, and no minimum near). Square systems of at most 1024 unknowns go on by the method for n > m,
-    which knows the curvature of the residual. `root` and `least_squares` take the same route.
+    trust region; every step reduces the loss L. Where the steps stagnate short of a solution, a watchdog allows a phase
+    of undamped steps, or a restart near the best point. The loss may rise meanwhile, but never above that of w0, and x
+    is the best point of all. This costs at most two Jacobians for each one spent before (eight where the gradient is
+    steep, and so no minimum near). Square systems of at most 1024 unknowns continue with the method for n > m, which
+    models the curvature of the residual. `root` and `least_squares` use the same methods.
 
-    *gd* steps by -eta J^T r, eta = 1/(lipschitz^2 + beta ||r||): with both given L+ <= (1 - eta mu) L in every step,
-    mu the PL* constant (Liu, Zhu, Belkin, Appl. Comput. Harmon. Anal. 59, 2022, theorem 6; theory 1.1); otherwise L
-    falls by ||g||^2/(2 M) in every step, M a bound on its curvature that is corrected on the way. Momentum needs about
-    sqrt(kappa) steps instead of kappa (theory 6.2) and keeps to L_t <= (1 - eta mu)^t L_0 (6.3).
+    *gd* steps by -eta J^T r, eta = 1/(lipschitz^2 + beta ||r||). With both constants given, L+ <= (1 - eta mu) L in
+    every step, mu the PL* constant (Liu, Zhu, Belkin, Appl. Comput. Harmon. Anal. 59, 2022, theorem 6; theory 1.1).
+    Otherwise L falls by at least ||g||^2/(2 M) in every step, M a bound on its curvature that is corrected as the run
+    goes on. Momentum needs about sqrt(kappa) steps instead of kappa (theory 6.2) and keeps L_t <= (1 - eta mu)^t L_0
+    (6.3).
 
     *sgd* contracts the expected distance to the solutions of a linear system by 1 - lambda_min(K)/Ls in every step
     (Ma, Bassily, Belkin, ICML 2018; theory 5.1); with ``step_size='theorem'`` the expected loss of any PL* system by
     1 - mu s eta/n (theory 1.3). ``step_size='kaczmarz'`` makes Gauss-Newton steps on batches instead, each epoch in a
-    new order of the rows. Without options sgd takes, for more than 1000 rows, the kind of steps and the batch that a
-    sample says are cheapest (theory 5.7). Where F and jac have ``rows``, no more of J is made than some of them.
+    new order of the rows. Without options sgd uses, for more than 1000 rows, the kind of steps and the batch size that
+    are cheapest by an estimate from a sample (theory 5.7). Where F and jac have ``rows``, J is never formed as a whole.
 
-    *auto* takes the method with the fewest operations forecast: Gauss-Newton nearly always, gd for large systems whose
-    kernel is very well conditioned, sgd where the kernel does not fit into memory and F and jac have ``rows``.
+    *auto* takes the method for which the fewest operations are forecast: nearly always Gauss-Newton; gd for large
+    systems whose kernel is very well conditioned; sgd where the kernel does not fit into memory and F and jac have
+    ``rows``.
 
     The theory numbers refer to plsolve/theory/README.md.
 
-    The logger 'plsolve' tells how a run begins and ends (INFO) and its iterations (DEBUG); it is silent by default.
+    The logger 'plsolve' reports the begin and the end of a run (INFO) and its iterations (DEBUG); it is silent by
+    default.
 
     Examples
     --------
@@ -206,13 +211,13 @@ def solve(
             message += missed
     record.guarantee = None if chosen.guarantee is None else partial(chosen.guarantee, s)
     size = norm(s.r)
-    left, told = foretold(problem, chosen.forecast, s, status, record)
+    left, outlook = forecast(problem, chosen.forecast, s, status, record)
     problem.run.finish()
     fields = {
         "x": s.w.copy(),
         "success": status > 0,
         "status": status,
-        "message": message + problem.run.note + told,
+        "message": message + problem.run.note + outlook,
         "fun": s.r,
         "cost": 0.5 * size * size,
         "nit": record.last,
@@ -255,7 +260,7 @@ def in_metric(
 def run(
     problem: Problem, stages: Sequence[Stage], record: Record, limit: int, native: Engine | None
 ) -> tuple[Any, Status, str]:
-    """Run the stages: the state where that ended, the status, and the same in words."""
+    """Run the stages; returns the last state, the status, and its message."""
 
     def compiled(step: Any) -> Any:
         return None if native is None else native.run(step, record)
@@ -271,33 +276,33 @@ def run(
 
 
 def to_nearest(problem: Problem, s: Any, record: Record, limit: int, native: Engine | None) -> tuple[Any, str]:
-    """From a solution to the solution nearest to w0, and what is to be said where that is not reached."""
+    """Move from a solution to the one nearest to w0; returns the state, and a message if that was not reached."""
     init = partial(nearest.init, w=s.w, r=s.r, nit=s.nit)
     compiled = None if native is None else native.run(nearest.step, record)
     s, ended = loop.run(problem, init, nearest.step, record, loop.latest, -1.0, limit, compiled)
     return s, "" if ended == Status.RESIDUAL else NEAREST_MISSED.format(Status(ended).name)
 
 
-def foretold(problem: Problem, forecast: Forecast | None, s: Any, status: Status, record: Record) -> tuple[float, str]:
-    """How many iterations are left, NaN where that cannot be told, and the same in words."""
+def forecast(problem: Problem, of: Forecast | None, s: Any, status: Status, record: Record) -> tuple[float, str]:
+    """The number of iterations left, NaN where there is no forecast, and a sentence for the message."""
     if status > 0:
         return 0.0, ""
-    if forecast is None or s.nit == 0 or status not in (Status.MAX_ITER, Status.MAX_TIME):
+    if of is None or s.nit == 0 or status not in (Status.MAX_ITER, Status.MAX_TIME):
         return math.nan, ""
     problem.run.allow(FORECAST)
     with problem.at_work():
         try:
-            left, kappa = forecast(problem, s, record.history(), problem.goal.enough)
+            left, kappa = of(problem, s, record.history(), problem.goal.enough)
         except Ended as end:
             return math.nan, f" No forecast:{end}" if str(end) else ""
     pace = "At the present pace" if math.isnan(kappa) else f"At kappa = {kappa:.2g}"
     if math.isfinite(left):
         return left, f" {pace} about {left:.2g} more iterations are needed."
-    return left, f" {pace} this method will not arrive."
+    return left, f" {pace} this method will not converge."
 
 
 def packaged(fields: dict[str, Any], problem: Problem, record: Record, betas: Array | None, certify: bool) -> Result:
-    """The result, which says of itself that no solution is near where that is proved."""
+    """The result; its message says that no solution is near, where that is proved."""
     if not certify:
         record.path.clear()
         return Result({**fields, "certificate": None}, problem, record, betas)
@@ -310,7 +315,7 @@ def packaged(fields: dict[str, Any], problem: Problem, record: Record, betas: Ar
 
 @cache
 def compiler() -> Any:
-    """The package for compiled code: numba is imported when it is needed first."""
+    """The subpackage for compiled code, imported at first use since it imports numba."""
     from plsolve import _compiled as compiled
 
     return compiled
@@ -320,11 +325,11 @@ class Engine(Protocol):
     """A problem in compiled code."""
 
     def run(self, step: Any, record: Record) -> loop.Native | None:
-        """What runs a method; None: it is to be interpreted."""
+        """The compiled run of a method; None: the method runs interpreted."""
 
 
 def engine(problem: Problem, wanted: bool | None, step: Any) -> Any:
-    """What runs this problem compiled; None: it is to be interpreted."""
+    """The engine that runs this problem in compiled code; None: it runs interpreted."""
     if wanted is False or step is no_step or (wanted is None and not problem.system.of_numba):
         return None
     compiled = compiler()

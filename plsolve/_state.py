@@ -1,4 +1,4 @@
-"""What the loop reads of any method's state, and the plainest such state."""
+"""The interface of a method's state for the loop, and the simplest such state."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from plsolve._stopping import RUNNING
 
 
 class State(Protocol):
-    """What the loop reads of any method's state."""
+    """The fields that the loop reads; `Start` documents them."""
 
     @property
     def w(self) -> Array: ...
@@ -30,7 +30,7 @@ class State(Protocol):
 
 
 class Start(NamedTuple):
-    """The plainest state of a method.
+    """The simplest state of a method; the states of all methods have its fields.
 
     Attributes
     ----------
@@ -39,17 +39,17 @@ class Start(NamedTuple):
     r : ndarray (n,)
         F(w) - y.
     status : int
-        A `plsolve.Status` where the method itself ends the run, else -100.
+        A `plsolve.Status` if the method itself ends the run, else -100.
     nit : int
         Iterations made.
     step : float
         Length of the last step.
     checked : bool
-        Whether ``r`` is the residual at ``w``, all of it: only then the loop looks whether it is small enough.
+        Whether ``r`` is the whole residual at ``w``. Only then does the loop test whether the system is solved.
     pl : float
         1/2 ||J^T r||^2 / L at the point before, the local PL* constant; -1 where it is not known.
     beta_seen : float
-        The largest curvature 2 ||r+ - r - J p||/||p||^2 of F that was seen.
+        The largest curvature 2 ||r+ - r - J p||/||p||^2 of F along a step so far.
     """
 
     w: Array

@@ -7,19 +7,19 @@ from enum import IntEnum
 
 
 class Ended(Exception):  # noqa: N818 - it is no error
-    """Ends the run from inside a step: the loop turns it into its status. Never reaches the user."""
+    """Raised inside a step to end the run with a status; the loop catches it, so that users never see it."""
 
     def __init__(self, status: int, reason: str = "") -> None:
         super().__init__(reason)
         self.status = status
 
 
-#: What a state's ``status`` holds while the run goes on.
+#: The ``status`` of a state while the run goes on.
 RUNNING = -100
 
 
-#: What stands for a status where nothing is raised, in batches and in the user's compiled code: F or jac raised an
-#: exception, or were not finite at the start.
+#: The status where F or jac raised an exception or were not finite at the start, for batches and for calls from the
+#: user's compiled code, where no exception is passed on.
 FAILED = -5
 
 
@@ -35,11 +35,9 @@ class Status(IntEnum):
     EPSILON : int
         3: the loss is at or below ``eps``.
     CONVERGED : int
-        4: of `plsolve.infer`, the most probable parameters are found.
-    CONVERGED : int
-        4: of `plsolve.infer`, the most probable parameters are found.
+        4: `plsolve.infer` has found the most probable parameters.
     MAX_ITER : int
-        0: ``max_iter`` iterations, or as many calls as were allowed, were made.
+        0: ``max_iter`` iterations, or the allowed number of calls of F, were made.
     MAX_TIME : int
         -1: ``max_time`` seconds have passed.
     CALLBACK : int
@@ -78,5 +76,5 @@ MESSAGES = {
 
 OUT_OF_RANGE = " The square of ||F - y|| overflows or vanishes: rescale F."
 JACOBIAN_OUT_OF_RANGE = " The squares of the entries of jac overflow: rescale F or the unknowns."
-JACOBIAN_NOT_FINITE = " jac is not finite at a point that was reached."
+JACOBIAN_NOT_FINITE = " jac is not finite at a point that the run has reached."
 AT_ROUNDING_LEVEL = "Solved: the residual is at the rounding level of F"

@@ -1,4 +1,4 @@
-"""The user's F and jac: made uniform, called with copies of what they may write to, and counted."""
+"""The user's F and jac behind one interface, which counts their calls and protects arrays from being overwritten."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from plsolve._stopping import Ended, Status
 from plsolve._tangent.rows import PIECE_NUMBERS, pieces
 
 Indices = npt.NDArray[np.int64]
-PIECE_ROWS = 2048  # of F, where it is read by rows
+PIECE_ROWS = 2048  # rows in one call of F, where it is evaluated by rows
 
 
 class System:
-    """F(w) = y as it was given.
+    """The system F(w) = y as given.
 
     Attributes
     ----------
@@ -40,22 +40,22 @@ class System:
     max_nfev : float
         Limit of nfev.
     rows_F : bool
-        Whether F can evaluate some equations alone.
+        Whether F can evaluate some equations only.
     differenced : bool
-        Whether jac comes from differences that can still be refined or that never are exact.
+        Whether J comes from differences, and so is not exact.
     precision : float
-        Relative spacing of the floats that F returned last.
+        Relative spacing of the floats in the last value of F.
     narrow : bool
         Whether F or jac has returned less than double precision.
     names : Names
-        What messages call the functions and arguments.
+        The names of the functions and arguments in messages.
     """
 
     n = 0
     nfev = njev = nfev_jac = 0
     precision = 2 * UNIT
     narrow = False
-    _pair: tuple[Array, Any] | None = None  # a point and J there, where F returns both
+    _pair: tuple[Array, Any] | None = None  # a point and J there, if F returns both
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class System:
         self._wanted_by_rows = by_rows
 
     def first(self, w0: Array) -> Array:
-        """F(w0) (n,), perhaps the user's own array; it tells n."""
+        """F(w0) (n,), which determines n; it may be the user's own array."""
         f0 = self._whole(w0)
         self.n = f0.size
         if self.y is EMPTY:
@@ -94,7 +94,7 @@ class System:
         return f0
 
     def _rows_protocol(self, function: Any, no_target: bool) -> tuple[bool, dict[str, Any]]:
-        """Whether F or jac takes `rows`, and the keywords of its full evaluations."""
+        """Whether F or jac takes `rows`, and the keywords with which all rows are evaluated."""
         takes, required = takes_rows(function, len(self._args))
         if required and no_target:
             name = self.names.y
@@ -103,32 +103,32 @@ class System:
             )
         return takes, {"rows": np.arange(self.y.size)} if required else {}
 
-    # -- what others ask about the functions ---------------------------------------------------------------------------
+    # -- properties of the functions -----------------------------------------------------------------------------------
 
     def functions(self) -> tuple[Any, Any, tuple[Any, ...], tuple[bool, bool], tuple[bool, bool]]:
-        """F, jac, args, whether F and jac take `rows`, and whether they must be given them."""
+        """F, jac, args; whether F and jac take `rows`; whether they require it."""
         required = bool(self._full_F), bool(self._full_jac)
         return self._F, self._jac, self._args, (self.rows_F, self._rows_jac), required
 
     @property
     def of_numba(self) -> bool:
-        """Whether F and jac are numba functions, or F is and jac is to be differenced."""
+        """Whether F is a numba function, and jac is one or not given."""
         if not type(self._F).__module__.startswith("numba."):
             return False
         return not callable(self._jac) or type(self._jac).__module__.startswith("numba.")
 
     @property
     def rows_of_J(self) -> bool:
-        """Whether J of some equations can be had alone."""
+        """Whether some rows of J can be computed without the others."""
         return self._rows_jac or (self._jac is True and self.rows_F)
 
     @property
     def by_rows(self) -> bool:
-        """Whether F and J are evaluated by rows, never as a whole: that is wanted and possible, and J is large."""
+        """Whether F and J are evaluated by rows and never as a whole: it was requested, is possible, and J is large."""
         return self._wanted_by_rows and self.rows_F and self.rows_of_J and self.y.size * self.m > PIECE_NUMBERS
 
     def read_by_rows(self) -> None:
-        """Evaluate F and J by rows where that is possible, and J is large."""
+        """Evaluate F and J by rows if that is possible and J is large."""
         self._wanted_by_rows = True
 
     def count(self, nfev: int = 0, njev: int = 0, nfev_jac: int = 0) -> None:
@@ -139,11 +139,11 @@ class System:
 
     @property
     def counts(self) -> dict[str, int]:
-        """The calls so far, by the names of a result."""
+        """The counts of calls so far, by their names in a Result."""
         return {"nfev": self.nfev, "njev": self.njev, "nfev_jac": self.nfev_jac}
 
     def forget(self) -> None:
-        """Let go of the last J."""
+        """Release the last J."""
         self._pair = None
 
     # -- F -------------------------------------------------------------------------------------------------------------
@@ -153,11 +153,11 @@ class System:
         return self._whole(w) - self.y
 
     def residual_rows(self, w: Array, rows: Indices) -> Array:
-        """The same of some equations (s,), for an F with `rows`."""
+        """F(w) - y for some equations (s,), if F takes `rows`."""
         return self._call_rows(w, rows) - self.y[rows]
 
     def _whole(self, w: Array) -> Array:
-        """F(w) (n,), perhaps the user's own array; where it is read by rows in pieces, for which it then keeps time."""
+        """F(w) (n,), which may be the user's own array; evaluated in pieces if by rows, which reserves time for it."""
         if not self.by_rows:
             self.nfev += 1
             return self._call(w, self.n or None)
@@ -168,16 +168,16 @@ class System:
         return f
 
     def _call_rows(self, w: Array, rows: Indices) -> Array:
-        """These entries of F(w)."""
+        """The entries ``rows`` of F(w)."""
         self.nfev += 1
         f = self._run.theirs(self._F, given(self._F_reads, w), *self._args, rows=rows.copy())
         if self._jac is True:
             f, J = f
-            self._pair = w, J  # to be used before F is called again
+            self._pair = w, J  # valid until F is called again
         return self._vector(f, rows.size)
 
     def _call(self, w: Array, size: int | None = None) -> Array:
-        """F(w), of a copy of w, so that F may write into it (but see `given`)."""
+        """F(w), called with a copy of w, so that F may overwrite it (but see `given`)."""
         f = self._run.theirs(self._F, given(self._F_reads, w), *self._args, **fresh(self._full_F))
         if self._jac is True:
             try:
@@ -191,8 +191,8 @@ class System:
         return self._vector(f, size)
 
     def _vector(self, f: Any, size: int | None) -> Array:
-        """What F returned, as float64 (n,): perhaps the user's own array, so not to be kept or written to."""
-        if type(f) is np.ndarray and f.dtype is FLOAT64 and f.shape == (size or f.size or 1,):  # the quick way
+        """The value of F as float64 (n,); it may be the user's own array and must not be kept or overwritten."""
+        if type(f) is np.ndarray and f.dtype is FLOAT64 and f.shape == (size or f.size or 1,):  # the usual case
             self.precision = 2 * UNIT
             return f
         name = self.names.F
@@ -226,7 +226,7 @@ class System:
         return build(f) if self._mapped is None else differences.ahead(build, f, self._all_at_once, w, r)
 
     def jacobian_rows(self, w: Array, rows: Indices) -> Any:
-        """J of some equations, where it can be had alone; F of the same came first where it returns both."""
+        """The given rows of J without the others; if F returns both, it was called for the same rows before."""
         self.njev += 1
         if self._jac is True:
             assert self._pair is not None
@@ -235,13 +235,13 @@ class System:
         return as_matrix(J, rows.size, self.m)
 
     def part(self, w: Array, rows: Indices) -> Any:
-        """J of some equations, apart from the run."""
+        """The given rows of J, for use outside the run's steps."""
         if self._jac is True:
             self._call_rows(w, rows)
         return self.jacobian_rows(w, rows)
 
     def _matrix(self, J: Any) -> Any:
-        """What jac returned for all equations."""
+        """The value of jac for all equations, checked and in a uniform type."""
         if type(J) is not np.ndarray and not (isinstance(J, LinearOperator) or issparse(J)):
             J = as_real(J, "jac(w)")
         matrix = as_matrix(J, self.n, self.m)
@@ -251,14 +251,14 @@ class System:
     # -- differences ---------------------------------------------------------------------------------------------------
 
     def _differences(self, f: Callable[[Any], Any], w: Array, r: Array, central: bool) -> Array:
-        """DF(w) from values of f, which is F - y, or F at complex points."""
+        """DF(w) from values of f, where f is F - y, or F at complex points."""
         if self._jac == "cs":
             return differences.complex_jacobian(f, w, self.n)
         if self._diff_step is None:
             magnitude = np.abs(r) + np.abs(self.y)
             return differences.jacobian(f, w, r, magnitude, central, self._box, self.precision)
         steps = self._diff_step * np.abs(w)
-        least = (2 * UNIT) ** (1 / 3 if central else 1 / 2) * np.maximum(1.0, np.abs(w))  # scipy's, where that is none
+        least = (2 * UNIT) ** (1 / 3 if central else 1 / 2) * np.maximum(1.0, np.abs(w))  # scipy's, if |w| = 0
         steps = np.where((w + steps) - w == 0.0, least, steps)
         return differences.stepped_jacobian(f, w, r, steps, central, self._box)
 
@@ -283,7 +283,7 @@ class System:
         return values
 
     def _all_at_once(self, points: list[Any]) -> list[Array]:
-        """F - y, or F at complex points, at all of them, by what the caller gave for that."""
+        """F - y at all points, or F at complex points, by the map that the caller has provided."""
         self.nfev_jac += len(points)
         called, mapped = partial(_called, self._F, self._args, self._full_F), self._mapped
         assert mapped is not None
@@ -294,7 +294,7 @@ class System:
 
 
 def check_functions(F: Any, jac: Any, names: Names) -> None:
-    """F must be callable, and jac something that gives a Jacobian."""
+    """Raise unless F is callable and jac is a valid choice."""
     if not callable(F):
         raise TypeError(f"`{names.F}` must be callable, got {type(F).__name__}.")
     if not (jac is None or jac is True or callable(jac) or (isinstance(jac, str) and jac in DIFFERENCES)):
@@ -303,7 +303,7 @@ def check_functions(F: Any, jac: Any, names: Names) -> None:
 
 
 def given(reads_only: bool, w: Array) -> Array:
-    """What a function gets: a copy of w, or w itself, made read-only, where its attribute ``reads_only`` is True."""
+    """The argument for a function: a copy of w, or w itself, read-only, if its attribute ``reads_only`` is True."""
     if not reads_only:
         return w.copy()
     w.flags.writeable = False
@@ -311,12 +311,12 @@ def given(reads_only: bool, w: Array) -> Array:
 
 
 def fresh(keywords: dict[str, Any]) -> dict[str, Any]:
-    """The same with copies, which a function may write to."""
+    """The keywords with copies of their arrays, which a function may overwrite."""
     return {name: value.copy() for name, value in keywords.items()} if keywords else keywords
 
 
 def precision(value: Any) -> float:
-    """The relative spacing of the floats that F or jac returned, at least that of float64."""
+    """The relative spacing of the floats in a value of F or jac, at least that of float64."""
     kind = getattr(value, "dtype", None)
     if kind is None and not isinstance(value, LinearOperator):
         kind = np.asarray(value).dtype
@@ -327,11 +327,11 @@ def precision(value: Any) -> float:
 
 def _called(F: Callable[..., Any], args: tuple[Any, ...], keywords: dict[str, Any], w: Array) -> Any:
     f = F(w, *args, **fresh(keywords))
-    return f.copy() if isinstance(f, np.ndarray) else f  # it may be one array that is filled again and again
+    return f.copy() if isinstance(f, np.ndarray) else f  # F may fill the same array at every call
 
 
 def some(J: Any, rows: Indices) -> Any:
-    """The given rows of any kind of J."""
+    """The given rows of J, which may be an array, sparse or an operator."""
     if not isinstance(J, LinearOperator):
         return J[rows]
     n = J.shape[0]
