@@ -215,6 +215,21 @@ def test_every_method_solves(method, make):
     assert sol.success, sol.message
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_functions_of_tensors_need_no_model(dtype):
+    A = torch.as_tensor(RNG.standard_normal((3, 8)), dtype=dtype)
+
+    def F(w):
+        return torch.sinh(A @ torch.as_tensor(w, dtype=dtype).requires_grad_())
+
+    def jac(w):
+        return torch.cosh(A @ torch.as_tensor(w, dtype=dtype))[:, None] * A
+
+    sol = solve(F, jac, torch.zeros(8, dtype=dtype), torch.ones(3, dtype=dtype))
+    assert sol.success
+    assert isinstance(sol.x, np.ndarray)
+
+
 def test_bounds():
     model = TorchModel(built(mlp), torch.as_tensor(X))
     sol = solve(model.F, model.jac, model.w0, model.F(model.w0) + 0.05, bounds=(model.w0 - 0.2, model.w0 + 0.2))

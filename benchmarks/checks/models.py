@@ -3,7 +3,8 @@
     python -m benchmarks.checks.models [NAME ...]
 
 Every case runs in a process of its own, so that its peak memory is its own, on one thread of JAX, torch and BLAS;
-times are CPU seconds, of runs that take turns. Needs the extras jax, torch and mpi. Exit code 1 if any limit is missed.
+times are CPU seconds, of runs that take turns. Needs the extras jax, torch and mpi, and optimistix.
+Exit code 1 if any limit is missed.
 """
 
 import argparse
@@ -221,6 +222,113 @@ def large_torch() -> Iterator[Check]:
     yield from large("torch")
 
 
+WIDTH, EDGE = 1500, 10.0  # units, and the weight of the boundary
+
+
+def square() -> tuple[Any, Any]:
+    """676 points inside the unit square, and 120 on its boundary."""
+    side, edge = (np.arange(26) + 0.5) / 26, (np.arange(30) + 0.5) / 30
+    ends = [np.stack([edge, 0.0 * edge + k], axis=1) for k in (0.0, 1.0)]
+    inside = np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2)
+    return inside, np.concatenate([*ends, *(e[:, ::-1] for e in ends)])
+
+
+def poisson_by_hand(inside: Any, boundary: Any, rhs: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """F and J of -Delta u = rhs inside, u = 0 on the boundary, u = tanh(x W + b) v + c; w is W, b, c, v."""
+    n, k = len(inside), WIDTH
+
+    def split(w: Any) -> tuple[Any, Any, Any, Any]:
+        return w[: 2 * k].reshape(2, k), w[2 * k : 3 * k], w[3 * k], w[3 * k + 1 :]
+
+    def F(w: Any) -> Any:
+        W, b, c, v = split(w)
+        t = np.tanh(inside @ W + b)
+        laplacian = (-2.0 * t * (1.0 - t * t) * (W * W).sum(0)) @ v
+        return np.concatenate([-laplacian - rhs, EDGE * (np.tanh(boundary @ W + b) @ v + c)])
+
+    def jac(w: Any) -> Any:
+        W, b, _, v = split(w)
+        square, t = (W * W).sum(0), np.tanh(inside @ W + b)
+        slope = 1.0 - t * t
+        second, third = -2.0 * t * slope, slope * (6.0 * t * t - 2.0)
+        J = np.zeros((n + len(boundary), w.size))
+        tb = np.tanh(boundary @ W + b)
+        for d in range(2):
+            J[:n, d * k : (d + 1) * k] = -v * (2.0 * W[d] * second + square * third * inside[:, d : d + 1])
+            J[n:, d * k : (d + 1) * k] = EDGE * v * (1.0 - tb * tb) * boundary[:, d : d + 1]
+        J[:n, 2 * k : 3 * k], J[:n, 3 * k + 1 :] = -v * square * third, -square * second
+        J[n:, 2 * k : 3 * k], J[n:, 3 * k], J[n:, 3 * k + 1 :] = EDGE * v * (1.0 - tb * tb), EDGE, EDGE * tb
+        return J
+
+    return F, jac
+
+
+def pinn() -> Iterator[Check]:
+    """Poisson's equation on the square, 796 x 6001: JaxSystem, the same by hand, and optimistix."""
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+    from jax import numpy as jnp
+
+    inside, boundary = square()
+    rng = np.random.default_rng(0)
+    W, b = 3.0 * rng.standard_normal((2, WIDTH)), 3.0 * rng.standard_normal(WIDTH)
+    params = {"W": W, "b": b, "c": np.zeros(()), "v": rng.standard_normal(WIDTH) / WIDTH**0.5}
+
+    def exact(x: Any) -> Any:
+        return np.sin(np.pi * x[..., 0]) * np.sin(np.pi * x[..., 1])
+
+    def u(p: Any, x: Any) -> Any:
+        return jnp.tanh(x @ p["W"] + p["b"]) @ p["v"] + p["c"]
+
+    def laplacian(p: Any, x: Any) -> Any:
+        def second(e: Any) -> Any:
+            return jax.jvp(lambda x: jax.jvp(lambda x: u(p, x), (x,), (e,))[1], (x,), (e,))[1]
+
+        return second(jnp.array([1.0, 0.0])) + second(jnp.array([0.0, 1.0]))
+
+    rhs = 2.0 * np.pi**2 * exact(inside)
+    terms = [
+        (lambda p, x: -laplacian(p, x[0]) - x[1], (inside, rhs)),
+        (lambda p, x: EDGE * u(p, x), boundary),
+    ]
+    grid = np.stack(np.meshgrid(*2 * [np.linspace(0.0, 1.0, 101)]), axis=-1).reshape(-1, 2)
+
+    def error(p: Any) -> float:
+        values = np.asarray(jax.vmap(lambda x: u(p, x))(grid))
+        return float(np.linalg.norm(values - exact(grid)) / np.linalg.norm(exact(grid)))
+
+    system = plsolve.models.JaxSystem(terms, params)
+    runs = {}
+    for name, (F, jac) in {
+        "by hand": poisson_by_hand(inside, boundary, rhs),
+        "JaxSystem": (system.F, system.jac),
+    }.items():
+        start = time.process_time()
+        sol = runs[name] = solve(F, jac, system.w0, certify=False)
+        off = error(system.params(sol.x))
+        print(f"  {name}: {sol.message} {sol.njev} J, {sol.nfev} F, {time.process_time() - start:.1f} CPU s, {off:.1e}")
+    yield Check("solved", float(runs["JaxSystem"].success), 1.0, at_least=True)
+    yield Check("J, beside those by hand", abs(runs["JaxSystem"].njev - runs["by hand"].njev), 1)
+    yield Check("relative error of u", off, 1e-4)
+    theirs(lambda p, _: jnp.concatenate([jax.vmap(lambda x, f=f: f(p, x))(X) for f, X in terms]), params, error)
+
+
+def theirs(f: Callable[..., Any], params: Any, error: Callable[..., float]) -> None:
+    """What optimistix makes of it: its methods for least squares ask for 155 GB, L-BFGS runs."""
+    import jax
+    import optimistix
+    from jax import numpy as jnp
+
+    params = jax.tree.map(jnp.asarray, params)
+    start = time.process_time()
+    solver: Any = optimistix.LBFGS(rtol=1e-10, atol=1e-10)
+    found = optimistix.least_squares(f, solver, params, max_steps=1000, throw=False).value
+    share = float(jnp.linalg.norm(f(found, None)) / jnp.linalg.norm(f(params, None)))
+    seconds = time.process_time() - start
+    print(f"  optimistix's LBFGS, 1000 steps: {share:.1e} of ||r0||, {seconds:.1f} CPU s, {error(found):.1e}")
+
+
 RANKS = """
 import sys, time
 import numpy as np
@@ -263,7 +371,7 @@ def ranks() -> Iterator[Check]:
     yield Check("time of one rank / of two", times[1] / times[2], 1.6, at_least=True)
 
 
-CASES = {case.__name__: case for case in (wide, rows, large_jax, large_torch, ranks)}
+CASES = {case.__name__: case for case in (wide, rows, large_jax, large_torch, pinn, ranks)}
 
 
 def main() -> int:
