@@ -12,7 +12,8 @@ import numpy as np
 from numba import types
 
 from plsolve import _loop as loop
-from plsolve._compiled import kernel as k
+from plsolve._compiled import evaluation, kernel, model, steps
+from plsolve._compiled import memory as k
 from plsolve._compiled.cache import address as compiled_unit
 from plsolve._compiled.cache import entry
 from plsolve._compiled.functions import NotCompilableError, arguments, arguments_of_each, as_matrix, functions
@@ -83,7 +84,7 @@ class Engine:
             V[k.WEIGHT, :m] = 1.0 / V[k.SCALE, :m] ** 2
         if largest.size:
             V[k.LARGEST, :m] = largest
-            s.scaling, s.rescale = 2 if metric.unasked else 1, unit(k.rescale)
+            s.scaling, s.rescale = 2 if metric.unasked else 1, unit(evaluation.rescale)
 
     def run(self, step: Any, record: Record) -> Native | None:
         """The compiled run of a method: it makes many steps at a time, but no longer than for PAUSE seconds.
@@ -140,7 +141,7 @@ class Engine:
             self._system.J[:], V[k.W_J, : p.m] = J, s.w
         if s.nit > 0:
             self._scale()
-        state.phase = k.FRESH
+        state.phase = kernel.FRESH
 
     def _state(self, w: int, r: int) -> Start:
         s, vector = self._system.state, self._system.vector
@@ -160,17 +161,17 @@ class Engine:
     def _failed(self, what: int) -> int:
         """The status of a run that a failure ends; the function that failed is called again for its exception."""
         p, w = self._problem, self._system.vector(k.W_FAILED)
-        if what == k.LATE:
+        if what == evaluation.LATE:
             return int(Status.MAX_TIME)
         try:
-            if what in (k.FAILED_F, k.FAILED_DIFFERENCES):
+            if what in (evaluation.FAILED_F, evaluation.FAILED_DIFFERENCES):
                 p.residual(w)
             else:
                 p.system.count(njev=-int(p.system.njev == 1))  # the first one, which is refused by name
                 p.linearise(w, p.r0, False)
         except Ended as end:
             return p.run.end(end)
-        if what == k.NOT_FINITE:
+        if what == evaluation.NOT_FINITE:
             return p.run.end(Ended(Status.STALLED, JACOBIAN_NOT_FINITE))
         raise RuntimeError("F or jac failed in compiled code, but not when it was called again at the same point.")
 
@@ -215,9 +216,9 @@ def template(addresses: tuple[int, int], n: int, m: int, bounded: bool, differen
         differences == "refined",
     )
     if bounded:
-        s.cut, s.within_bounds = unit(k.cut), unit(k.within_bounds)
+        s.cut, s.within_bounds = unit(model.cut), unit(steps.within_bounds)
     if differences:
-        s.differences = unit(k.differences)
+        s.differences = unit(evaluation.differences)
     return system.memory
 
 

@@ -9,7 +9,8 @@ import numpy as np
 from numba import njit, types
 from numba.extending import intrinsic, overload
 
-from plsolve._compiled import kernel as k
+from plsolve._compiled import evaluation
+from plsolve._compiled import memory as k
 from plsolve._compiled.cache import address as compiled_unit
 from plsolve._compiled.functions import as_matrix, as_vector, trampoline
 from plsolve._compiled.kernel import whole
@@ -95,7 +96,7 @@ def _address(matrix: bool) -> Any:
         Code that contains it cannot be cached, and numba knows.
         """
         if isinstance(function, (types.NoneType, types.Omitted)):
-            place = compiled_unit(k.differences.symbol)
+            place = compiled_unit(evaluation.differences.symbol)
         else:
             _KEPT.append(trampoline(function.dispatcher, (), result=as_matrix if matrix else as_vector, rows=False))
             place = _KEPT[-1].address

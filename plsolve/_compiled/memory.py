@@ -38,7 +38,7 @@ class State(ctypes.Structure):
 
 
 WORDS = ctypes.sizeof(State) // 8
-NOW = State.now.offset
+CLOCK = State.now.offset  # where the clock writes
 
 # rows of V
 (
