@@ -179,6 +179,23 @@ def test_callback_stops_and_raises():
     assert info.value.best.shape == (7,)
 
 
+@pytest.mark.parametrize("jac", [True, False], ids=["jac", "differences"])
+def test_max_time_ends_the_run_between_two_calls(jac):
+    """The clock is read in compiled code."""
+
+    @njit
+    def slow(w):
+        s = 0.0
+        for i in range(100_000):
+            s += np.sin(i * w[0])
+        return np.array([np.exp(w[0]) + w[1] ** 2 + 1.0 + 1e-12 * s])  # never zero
+
+    slow_jac = njit(lambda w: np.array([[np.exp(w[0]), 2.0 * w[1]]])) if jac else None
+    sol = solve(slow, slow_jac, np.ones(2), max_time=0.05, max_iter=10**6, tol=0.0, compiled=True)
+    assert sol.compiled
+    assert sol.status == Status.MAX_TIME
+
+
 def test_max_iter():
     assert solve(hand, hand_jac, np.full(7, 0.1), max_iter=0).nit == 0
     assert solve(hand, hand_jac, np.full(7, 0.1), max_iter=2).status == Status.MAX_ITER
