@@ -30,6 +30,7 @@ from plsolve._tangent.operator import own_kernel
 BLOCK_NUMBERS = 1 << 22  # in a block of vectors (32 MiB)
 CANCELS = 1e-4  # of the prior's variance: less is left of it only as a sum of squares
 SOLVED = 1e-13  # of the right-hand side, by conjugate gradients
+STEP = 1e-9  # the same for a step, which the next one mends
 
 
 class Posterior(Protocol):
@@ -136,14 +137,14 @@ class Dual:
     def __init__(self, T: Tangent, noise: Noise, prior: Prior) -> None:
         self.T, self.noise, self.prior = T, noise, prior
 
-    def _solve(self, x: Array, shift: float) -> Array:
-        """(A C A^T + shift)^{-1} x, x (n,) or (n, k)."""
+    def _solve(self, x: Array, shift: float, accuracy: float = SOLVED) -> Array:
+        """(A C A^T + shift)^{-1} x, x (n,) or (n, k); an iteration may end at this accuracy."""
         raise NotImplementedError
 
     def step(self, r: Array, p0: Array, q0: Array, damping: float) -> tuple[Array, Array]:
         shift = 1.0 + damping
         x = self.noise.white(r - self.T.apply(p0) / shift)
-        q = -self.T.adjoint(self.noise.white_adjoint(self._solve(x, shift)))
+        q = -self.T.adjoint(self.noise.white_adjoint(self._solve(x, shift, STEP)))
         return self.prior.times(q) - p0 / shift, q - q0 / shift
 
     def _weights(self, x: Array) -> Array:
@@ -209,7 +210,7 @@ class ByKernel(Dual):
     def eigenvalues(self) -> Array:
         return self._vectors()[0] if self._spectrum is not None else least_zero(np.linalg.eigvalsh(self._K))
 
-    def _solve(self, x: Array, shift: float) -> Array:
+    def _solve(self, x: Array, shift: float, accuracy: float = SOLVED) -> Array:
         if self.sound:
             return self._factor(shift).solve(x)
         values, U = self._vectors()
@@ -244,11 +245,11 @@ class ByProducts(Dual):
         G = self.T.adjoint(self.noise.white_adjoint(z))
         return self.noise.white(self.T.apply(self.prior.times(G))) + shift * z
 
-    def _solve(self, x: Array, shift: float) -> Array:
+    def _solve(self, x: Array, shift: float, accuracy: float = SOLVED) -> Array:
         if x.ndim > 1:
-            return np.column_stack([self._solve(column, shift) for column in x.T])
+            return np.column_stack([self._solve(column, shift, accuracy) for column in x.T])
         columns = max(1, BLOCK_NUMBERS // self.T.shape[1])
-        return self._memory.solve(lambda z: self._product(z, shift), x, SOLVED, columns).z
+        return self._memory.solve(lambda z: self._product(z, shift), x, accuracy, columns).z
 
     @property
     def eigenvalues(self) -> Array:
