@@ -124,3 +124,11 @@ def test_stationary_points_are_seen(kind):
 def test_bad_options_are_refused_by_name(method, options):
     with pytest.raises(ValueError, match=rf"\b({'|'.join(options)})\b"):
         solve(lambda w: A @ w, lambda w: A, np.zeros(20), Y, method=method, options=options)
+
+
+@pytest.mark.parametrize("age", [1, 2, 7])
+def test_a_curvature_out_of_range_raises_nothing(age):
+    """A value of F that is wrong and huge may be taken for curvature."""
+    a, b = steps.chebyshev(1e200, 1.0, 1.0, age)
+    assert not a > 0.0
+    assert b == np.inf

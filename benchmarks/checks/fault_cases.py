@@ -34,6 +34,8 @@ METHODS: list[tuple[str, dict[str, Any]]] = [
     ("sgd", {"step_size": "theorem"}),
     ("sgd", {"momentum": "mass"}),
     ("sgd", {"rows": "residual"}),
+    ("sgd", {"step_size": "kaczmarz", "batch_size": 3}),
+    ("sgd", {"rows": "shuffled", "batch_size": 2}),
 ]
 DOORS = ["solve", "solve", "solve", "solve", "least_squares", "root"]
 KINDS = ["array", "array", "sparse", "operator", "gram", "pair", "rows", "2-point", "3-point", "none"]

@@ -130,5 +130,6 @@ def chebyshev(largest: float, mu: float, before: float, age: int) -> tuple[float
     d, c = 0.5 * (largest + mu), 0.5 * (largest - mu)
     if age == 0:
         return 1.0 / d, 0.0
-    b = 0.5 * (c * before) ** 2 if age == 1 else (0.5 * c * before) ** 2
+    x = c * before
+    b = 0.5 * x * x if age == 1 else 0.25 * x * x  # products, unlike powers, may overflow
     return 1.0 / (d - b / before), b
