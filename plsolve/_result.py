@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from decimal import ROUND_FLOOR
 from typing import Any
 
@@ -239,23 +239,9 @@ class Result(OptimizeResult):
         ImportError
             Without matplotlib, the extra 'plot'.
         """
-        if what == "run":
-            return plotting.run(self["history"], f"{self['method']}: {self['status'].name}", ax)
-        if what == "spectrum":
-            return self["kernel"].plot(ax)
-        if what == "uncertainty":
-            return self.uncertainty().plot(ax)
-        if what != "landscape":
-            raise ValueError(f"`what` must be 'run', 'spectrum', 'landscape' or 'uncertainty', got {what!r}.")
-        if self._problem is None:
-            raise ValueError("The landscape needs F and jac, which an unpickled Result does not have.")
-        plotting.pyplot()  # raises before the work if matplotlib is not installed
-        try:
-            with self._problem.at_work():
-                land = landscape(self._problem, self["x"], self["kernel"].mu)
-        finally:
-            self._problem.forget()
-        return plotting.landscape(land, ax)
+        if what not in tuple(PICTURES):
+            raise ValueError(f"`what` must be one of {', '.join(map(repr, PICTURES))}, got {what!r}.")
+        return PICTURES[what](self, ax)
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -313,3 +299,29 @@ def add_absence(sol: Result, problem: Problem) -> None:
     sol.update(problem.system.counts)
     if certificate is not None and certificate.absent and certificate.rigorous:
         sol["message"] += f" No solution within {rounded(certificate.radius, ROUND_FLOOR)} of x (theory 3.5)."
+
+
+def draw_run(sol: Result, ax: Any) -> Any:
+    return plotting.run(sol["history"], f"{sol['method']}: {sol['status'].name}", ax)
+
+
+def draw_landscape(sol: Result, ax: Any) -> Any:
+    """The loss in the plane through w0, x and a tangent to the solution set, evaluated anew."""
+    problem = sol._problem
+    if problem is None:
+        raise ValueError("The landscape needs F and jac, which an unpickled Result does not have.")
+    plotting.pyplot()  # raises before the work if matplotlib is not installed
+    try:
+        with problem.at_work():
+            land = landscape(problem, sol["x"], sol["kernel"].mu)
+    finally:
+        problem.forget()
+    return plotting.landscape(land, ax)
+
+
+PICTURES: dict[str, Callable[[Result, Any], Any]] = {
+    "run": draw_run,
+    "spectrum": lambda sol, ax: sol["kernel"].plot(ax),
+    "landscape": draw_landscape,
+    "uncertainty": lambda sol, ax: sol.uncertainty().plot(ax),
+}

@@ -20,7 +20,7 @@ from plsolve._result import Result, add_absence
 from plsolve._stopping import AT_ROUNDING_LEVEL, MESSAGES, RUNNING, STATUSES, Ended, Status
 from plsolve._system import check_functions
 from plsolve.methods import METHODS, OPTIONS, nearest
-from plsolve.methods.method import Forecast, Stage
+from plsolve.methods.method import Forecast, Method, Stage
 
 FORECAST = 0.1  # time for a forecast: this share of the run's time or, if more, of a second that is left
 NARROW = ", which does not return double precision."
@@ -198,10 +198,7 @@ def solve(
         raise ValueError("`options`: 'nearest' cannot be combined with `bounds`.")
     betas = as_beta(beta, problem.n)
     record = Record(callback, problem, Nearness(problem, betas, xtol) if xtol > 0.0 else None, problem.goal.enough)
-    method, reason = choose(problem, method)
-    beta = 0.0 if betas is None else max(norm(betas), 1e-300)
-    chosen = prepared(problem, lambda: METHODS[method](problem, options, beta))
-    reason = f"{reason} {chosen.reason}" if chosen.reason else reason
+    method, reason, chosen = method_for(problem, method, options, betas)
     limit = chosen.limit if max_iter is None else max_iter
     native = engine(problem, compiled, chosen.stages[0].step)
     with watching(problem, chosen.forecast, reason, limit, progress) as record.watchers:
@@ -255,6 +252,16 @@ def in_metric(
     record = sol._record
     record.path[:] = [(problem.w0, problem.r0)]
     return Result({**dict(sol), "x": problem.w0.copy()}, problem, record, as_beta(beta, problem.n))
+
+
+def method_for(
+    problem: Problem, wanted: str, options: Mapping[str, Any], betas: Array | None
+) -> tuple[str, str, Method]:
+    """The method's name, why it is this one, and what it makes of its options."""
+    name, reason = choose(problem, wanted)
+    beta = 0.0 if betas is None else max(norm(betas), 1e-300)
+    made = prepared(problem, lambda: METHODS[name](problem, options, beta))
+    return name, f"{reason} {made.reason}" if made.reason else reason, made
 
 
 def run(

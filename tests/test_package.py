@@ -12,6 +12,9 @@ import pytest
 import plsolve
 
 ROOT = Path(plsolve.__file__).parent
+TESTS = Path(__file__).parent
+CONTRIBUTING = (TESTS.parent / "CONTRIBUTING.md").read_text("utf-8")
+LONGER = {"_compiled/kernel.py": 1100}  # one place for all that is compiled into one function
 WINGS = {"distributed", "models", "networks", "testing", "experiments", "_scipy_api", "__main__"}
 # room -> rooms of the package that it must not know
 MAY_IMPORT_NOTHING = {"_stopping", "theory"}
@@ -61,6 +64,10 @@ def name_of(path):
     return parts[:-1] if parts[-1] == "__init__" else parts
 
 
+def place(path):
+    return path.relative_to(ROOT).as_posix()
+
+
 FILES = sorted(ROOT.rglob("*.py"))
 GRAPH = {name_of(path): imports(path) for path in FILES}
 
@@ -104,6 +111,57 @@ def test_rooms_form_no_circle():
         for r in free:
             del rooms[r]
     assert order.index("_stopping") < order.index("_loop") < order.index("_solver")
+
+
+def code(function):
+    """Lines of a function below its signature and docstring: what has to be read to follow it."""
+    body = function.body[1:] if ast.get_docstring(function, clean=False) is not None else function.body
+    return body[-1].end_lineno - body[0].lineno + 1 if body else 0
+
+
+@pytest.mark.parametrize("path", FILES, ids=place)
+def test_functions_fit_a_screen_and_files_stay_short(path):
+    text = path.read_text("utf-8")
+    assert len(text.splitlines()) <= LONGER.get(place(path), 450)
+    functions = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef)]
+    assert not {node.name: code(node) for node in functions if code(node) > 60}
+
+
+def test_lines_of_code_are_counted():
+    written = (
+        'def f(\n    x,\n):\n    """What\n    it is."""\n    y = x\n\n    return y\n\ndef g():\n    """What it is."""'
+    )
+    assert [code(function) for function in ast.parse(written).body] == [3, 0]
+
+
+def listed_tests():
+    """Module or folder -> its test files, by the table in CONTRIBUTING.md."""
+    table = CONTRIBUTING.split("| module or folder | its tests |")[1].split("\n\n")[0]
+    rows = [row.split("|")[1:3] for row in table.splitlines()[2:]]
+    return {key.rstrip("/"): re.findall(r"`(\S+)`", tests) for row, tests in rows for key in re.findall("`(.+?)`", row)}
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if path.stem != "__init__"], ids=place)
+def test_every_module_has_tests_where_they_are_looked_for(path):
+    table, name = listed_tests(), place(path).removesuffix(".py")
+    names = {name, *name.split("/")}
+    found = [test for name in names & table.keys() for test in table[name]]
+    found += [test.name for name in names for test in TESTS.glob(f"test_{name.strip('_')}*.py")]
+    assert found
+    assert all((TESTS / test).exists() for test in found)
+
+
+def test_contributing_names_what_there_is():
+    """Every room stands in the picture, and files and sections of README that are named are there."""
+    picture = CONTRIBUTING.split("```text")[2].split("```")[0]
+    assert not {r for r in map(room, GRAPH) if not re.search(rf"(?<![\w/]){r}\b", picture)} - {"__init__"}
+    files = set(re.findall(r"`((?:\w+/)*\w+\.(?:py|md))`", CONTRIBUTING))
+    assert len(files) > 30
+    assert not {file for file in files if not any((folder / file).exists() for folder in (ROOT, ROOT.parent, TESTS))}
+    sections = re.findall(r'README\'s section "(.+?)"', " ".join(CONTRIBUTING.split()))
+    headings = re.findall(r"^## (.+)$", (ROOT.parent / "README.md").read_text("utf-8"), re.MULTILINE)
+    assert len(sections) >= 4
+    assert set(sections) <= set(headings)
 
 
 def test_every_public_name_is_found_where_it_lives():
