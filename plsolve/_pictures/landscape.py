@@ -1,8 +1,8 @@
 """The loss around a run: a slice through w0 and x, the straight line between them, and the curvature near x.
 
-Over-parameterized losses are not convex near their solutions, however near: the Hessian J^T J + SUM_i r_i D^2 F_i has
-rank n in its first part only, and the second is of both signs where the solution set curves (Liu, Zhu, Belkin 2022).
-PL* is what holds instead.
+Over-parameterized losses are not convex in any neighbourhood of a solution. The Hessian is J^T J + SUM_i r_i D^2 F_i;
+the first term has rank n only, and the second is indefinite where the solution set curves (Liu, Zhu, Belkin 2022). PL*
+takes the place of convexity.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from plsolve._problem import Problem
 
 _BUDGET = 10.0  # seconds that the slice may take
 _STEP = 1e-4  # of ||x - w0||, for differences of gradients
-_PRODUCTS = 30  # of the Hessian with a vector
-_OFF = 0.1  # share of the way from x back to w0 at which the Hessian is looked at
+_PRODUCTS = 30  # products of the Hessian with a vector
+_OFF = 0.1  # the Hessian is evaluated at this share of the way from x back to w0
 
 
 class Landscape(NamedTuple):
@@ -36,12 +36,12 @@ class Landscape(NamedTuple):
     t, line : ndarray (k,)
         L(w0 + t (x - w0)).
     monotone : bool
-        L does not rise along that line for t in [0, 1].
+        Whether L does not rise along that line for t in [0, 1].
     curvature : float
         The smallest eigenvalue of the Hessian of L at t = 0.9, from above (Lanczos on differences of gradients): where
         it is negative, L is not convex.
     flattest : float
-        The same relative to the largest.
+        ``curvature`` divided by the largest eigenvalue.
     """
 
     a: Array
@@ -57,7 +57,7 @@ class Landscape(NamedTuple):
 
 
 def landscape(problem: Problem, x: Array, mu: float, size: int = 41) -> Landscape:
-    """Look around; size bounds the number of grid points a side, fewer are taken where J is expensive."""
+    """Compute the landscape on at most size x size grid points; fewer where J is expensive."""
     way = x - problem.w0
     length = norm(way)
     if length == 0.0:
@@ -115,7 +115,7 @@ def least_curvature(problem: Problem, w: Array, length: float) -> tuple[float, f
 
 
 def along_solutions(problem: Problem, x: Array, direction: Array, way: Array) -> Array:
-    """The direction less what J(x) sees of it, and less the way from w0: tangent to the solution set if possible."""
+    """The direction, projected on the null space of J(x) and orthogonal to x - w0, so tangent to the solution set."""
     T = problem.linearise(x, problem.residual(x), True)
     every = np.empty(0, np.bool_)
     H = T.inverse(every, False)

@@ -1,4 +1,4 @@
-"""Pictures: the run, the spectrum of the kernel, the landscape. matplotlib is imported when the first is drawn."""
+"""Pictures: the run, the spectrum of the kernel, the landscape. matplotlib is imported at the first plot."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart; line styles and markers differ as well
 BLUE, ORANGE, GREEN, RED, PURPLE, GREY = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#666666"
-FLOOR = 1e-5  # of the loss at w0: what lies below is drawn there
+FLOOR = 1e-5  # of the loss at w0: lower losses are drawn at this level
 
 
 def axes(ax: Any, **size: Any) -> Any:
@@ -34,7 +34,7 @@ def pyplot() -> Any:
 
 
 def whole_numbers(ax: Any) -> None:
-    """No tick between two iterations, or two eigenvalues."""
+    """Place ticks at whole numbers only."""
     ax.xaxis.get_major_locator().set_params(integer=True)
 
 
@@ -61,7 +61,7 @@ def spectrum(kernel: TangentKernel, ax: Any = None) -> Any:
 
 
 def run(history: History, title: str, ax: Any = None) -> Any:
-    """The loss with what was guaranteed of it; below (unless Axes are given) the step sizes and the PL ratio."""
+    """The loss and its guaranteed bound; below (unless Axes are given) the step sizes and the PL ratio."""
     below = None
     if ax is None:
         size = {"figsize": (6.4, 6.0), "height_ratios": (1.6, 1.0)}
@@ -119,7 +119,7 @@ def landscape(land: Landscape, ax: Any = None) -> Any:
         fails = np.where(np.isfinite(land.pl), land.pl, np.inf) < 0.5 * land.mu
         if fails.any():
             ax.contourf(land.a, land.b, fails, levels=[0.5, 1.5], colors="none", hatches=["///"])
-        text = "PL* fails: ratio < μ(x)/2" if fails.any() else "PL* holds all over: ratio ≥ μ(x)/2"
+        text = "PL* fails: ratio < μ(x)/2" if fails.any() else "PL* holds everywhere: ratio ≥ μ(x)/2"
         handles.append(patch("none", text, "///" if fails.any() else ""))
     low = 1e-4
     if np.nanmin(land.loss) < low * start:
@@ -140,7 +140,7 @@ def landscape(land: Landscape, ax: Any = None) -> Any:
 
 
 def outlined() -> list[Any]:
-    """Letters that can be read on any colour."""
+    """Outlines that keep text readable on any colour."""
     from matplotlib.patheffects import withStroke
 
     return [withStroke(linewidth=3.0, foreground="white")]
@@ -153,10 +153,10 @@ def patch(color: str, label: str, hatch: str = "") -> Any:
 
 
 def line(land: Landscape, ax: Any) -> None:
-    """L on the straight line, with what it says about convexity."""
+    """L on the straight line, with the curvature near x."""
     ax.semilogy(land.t, np.maximum(land.line, FLOOR * land.line[0]), color=BLUE)
     ax.axvline(1.0, color=GREY, lw=0.8, ls=":")
-    falls = "the loss falls all the way to x" if land.monotone else "the loss does not only fall"
+    falls = "the loss falls all the way to x" if land.monotone else "the loss also rises on the way to x"
     shape = "not convex" if land.flattest < -1e-7 else "no negative curvature found"
     ax.set(xlabel="t", ylabel="loss", title="loss at w₀ + t (x - w₀)")
     ax.annotate(

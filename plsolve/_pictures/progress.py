@@ -1,4 +1,4 @@
-"""What a run tells while it lasts: the bar of ``progress=True``, and lines for `logging`."""
+"""Reports during a run: the progress bar of ``progress=True``, and messages for `logging`."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from plsolve.theory.forecasts import observed_iterations
 if TYPE_CHECKING:
     from plsolve.methods.method import Forecast
 
-LOG = logging.getLogger("plsolve")  # INFO: how a run begins and ends; DEBUG: its iterations
-LOG.addHandler(logging.NullHandler())  # quiet, unless the user says otherwise
+LOG = logging.getLogger("plsolve")  # INFO: begin and end of a run; DEBUG: its iterations
+LOG.addHandler(logging.NullHandler())  # silent unless the user configures logging
 
 _REFRESH = 0.1  # seconds
-_SETTLED = 0.5  # seconds before the spectrum is looked at
-_SHARE = 20.0  # a forecast may take one second in so many
-_ROUNDING = 2.0**-104  # of the loss at w0: as far as any run may come
+_SETTLED = 0.5  # seconds before the first forecast by the spectrum
+_SHARE = 20.0  # run time by the time of forecasts, at least
+_ROUNDING = 2.0**-104  # of the loss at w0: rounding allows no run to go lower
 
 
 class Run(Protocol):
-    """What is seen of the run, see `plsolve._record.Record`."""
+    """The attributes of the record that are used here; see `plsolve._record.Record`."""
 
     @property
     def nit(self) -> Sequence[int]: ...
@@ -38,7 +38,7 @@ class Run(Protocol):
 
 
 def new_bar(**settings: Any) -> Any:
-    """A bar of tqdm's, for the terminal or the notebook."""
+    """A progress bar by tqdm, for the terminal or the notebook."""
     try:
         from tqdm.auto import tqdm  # not needed otherwise
     except ImportError as error:
@@ -47,7 +47,7 @@ def new_bar(**settings: Any) -> Any:
 
 
 class watching:  # noqa: N801  # a context, like open
-    """The watchers of a run: a bar if it is to be shown, and the logger if it listens."""
+    """The watchers of a run: a bar if requested, and the logger if it is enabled for DEBUG."""
 
     def __init__(self, problem: Problem, forecast: Forecast | None, reason: str, limit: int, shown: bool) -> None:
         self._bar = Bar(problem, forecast, limit) if shown else None
@@ -70,11 +70,11 @@ def log_iteration(s: State, run: Run) -> None:
 
 
 class Bar:
-    """How many of the decades between the loss at w0 and the loss asked for are behind, and what is still to come.
+    """A bar that shows which share of the decades between the loss at w0 and the target is done, and the time left.
 
-    The time to go is the forecast of theory 4.3 at the pace so far. First-order methods slow down when only the small
-    eigenvalues are left, so their forecast comes from the spectrum that the residual sees, looked at again now and
-    then; that costs a Jacobian each, which the result counts.
+    The time left is the forecast of theory 4.3 at the pace so far. First-order methods slow down when only small
+    eigenvalues are left, so their forecast uses the spectrum weighted by the residual. It is updated now and then,
+    which costs a Jacobian each time; the result counts them.
     """
 
     def __init__(self, problem: Problem, forecast: Forecast | None, limit: int) -> None:
@@ -84,16 +84,16 @@ class Bar:
         self._shown, self._again = -math.inf, self._start + _SETTLED
         self._spectral: tuple[int, float] | None = None  # at an iteration, how many were left
         self._last: tuple[State, Run] | None = None
-        self._paced = (0, self._start)  # where the pace is counted from: w0, later the first look, after compilation
+        self._paced = (0, self._start)  # origin of the pace: w0, later the first display
 
     def close(self) -> None:
-        """Show the last state, and let the bar stand."""
+        """Show the last state, and leave the bar on the screen."""
         if self._last is not None:
             self._show(*self._last, 0.0)
         self._bar.close()
 
     def __call__(self, s: State, run: Run) -> None:
-        """Show the state, if the last look was long enough ago."""
+        """Show the state, unless the last display was too recent."""
         self._last, now = (s, run), _clock.now()
         if now >= self._shown + _REFRESH:
             self._show(s, run, self._left(s, run, now))
@@ -122,7 +122,7 @@ class Bar:
         )
 
     def _left(self, s: State, run: Run, now: float) -> float:
-        """Iterations still to be made, by theory 4.3."""
+        """The iterations left, by theory 4.3."""
         if self._forecast is not None and s.nit > 0 and now >= self._again:
             with suppress(Ended):
                 self._spectral = s.nit, self._forecast(self._problem, s, run.history(), self._enough)[0]
@@ -135,7 +135,7 @@ class Bar:
 
 
 def clock(seconds: float) -> str:
-    """Hours, minutes and seconds; days where it is that long."""
+    """The time in hours, minutes and seconds, or in days if it is that long."""
     if seconds >= 100 * 3600.0:
         return f"{seconds / 86400.0:.3g} days"
     minutes, rest = divmod(round(seconds), 60)

@@ -1,4 +1,4 @@
-"""The record of what was certified, and how it is said."""
+"""The record of a certificate, and its text."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import math
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context
 
-#: Reasons that the text already gives.
+#: Reasons that need no repetition, since the text of the certificate says them anyway.
 ESTIMATED, UNPROVED = "beta is estimated", "nothing is proved"
 TOO_LARGE = "there are too many equations for a bound on K^-1"
 
 
 def rounded(radius: float, rounding: str) -> str:
-    """Two digits of a radius, rounded so that what is said of it stays true."""
+    """Two digits of a radius, rounded in the direction that keeps the statement about it true."""
     return f"{float(Context(2, rounding).create_decimal_from_float(radius)):.2g}"
 
 
@@ -25,27 +25,28 @@ class Certificate:
     exists : bool
         A solution lies within ``radius`` (theory 3.1, or 3.2 with one beta per equation).
     radius : float
-        That distance; where ``exists`` is False the radius of the largest ball proved free of solutions (3.5), 0 where
-        none is.
+        The distance within which a solution exists; if ``exists`` is False, the radius of the largest ball proved to
+        contain no solution (3.5), 0 if there is none.
     absent : bool
         No solution lies within ``radius``.
     rigorous : bool
-        A proof, rounding included: beta was given and nothing contradicts it, J is not a finite difference, the ball
-        lies in the box, and ``mu`` and the Newton step are bounded for the rounding model of `plsolve.certify`.
+        Whether this is a proof, rounding included: beta was given and F does not contradict it, J is not a finite
+        difference, the ball lies in the box, and ``mu`` and the Newton step are bounded under the rounding model of
+        `plsolve.certify`.
     h : float
-        beta e0/s0 (3.1; omega e0 in 3.2), e0 = ||J^+ r||, s0 = sigma_min(J), both on the safe side of rounding.
+        beta e0/s0 (3.1; omega e0 in 3.2), e0 = ||J^+ r||, s0 = sigma_min(J), both bounded on the safe side of rounding.
     margin : float
-        1/(2h): the factor by which beta may be larger and the conclusion still hold.
+        1/(2h), the factor by which beta could be larger without changing the conclusion.
     mu, lipschitz : float
         lambda_min(K) and ||J|| at the point; in a `Result`, with a given beta, to 1e-4 of sigma_min(J) (3.9).
     beta : float
-        The Lipschitz constant of J that was used; per equation: the root of the sum of their squares.
+        The Lipschitz constant of J that was used; with one per equation, the root of the sum of their squares.
     theorem : str
-        Number of the statement that decided.
+        The number of the statement that was applied.
     estimated : bool
-        beta was estimated: 10 times the largest curvature of F seen.
+        Whether beta was estimated, as 10 times the largest curvature of F found.
     gd_radius : float
-        Gradient descent converges to a solution within this distance (3.4); inf where that is not proved.
+        Gradient descent converges to a solution within this distance (3.4); inf if that is not proved.
     paper_radius : float
         2 ||J|| ||r||/mu, the ball of the PL* theorem, for reference (1.1).
     reason : str

@@ -18,15 +18,15 @@ from plsolve._stopping import Ended, Status
 from plsolve._tangent import Tangent, tangent
 from plsolve.theory import certificates as theory
 
-SAFETY = 10.0  # times the largest curvature seen: the estimate of beta
-PROBES = 2  # random directions in which curvature is looked for
-SEARCHED = 100_000  # entries of J up to which a given beta is looked into by power iteration
-LARGE = 1_000_000  # entries of J beyond which few products with it must do to see curvature by
-STEPS = 4  # of that iteration, one Jacobian each
+SAFETY = 10.0  # times the largest curvature found: the estimate of beta
+PROBES = 2  # random directions in which curvature is measured
+SEARCHED = 100_000  # entries of J up to which a given beta is tested by power iteration
+LARGE = 1_000_000  # entries of J beyond which curvature is measured with few products
+STEPS = 4  # of the power iteration, one Jacobian each
 BEND = 1e-4  # length of a probe, relative to the size of w
-CLEARLY = 1.0 + 1e-6  # times beta: what is seen beyond is no rounding, even where J cancels
-SLACK = 4.0  # times what rounding may be
-NEAR = 1e-4  # share of sigma_min(J) by which J may differ from where it was taken last
+CLEARLY = 1.0 + 1e-6  # times beta: more curvature than this contradicts beta and is not rounding
+SLACK = 4.0  # times the bound of the rounding error
+NEAR = 1e-4  # share of sigma_min(J) by which J may differ from the last J for this to be used
 DOWN = 1.0 - 1e-12  # covers the rounding of a few scalar operations, as enclosure.UP does
 
 
@@ -45,7 +45,7 @@ def certify(
     Parameters
     ----------
     F : callable
-        As for `plsolve.solve`, and so are jac, y and args.
+        F, jac, y and args are as for `plsolve.solve`.
     jac : callable, True, None or {'2-point', '3-point', 'cs'}
         The Jacobian.
     w : array_like (m,)
@@ -56,16 +56,16 @@ def certify(
         Passed on to F and jac.
     beta : float or array_like (n,), optional
         Lipschitz constant of jac on R^m (on the box, with bounds), ||J(u) - J(v)||_2 <= beta ||u - v||, or one for each
-        row of J. Where J has at most 100 000 entries it is put to the test, at the price of four more Jacobians.
-        Without it, 10 times the largest curvature of F along the Newton step and a few random directions (seeded, a
-        handful of calls of F) stands in its place, which proves nothing.
+        row of J. If J has at most 100 000 entries, beta is tested at the cost of four more Jacobians. If beta is not
+        given, it is estimated as 10 times the largest curvature of F along the Newton step and a few random directions
+        (seeded, a handful of calls of F); this proves nothing.
     bounds : (lower, upper) or scipy.optimize.Bounds, optional
         F is never called outside; only a ball inside is rigorous.
 
     Returns
     -------
     Certificate
-        See there; ``str`` makes a sentence of it.
+        Its ``str`` is a sentence.
 
     Raises
     ------
@@ -85,12 +85,12 @@ def certify(
     that the scale of the equations does not matter (3.2). Absence: no solution where ||J|| R + beta R^2/2 < ||r||, for
     all equations together or for any one (3.5).
 
-    ``rigorous`` means a proof that rounding cannot spoil, under this model: F is computed to within
+    ``rigorous`` means that rounding cannot invalidate the proof, under this model: F is computed to within
     8u (|F| + |y| + |J||w|) in every equation and J to within 8u |J| in every entry, u = 1.1e-16 (a ``gram()`` of a
-    LinearOperator as accurately as a product of J with itself). s0 comes from below and ||J||, e0, t* from above, with
-    all errors of the computation bounded. A J from differences, F or J in less than double precision, an estimated
-    beta, a beta or a J that F contradicts (a RuntimeWarning says so; looked for at a few points whose distance brings
-    out what rounding does not hide) and a ball that leaves the bounds are never rigorous.
+    LinearOperator as accurately as a product of J with itself). s0 is bounded from below and ||J||, e0, t* from above,
+    with all errors of the computation included. A certificate is never rigorous if J comes from differences, if F or J
+    has less than double precision, if beta is estimated, if F contradicts beta or J (tested at a few points, far enough
+    for errors to exceed rounding; a RuntimeWarning says so), or if the ball leaves the bounds.
 
     Examples
     --------
@@ -112,10 +112,10 @@ def certify(
 def certificate_of_run(
     problem: Problem, jac: Callable[[], Any], point: Point, beta: Array | None, path: Sequence[Point], beta_seen: float
 ) -> Certificate:
-    """The certificate at the last point of a run; jac() is J there, and not asked for where it can be done without.
+    """The certificate at the last point of a run; jac() gives J there, and is called only if needed.
 
-    With a given beta J at x is as good as known where the last linearisation was near (theory 3.9), and the factor of
-    its kernel is at hand.
+    With a given beta, the last linearisation can replace J at x if it was near (theory 3.9), and the factor of its
+    kernel is available.
     """
     if beta is not None and problem.latest is not None:
         w, T = problem.latest
@@ -130,7 +130,7 @@ def certificate_of_run(
 def certificate(
     problem: Problem, at: Local, beta: Array | None, path: Sequence[Point], beta_seen: float
 ) -> Certificate:
-    """What `certify` returns, from the numbers at a point.
+    """The certificate from the numbers at a point.
 
     beta has one entry, or one per equation; path: points of the run (empty: probes are made); beta_seen: the largest
     2||r+ - r - J dw||/||dw||^2 of a step of the run, less rounding.
@@ -180,8 +180,8 @@ def certificate(
 class Nearness:
     """The test of ``xtol``: theory 3.1 proves a solution within xtol max(1, ||w||) of w, beta given or estimated.
 
-    It costs a Jacobian and a factorisation, so it is made only where ||r||/||J||, a lower bound on the distance for
-    linear F, is small enough, and after a failure not before ||r|| has halved.
+    The test costs a Jacobian and a factorisation. So it is made only where ||r||/||J||, a lower bound of the distance
+    for linear F, is small enough, and after a failure only once ||r|| has halved.
     """
 
     def __init__(self, problem: Problem, beta: Array | None, xtol: float) -> None:
@@ -221,13 +221,13 @@ class Local:
     x, r : ndarray
         The point and its residual.
     noise : ndarray (n,)
-        By how much the residual at the point of J may be wrong.
+        Bounds of the errors of the residual at the point of J.
     norm_J, frobenius : float
-        ||J|| where J is, and an upper bound.
+        ||J|| at its point, and an upper bound.
     mu : float
         lambda_min(K) there, estimated; 0 where n > m, or K is singular to rounding.
     away : float
-        Distance of x from there.
+        Distance of x from the point of J.
     """
 
     def __init__(
@@ -262,7 +262,7 @@ class Local:
         return self._coarse * enclosure.MODEL * enclosure.UP * (self._problem.magnitudes(self.r) + terms)
 
     def newton(self, betas: Array) -> tuple[float, float, str]:
-        """h of theory 3.1 at x, or of 3.2 where that is smaller, an upper bound on ||J^+ r|| there, and the number."""
+        """h of theory 3.1 at x, or of 3.2 if smaller; an upper bound of ||J^+ r|| there; and the theorem's number."""
         if self._inverse is None:
             return theory.INFINITE, theory.INFINITE, "3.1"
         omega, name = theory.equations_beta(betas.tolist()) / self._sigma, "3.1"
@@ -273,7 +273,7 @@ class Local:
         return h * enclosure.UP, length * enclosure.UP, name
 
     def change(self, beta: float) -> float:
-        """By how much J at x may differ from J here, as a share of sigma_min(J)."""
+        """A bound of the difference between J at x and this J, relative to sigma_min(J)."""
         return beta * self.away / self._sigma if self._sigma > 0.0 else theory.INFINITE
 
     def descent_radius(self, beta: float) -> float:
@@ -284,7 +284,7 @@ class Local:
         return theory.descent_ball(beta, size, max(sigma * DOWN, 0.0), lipschitz)[0] * enclosure.UP
 
     def absence(self, betas: Array) -> float:
-        """No solution within this distance of the point of J: all equations together, each for itself (theory 3.5)."""
+        """The radius without a solution around the point of J, from all equations together and from each (3.5)."""
         rest = np.abs(self._r) - self.noise
         lipschitz = enclosure.norm_bound(self._kernel, self._rows, tight=True)
         whole = theory.equations_beta(betas.tolist())
@@ -295,9 +295,9 @@ class Local:
         return radius * DOWN
 
     def evidence(self, path: Sequence[Point], betas: Array | None) -> tuple[float, Array]:
-        """How much F bends, of all equations and of each: what is seen, or as much as may hide behind rounding.
+        """The curvature of F, of all equations together and of each.
 
-        betas None: that is to stand for beta; otherwise betas, and J, are put to the test.
+        betas None: as an estimate of beta, it includes what rounding may hide. Otherwise it tests betas and J.
         """
         away = [(u, r) for u, r in path if norm(u - self._w) > 0.0]
         if self._large and away:
@@ -310,9 +310,9 @@ class Local:
         return max(seen, tested), np.maximum(rows, rows_tested)
 
     def curvature(self, points: Sequence[Point], rounding: Array | float = 0.0) -> tuple[float, Array, float]:
-        """The largest 2||r(u) - r - J(u - w)||/||u - w||^2, of all equations and of each, less rounding (and more).
+        """The largest 2||r(u) - r - J(u - w)||/||u - w||^2, of all equations together and of each, less rounding.
 
-        Then the least that rounding hides.
+        The third number is the least curvature that rounding could hide. ``rounding`` is subtracted additionally.
         """
         whole, rows, hidden = 0.0, np.zeros(self._r.size), math.inf
         others = [(u, r, norm(u - self._w)) for u, r in points]
@@ -333,9 +333,9 @@ class Local:
         return whole, rows, hidden
 
     def search(self) -> tuple[float, Array]:
-        """||J(u) - J(w)||/||u - w||, and the same of each row, less rounding, where power iteration finds it large."""
+        """||J(u) - J(w)||/||u - w||, and the same of each row, less rounding, at points u found by power iteration."""
         w, problem = self._w, self._problem
-        J, length = self._T.toarray().copy(), self._probe_length()  # jac may fill one array again and again
+        J, length = self._T.toarray().copy(), self._probe_length()  # jac may fill the same array at every call
         whole, rows = 0.0, np.zeros(self._r.size)
         v = np.random.default_rng(1).standard_normal(w.size)
         z = np.random.default_rng(2).standard_normal(self._r.size)
@@ -361,7 +361,7 @@ class Local:
         return whole, rows
 
     def _scale(self) -> float:
-        """The size of w, or of what would matter there."""
+        """The size of w, or of a step that would matter at w = 0."""
         return norm(self._w) or norm(self._problem.magnitudes(self._r)) / (self.norm_J or 1.0) or 1.0
 
     def _probe_length(self) -> float:
@@ -370,9 +370,9 @@ class Local:
         return max(2.0 * enclosure.newton_length(self._inverse, self._r, self.noise), BEND * self._scale())
 
     def tests(self, betas: Array) -> tuple[list[Point], Array]:
-        """Points in random directions (seed fixed) where an error in J shows best, and what is not held against it.
+        """Points in random directions (fixed seed) where an error in J is most visible, and the tolerance of the test.
 
-        That is several times what rounding may be by the model, cancellation in J included.
+        The tolerance is several times the rounding errors of the model, including cancellation in J.
         """
         rounding = SLACK * (self.noise + self._coarse * enclosure.MODEL * betas * norm(self._w) * norm(self._w))
         lengths = np.fmin(np.sqrt(2.0 * rounding / betas), self._scale())
@@ -381,7 +381,7 @@ class Local:
         return [self._point(v, length) for v, length in zip(directions, np.unique(lengths), strict=False)], rounding
 
     def probes(self) -> list[Point]:
-        """Points along the Newton step and in random directions (seed fixed), to look for curvature."""
+        """Points along the Newton step and in random directions (fixed seed), to measure curvature."""
         lead = self._T.adjoint(self._r)
         if self._inverse is not None:
             lead = enclosure.newton_step(self._inverse, self._T, self._r)
@@ -390,13 +390,13 @@ class Local:
         return [self._point(v, length) for v in ((lead,) if self._large else (lead, *others)) if norm(v) > 0.0]
 
     def _point(self, v: Array, length: float) -> Point:
-        """The point at this distance in the direction v (nearer where the box ends)."""
+        """The point at this distance in the direction v, moved closer if it would leave the box."""
         u = self._problem.project(self._w + (length / norm(v)) * v)
         return u, self._problem.residual(u)
 
 
 def doubt(problem: Problem, w: Array, radius: float, estimated: bool, contradicted: bool) -> str:
-    """Why the certificate is no proof; empty where it is one."""
+    """The reason why the certificate is not a proof; empty if it is one."""
     if estimated:
         return ESTIMATED
     if contradicted:

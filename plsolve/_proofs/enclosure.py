@@ -1,12 +1,12 @@
 """Rounding-safe bounds at one point: sigma_min(J) from below, ||J||, ||J^+ r|| and (K^{-1})_ii from above.
 
 The model of rounding (theory 3.3): F is computed to within 8u (|F| + |y| + |J||w|) in every equation and J to within
-8u |J| in every entry, u = 2^-53. All else is bounded here by the standard error analysis of dot products, Cholesky and
-Householder factorisations and triangular inverses (Higham, Accuracy and Stability of Numerical Algorithms, 2002; Rump,
-BIT 46, 2006), with constants taken generously.
+8u |J| in every entry, u = 2^-53. All other errors are bounded here by the standard analysis of dot products, Cholesky
+and Householder factorisations and triangular inverses (Higham, Accuracy and Stability of Numerical Algorithms, 2002;
+Rump, BIT 46, 2006), with generous constants.
 
-J is equilibrated by powers of 2, which is exact, so that no bound depends on how the equations are scaled. All follows
-from L L^T ~ D K D, and from how far D K D may be reduced before its Cholesky factorisation breaks down.
+J is equilibrated by powers of 2, which is exact, so that no bound depends on the scale of the equations. All bounds
+follow from L L^T ~ D K D, and from the largest shift of D K D with which its Cholesky factorisation still completes.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ LEAST = 5e-324  # error of a product that underflows
 TINY = 1e-290  # smaller values of F may have lost digits to underflow
 MODEL = 8.0 * UNIT  # relative error of an entry of J, and of the terms of F
 UP = 1.0 + 1e-12  # covers the rounding of a few scalar operations
-MOST_ROWS = 8192  # as in the solver; beyond, no n x n matrix is made (512 MiB, and five of them are needed at a time)
-_MANY = 4_000_000  # entries of J whose absolute values are no longer looked at
-LOSS = 0.1  # of lambda_min that rounding may be: beyond, the kernel has lost too many digits; QR of J^T instead
-ALIKE = 4  # powers of 2 by which the sizes of the equations may differ and need no scaling
+MOST_ROWS = 8192  # as in the solver: no larger n x n matrix is formed (512 MiB, and five of them are needed at a time)
+_MANY = 4_000_000  # entries of J beyond which |J| is not formed
+LOSS = 0.1  # of lambda_min: if rounding may be more, the kernel is too inexact, and QR of J^T is used instead
+ALIKE = 4  # powers of 2 by which the sizes of equations may differ without being scaled
 
 
 class Kernel(NamedTuple):
-    """K = J J^T (or J^T J where that is smaller), lower triangle, with the length of its dot products."""
+    """K = J J^T (or J^T J if that is smaller), lower triangle, with the length of its dot products."""
 
     K: Array
     terms: int
 
 
 class Inverse(NamedTuple):
-    """L L^T ~ D K D, D = diag(d), for the true K: K^-1 <= growth^2 D L^-T L^-1 D, with what bounds it."""
+    """L L^T ~ D K D, D = diag(d), with bounds for the true K: K^-1 <= growth^2 D L^-T L^-1 D."""
 
     L: Array
     d: Array
@@ -68,17 +68,17 @@ def kernel(T: Tangent) -> Kernel | None:
 
 
 def kept_kernel(T: Tangent) -> Kernel | None:
-    """The kernel from the factor that the run has left; None if it has not."""
+    """The kernel from the factor that the run has left, or None if there is none."""
     if T.factor is None or T.shape[0] > MOST_ROWS:
         return None
     L, (n, m) = np.tril(T.factor), T.shape
-    return Kernel(L @ L.T, m + 2 * n + 8)  # what the factorisation and this product add is at most n u |L||L^T| each
+    return Kernel(L @ L.T, m + 2 * n + 8)  # factorisation and product add at most n u |L||L^T| each
 
 
 def inverse(T: Tangent, kernel: Kernel) -> Inverse | None:
     """A bound on the inverse of the true kernel of n <= m equations; None where K is singular to rounding."""
     diagonal = kernel.K.diagonal()
-    if not (diagonal.min() > 1e-285 and diagonal.max() < 1e290):  # there underflow is no error
+    if not (diagonal.min() > 1e-285 and diagonal.max() < 1e290):  # else underflow would matter
         return None
     powers = -np.round(0.5 * np.log2(diagonal))
     d = np.exp2(powers if np.ptp(powers) > ALIKE else np.full(powers.size, np.round(powers.mean())))
@@ -90,10 +90,10 @@ def inverse(T: Tangent, kernel: Kernel) -> Inverse | None:
 
 
 def bounded(A: Array, L: Array, d: Array, terms: int) -> Inverse | None:
-    """The inverse from A = D K D and its factor; None where too many digits are lost.
+    """The inverse from A = D K D and its factor; None if too many digits are lost.
 
-    The true A differs by no more than terms u trace(A), and a Cholesky factorisation computes the factor of a matrix
-    that differs by n u trace(A): where that of A - C completes the true A is at least C - (n + terms) u trace(A) I.
+    The true A differs by at most terms u trace(A), and a Cholesky factorisation computes the factor of a matrix that
+    differs by n u trace(A). If that of A - C completes, the true A is at least C - (n + terms) u trace(A) I.
     """
     n, trace = d.size, float(A.trace())
     error = 1.01 * (terms + n + 28) * UNIT * trace
@@ -112,7 +112,7 @@ def bounded(A: Array, L: Array, d: Array, terms: int) -> Inverse | None:
 
 
 def shift(A: Array, value: float, weights: Array, error: float, slacks: tuple[float, ...]) -> float:
-    """c, below value by the least of the slacks with which the true A is >= c diag(weights) for sure; 0: none is."""
+    """c = value (1 - slack), by the least slack with which A >= c diag(weights) is proved for the true A; 0: none."""
     for slack in slacks:
         c, B = value * (1.0 - slack), A.copy()
         B[np.diag_indices(weights.size)] -= c * weights + error
@@ -123,7 +123,7 @@ def shift(A: Array, value: float, weights: Array, error: float, slacks: tuple[fl
 
 def definite(B: Array) -> bool:
     """Whether Cholesky's factorisation of a symmetric matrix, which is overwritten, completes."""
-    if B.shape[0] < 128:  # on one thread: scipy's is quicker to call (see linalg)
+    if B.shape[0] < 128:  # on one thread scipy's has less overhead (see _linalg)
         return bool(lapack.dpotrf(B.T, lower=1, clean=0, overwrite_a=1)[1] == 0)
     try:
         np.linalg.cholesky(B)
@@ -138,7 +138,7 @@ def top_value(apply: Callable[[Array], Array], n: int) -> float:
 
 
 def orthogonal_inverse(T: Tangent, d: Array) -> Inverse | None:
-    """The same from D J = L Q: an error of m n u ||D J|| in J instead of m u ||D J||^2 in K."""
+    """The inverse from D J = L Q, with an error of m n u ||D J|| in J instead of m u ||D J||^2 in K."""
     if T.shape[0] * T.shape[1] > 50_000_000:
         return None
     A = np.array((T.toarray() * d[:, None]).T, order="F")
@@ -161,7 +161,7 @@ def orthogonal_inverse(T: Tangent, d: Array) -> Inverse | None:
 
 
 def triangular_inverse(L: Array) -> tuple[Array, float, float] | None:
-    """X ~ L^-1, ||X||_F, and the factor by which X may be too small in any column or norm; None: no digits left."""
+    """X ~ L^-1, ||X||_F, and the factor by which any column or norm of X may be too small; None: no correct digits."""
     if not L.diagonal().all():
         return None
     X, info = lapack.dtrtri(L, lower=1)
@@ -207,7 +207,7 @@ def newton_length(inv: Inverse, r: Array, noise: Array) -> float:
 
 
 def omega(inv: Inverse, betas: Array) -> float:
-    """A Lipschitz constant of K^{-1/2} J from those of the rows of J (theory 3.2); inf where there are no digits."""
+    """A Lipschitz constant of K^{-1/2} J from those of the rows of J (theory 3.2); inf without correct digits."""
     found = triangular_inverse(np.asfortranarray(np.tril(inv.L)))
     if found is None:
         return math.inf
@@ -227,7 +227,7 @@ def newton_step(inv: Inverse, T: Tangent, r: Array) -> Array:
 
 
 def row_norms(T: Tangent, kernel: Kernel | None) -> Array:
-    """Norms of the rows of J from above (n,); inf where J is an operator that is too large to be looked at."""
+    """Upper bounds of the norms of J's rows (n,); inf where J is an operator too large for them to be computed."""
     J, (n, m) = T.J, T.shape
     up = 1.0 + ((m if kernel is None else max(m, kernel.terms)) + 24) * UNIT
     if kernel is not None and n <= m:
@@ -240,7 +240,7 @@ def row_norms(T: Tangent, kernel: Kernel | None) -> Array:
 
 
 def norm_bound(kernel: Kernel | None, rows: Array, *, tight: bool) -> float:
-    """An upper bound on ||J|| for the true J, from its row norms from above: the Frobenius norm, or nearly ||J||."""
+    """An upper bound of ||J|| for the true J, from bounds of its row norms: the Frobenius norm, or closer if tight."""
     frobenius = norm(rows) * UP
     if kernel is None or not tight or not frobenius < 1e150:
         return frobenius
@@ -249,7 +249,7 @@ def norm_bound(kernel: Kernel | None, rows: Array, *, tight: bool) -> float:
 
 
 def ends(T: Tangent) -> tuple[float, float]:
-    """(lambda_min(K), ||J||) where K is too large to be formed, by Lanczos: estimates from inside."""
+    """(lambda_min(K), ||J||) where K is too large to be formed: estimates by Lanczos, from inside the spectrum."""
     start = np.random.default_rng(0).standard_normal((T.shape[0],))
     values = np.maximum(lanczos(lambda v: T.apply(T.adjoint(v)), start, 60)[0], 0.0)
     return float(values[0]) if T.shape[0] <= T.shape[1] else 0.0, math.sqrt(float(values[-1]))
@@ -272,7 +272,7 @@ def noise(T: Tangent, w: Array, terms: Array, rows: Array) -> Array:
 
 
 def absolute_product(J: Any, w: Array, rows: Array) -> Array:
-    """|J| |w| (n,), or by Cauchy and Schwarz ||J_i|| ||w|| where the entries of J are too many or not at hand."""
+    """|J| |w| (n,), or its Cauchy-Schwarz bound ||J_i|| ||w|| if J has too many entries or is an operator."""
     w = np.abs(w)
     if is_sparse(J):
         return np.asarray(abs(J).dot(w))

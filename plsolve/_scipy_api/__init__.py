@@ -1,4 +1,4 @@
-"""scipy.optimize's `least_squares`, `root` and `curve_fit` over this library's own engine, for any shape of system."""
+"""scipy.optimize's `least_squares`, `root` and `curve_fit`, by this library's methods and for any shape of system."""
 
 from plsolve._scipy_api.curves import curve_fit
 from plsolve._scipy_api.fitting import least_squares

@@ -1,4 +1,4 @@
-"""What scipy checks of a call to `least_squares`, with its error types and how its messages begin, and more."""
+"""Checks of the arguments of `least_squares`: scipy's, with its error types and beginnings of messages, and others."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ from plsolve._losses import LOSSES
 EPS = 2 * UNIT
 SCIPY_METHODS = ("trf", "dogbox", "lm")
 NO_BOUNDS = (-np.inf, np.inf)
-PROCESSES = 1024  # more are a slip
+PROCESSES = 1024  # at most: a larger number is taken for a mistake
 FUN = Names("fun", "x", "x0")
 MODEL = Names("f", "xdata, *p", "p0", "ydata")
 METHODS = (*SCIPY_METHODS, "gauss-newton", "gd", "sgd")
-# What tr_options may hold: scipy's own, and those of lsmr.
+# The keys of tr_options: scipy's own, and those of lsmr.
 TR_OPTIONS = {"regularize", *list(inspect.signature(lsmr).parameters)[2:]}
 
 
@@ -72,11 +72,11 @@ class Call:
 
 
 class Data:
-    """A model with the data that it is to meet: weighed with 1/sigma, or L^{-1} where the covariance is L L^T."""
+    """A model with its data, weighted by 1/sigma, or by L^{-1} where the covariance is L L^T."""
 
     def __init__(self, f: Callable[..., Any], x: Any, y: Array, transform: Array | None, jac: Any) -> None:
         self.f, self.x, self.y, self.transform, self.jac = f, x, y, transform, jac
-        #: None: the data are one number, which numpy subtracts from as many as there are; or not finite, as then f - y.
+        #: None: the data are a single number, which numpy broadcasts, or are not finite, so that f - y is neither.
         self.target = None if y.size == 1 else self.weighed(y)
         if self.target is not None and not np.isfinite(self.target).all():
             self.target = None
@@ -97,7 +97,7 @@ class Data:
         return self.weighed(f - self.y if self.target is None else f)
 
     def broadcast(self, f: Any) -> Any:
-        """One number for all data, or one datum for all numbers, as numpy has it."""
+        """f broadcast to the data, or the data to f, if one of them is a single number."""
         if f.size != 1 and not (f.ndim == 1 and self.y.size == 1):
             count = self.y.size
             raise ValueError(f"`f` must return {count} numbers, as many as `ydata` has, got shape {f.shape}: ravel it.")
@@ -111,7 +111,7 @@ class Data:
 
 
 class JacobianCall:
-    """jac(w, *args, **kwargs), checked."""
+    """jac(w, *args, **kwargs) with checks of its value."""
 
     def __init__(
         self,
@@ -131,7 +131,7 @@ class JacobianCall:
 
 
 def processes(workers: Any) -> AbstractContextManager[Callable[..., Iterable[Any]]]:
-    """What evaluates a function at many points: ``workers``, or that many processes (-1: one for each core)."""
+    """A map to evaluate a function at many points: ``workers``, or one over that many processes (-1: all cores)."""
     if workers is None or callable(workers):
         return nullcontext(map if workers is None else workers)
     if not is_integer(workers):
@@ -151,7 +151,7 @@ def pooled(count: int | None) -> Iterator[Callable[..., Iterable[Any]]]:
 
 
 def check_sparsity(method: str, jac: Any, jac_sparsity: Any, tr_solver: str | None) -> Any:
-    """The structure of J as a sparse matrix or an array (n, m), None where it is not given or not needed."""
+    """The structure of J as a sparse matrix or an array (n, m), or None if it is not given or not needed."""
     if jac_sparsity is None:
         return None
     structure: Any = jac_sparsity if issparse(jac_sparsity) else np.atleast_2d(as_real(jac_sparsity, "jac_sparsity"))
@@ -174,7 +174,7 @@ def check_shape(shape: tuple[int, int], J: Any) -> None:
 def check_jacobian(
     size: Callable[[], tuple[int, int]], method: str, tr_solver: str | None, x_scale: Any, J: Any
 ) -> None:
-    """The Jacobian's shape and kind."""
+    """Check the Jacobian's shape and type."""
     check_shape(size(), J)
     if isinstance(J, np.ndarray):
         return
@@ -205,7 +205,7 @@ def check_choices(method: Any, jac: Any, tr_solver: Any, tr_options: Any, loss: 
 
 
 def as_mapping(value: Any, name: str) -> dict[str, Any]:
-    """The keywords, none for None."""
+    """The keywords as a dict, empty for None."""
     if value is None:
         return {}
     if not (isinstance(value, Mapping) and all(isinstance(key, str) for key in value)):
@@ -220,7 +220,7 @@ def as_arguments(args: Any) -> tuple[Any, ...]:
 
 
 def as_limit(value: Any, name: str, default: int, zero: bool = False) -> int:
-    """A limit of calls, also as 1e4; the default for None, and where that is meant for zero."""
+    """A limit of calls, which may be a float such as 1e4; the default for None and, if ``zero``, for 0."""
     if value is None or (zero and is_real(value) and value == 0):
         return default
     number = min(as_number(value, name), sys.maxsize)
@@ -240,7 +240,7 @@ def as_start(x0: Any, name: str) -> Array:
 
 
 def as_sides(bounds: Any, size: int) -> tuple[Array, Array]:
-    """Lower and upper bounds, numbers made vectors."""
+    """Lower and upper bounds as vectors."""
     sides = (bounds.lb, bounds.ub) if isinstance(bounds, Bounds) else bounds
     if isinstance(sides, (str, bytes, Mapping)) or not hasattr(sides, "__len__") or len(sides) != 2:
         raise ValueError("`bounds` must contain 2 elements.")
@@ -251,7 +251,7 @@ def as_sides(bounds: Any, size: int) -> tuple[Array, Array]:
 
 
 def check_bounds(bounds: Any, x0: Array, method: str, name: str) -> tuple[Array, Array] | None:
-    """The bounds, or None where there are none."""
+    """The bounds, or None if all are infinite."""
     if isinstance(bounds, tuple) and all(isinstance(side, float) for side in bounds) and bounds == NO_BOUNDS:
         return None
     lower, upper = as_sides(bounds, x0.size)
@@ -284,11 +284,11 @@ def check_x_scale(x_scale: Any, x0: Array, name: str) -> Any:
         raise ValueError("`x_scale` must be 'jac' or array_like with positive numbers.")
     if x_scale.ndim and x_scale.shape != x0.shape:
         raise ValueError(f"Inconsistent shapes between `x_scale` and `{name}`.")
-    return x_scale if x_scale.ndim else None  # one number says nothing of one unknown against another
+    return x_scale if x_scale.ndim else None  # one number for all unknowns has no effect
 
 
 def check_tolerances(tolerances: Mapping[str, float | None], method: str) -> Iterable[float]:
-    """The tolerances, 0 for those that are switched off."""
+    """The tolerances, with 0 for those that are switched off."""
     for name, tol in tolerances.items():
         if tol is not None and not as_number(tol, name) < np.inf:
             raise ValueError(f"`{name}` must be None or a finite number, got {shown(tol)}.")

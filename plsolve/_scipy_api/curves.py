@@ -37,11 +37,11 @@ NO_COVARIANCE = "Covariance of the parameters could not be estimated"
 WRONG_SHAPE = "`sigma` has incorrect shape: {} for {} numbers in `ydata`."
 NOT_FOUND = "Optimal parameters not found: "
 TOLERANCES = {"ftol": 1.49012e-8, "xtol": 1.49012e-8, "gtol": 0.0}
-#: The arguments of scipy's `leastsq` with their defaults; the last two say nothing to this library.
+#: The arguments of scipy's `leastsq` with their defaults; the last two have no effect here.
 LEASTSQ = {**TOLERANCES, "maxfev": 0, "epsfcn": None, "diag": None, "col_deriv": False, "factor": 100}
-LATEST = 1e-5  # of ||r|| that the last step may have changed, for the J before it to make the covariance
-WELL = 1e-3  # reciprocal condition number for which one-sided differences do as well
-NOISE = 1e-9  # relative error of differences: smaller singular values of J are none
+LATEST = 1e-5  # of ||r||: if the last step changed it by less, the J before it gives the covariance
+WELL = 1e-3  # reciprocal condition number from which one-sided differences are accurate enough
+NOISE = 1e-9  # relative error of differences: smaller singular values of J count as zero
 
 
 def curve_fit(
@@ -62,14 +62,14 @@ def curve_fit(
 ) -> tuple[Any, ...]:
     """Fit f(xdata, *params) to ydata by least squares: `scipy.optimize.curve_fit`, also for more parameters than data.
 
-    Parameters are scipy's. With more parameters than data, the fit is the one with the smallest change ||p - p0||.
+    The parameters are scipy's. With more parameters than data, the fit is the one with the least change ||p - p0||.
 
     Parameters
     ----------
     f : callable
-        ``f(xdata, *params)``, of the shape of ydata.
+        ``f(xdata, *params)``, which returns an array of the shape of ydata.
     xdata : array_like or object
-        What f gets as its first argument.
+        The first argument of f.
     ydata : array_like (M,)
         The data.
     p0 : array_like (n,), optional
@@ -77,9 +77,9 @@ def curve_fit(
     sigma : float or array_like (M,) or (M, M), optional
         Standard deviations of the data, or their covariance.
     absolute_sigma : bool
-        Whether sigma is meant in units of the data; else only its ratios count.
+        Whether sigma is in units of the data; if not, only its ratios count.
     check_finite : bool, optional
-        Whether data that are not finite are refused; by default they are, unless ``nan_policy`` is given.
+        Whether non-finite data are an error; by default they are, unless ``nan_policy`` is given.
     bounds : (lower, upper) or scipy.optimize.Bounds
         Limits of the parameters.
     method : {'lm', 'trf', 'dogbox', 'gauss-newton', 'gd', 'sgd'}, optional
@@ -87,28 +87,28 @@ def curve_fit(
     jac : callable or {'2-point', '3-point', 'cs'}, optional
         ``jac(xdata, *params) -> (M, n)``.
     full_output : bool
-        Whether infodict, mesg and ier are returned too.
+        Whether infodict, mesg and ier are returned, too.
     nan_policy : {'raise', 'omit'}, optional
-        What is done about NaN in the data.
+        The treatment of NaN in the data.
     **kwargs
-        Passed on to scipy's `leastsq` ('lm') or to `plsolve.least_squares`, as far as they are known there.
+        The keywords of scipy's `leastsq` (for 'lm') or of `plsolve.least_squares`.
 
     Returns
     -------
     popt : ndarray (n,)
         The parameters.
     pcov : ndarray (n, n)
-        As in scipy, for 'lm' from the Jacobian of the last step where that was short; all inf, with an
-        `OptimizeWarning`, where J lacks rank or there are not more data than parameters, and ``absolute_sigma`` is
-        False. With ``absolute_sigma`` True it is finite for the parameters that the data determine, and inf in the
-        rows and columns of the others.
+        The covariance of the parameters, as in scipy; for 'lm' from the Jacobian of the last step if that was short.
+        With ``absolute_sigma`` False all entries are inf, with an `OptimizeWarning`, if J is rank-deficient or there
+        are no more data than parameters. With ``absolute_sigma`` True they are finite for the parameters that the data
+        determine, and inf in the rows and columns of the others.
     infodict : dict
-        With ``full_output``: scipy's entries, and ``rank`` of J, ``null_space`` (n, n - rank), an orthonormal basis of
-        the changes of the parameters that the data do not see.
+        With ``full_output``: scipy's entries, the ``rank`` of J, and ``null_space`` (n, n - rank), an orthonormal basis
+        of the parameter changes that do not affect the fit.
     mesg : str
         With ``full_output``: how the fit ended.
     ier : int
-        With ``full_output``: the same as a number, as in scipy.
+        With ``full_output``: scipy's number for how the fit ended.
 
     Raises
     ------
@@ -160,7 +160,7 @@ def check_choices(f: Any, method: Any, jac: Any) -> None:
 
 
 def as_parameters(f: Callable[..., Any], p0: Any, bounds: Any) -> tuple[Array, bool]:
-    """The start, as many ones as f has parameters by default, and whether there are bounds."""
+    """The start, by default one entry for each parameter of f, and whether there are bounds."""
     if p0 is None:
         n = parameters_of(f)
         if n < 1:
@@ -179,7 +179,7 @@ def as_parameters(f: Callable[..., Any], p0: Any, bounds: Any) -> tuple[Array, b
 
 
 def parameters_of(f: Callable[..., Any]) -> int:
-    """How many parameters f has after xdata; 0 where it does not tell."""
+    """The number of parameters of f after xdata; 0 if its signature does not give it."""
     try:
         parameters = inspect.signature(f).parameters.values()
     except (TypeError, ValueError):
@@ -222,7 +222,7 @@ def check_policy(nan_policy: Any) -> None:
 
 
 def incomplete(xdata: Any, ydata: Array) -> Mask:
-    """Which data points have a NaN: of a table of pandas, its rows; of an array, along its last axis."""
+    """Marks the data points with a NaN: rows of a pandas table, or entries along the last axis of an array."""
     missing = np.isnan(ydata)
     x = np.asarray(xdata)
     if x.ndim == 0 or not np.issubdtype(x.dtype, np.number):
@@ -235,7 +235,7 @@ def incomplete(xdata: Any, ydata: Array) -> Mask:
 
 
 def is_table(xdata: Any) -> bool:
-    """Whether it is a table, or a column, of pandas."""
+    """Whether it is a pandas DataFrame or Series."""
     return hasattr(xdata, "iloc")
 
 
@@ -284,7 +284,7 @@ class Fit(NamedTuple):
     x: Array
     fun: Array
     cost: float
-    A: Array  # makes the covariance (A^T A)^+: J, or R of J = Q R
+    A: Array  # gives the covariance (A^T A)^+: J, or R of J = Q R
     J: Array
     nfev: int
     message: str
@@ -292,7 +292,7 @@ class Fit(NamedTuple):
 
 
 def by_leastsq(data: Data, start: Any, kwargs: dict[str, Any], full: bool) -> Fit:
-    """The fit with the arguments of scipy's `leastsq`; full: with J at x in any case."""
+    """The fit with the arguments of scipy's `leastsq`; full: J is evaluated at x in any case."""
     for name in kwargs:
         if name not in LEASTSQ:
             raise TypeError(f"leastsq() got an unexpected keyword argument '{name}'")
@@ -333,7 +333,7 @@ def by_leastsq(data: Data, start: Any, kwargs: dict[str, Any], full: bool) -> Fi
 
 
 def last_triangle(s: State) -> Array:
-    """R of the J = Q R that the last step was made with, as in MINPACK; empty where a better J is needed."""
+    """R of the J = Q R of the last step, as in MINPACK; empty if a more accurate J is needed."""
     if not isinstance(s, tall.State) or not s.memory.s.size:
         return NOWHERE
     last = s.memory
@@ -381,13 +381,13 @@ def by_least_squares(data: Data, start: Any, **kwargs: Any) -> Fit:
 
 
 def determined(J: Array, noise: float) -> BySingularValues:
-    """What the data determine without a prior, where singular values of J are more than rounding and noise."""
+    """The parameters that the data determine without a prior: singular values of J above rounding and noise."""
     return flat_posterior(J if np.isfinite(J).all() else np.zeros(J.shape), Noise(1.0), noise)
 
 
 @np.errstate(all="ignore")
 def covariance(data: BySingularValues, fit: Fit, absolute: bool) -> Array:
-    """(J^T J)^+ in the units of the parameters, inf where these are not determined."""
+    """(J^T J)^+ in the units of the parameters; inf for parameters that are not determined."""
     m, n = fit.fun.size, fit.x.size
     if not absolute and (data.s.size < n or m <= n):
         return np.full((n, n), np.inf)

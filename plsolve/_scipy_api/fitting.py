@@ -1,4 +1,4 @@
-"""`least_squares` with scipy's signature, run by this library's own methods."""
+"""`least_squares` with scipy's signature, solved by this library's methods."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from plsolve.methods.linear_model import model_at
 from plsolve.methods.method import Method
 
 STALLED = -1
-SETTLED = 100  # and scipy's 2, 3 or 4: the loop takes such a number for none of `plsolve.Status`
+SETTLED = 100  # added to scipy's 2, 3 or 4, so that the numbers differ from those of `plsolve.Status`
 MESSAGES = {
     -2: "Stopped because `callback` function raised `StopIteration` or returned `True`",
     STALLED: "Not solved: no step reduces the cost noticeably any further, and none of the tolerances is met.",
@@ -40,15 +40,15 @@ MESSAGES = {
     4: "Both `ftol` and `xtol` termination conditions are satisfied.",
 }
 
-NEAR = 0.01  # of xtol: the error that is left is but estimated
+NEAR = 0.01  # safety factor of xtol and ftol, since the remaining error is only estimated
 
 
 class Tolerances(NamedTuple):
-    """scipy's three tolerances, read so that each bounds an error of x; 0 is off.
+    """scipy's three tolerances, interpreted so that each bounds an error of x; 0 means off.
 
-    Where the loss is flat, a fall by ftol^2 of it moves x by about ftol of its standard error: that is what ftol asks
-    for. gtol bounds the cosine of the angle between the residual and the range of J in the same way, and xtol the
-    change of every single unknown by what it is.
+    ftol: near a minimum, a relative reduction of the loss by ftol^2 moves x by about ftol times its standard error.
+    gtol bounds the cosine of the angle between the residual and the range of J in the same way. xtol bounds the
+    relative change of every unknown.
     """
 
     ftol: float
@@ -57,20 +57,20 @@ class Tolerances(NamedTuple):
 
     @property
     def flat(self) -> float:
-        """The share of the loss that a step must promise."""
+        """The least predicted relative reduction of the loss for which a step is made."""
         return max(self.ftol, self.gtol) ** 2
 
     def settled(self, before: State, after: State) -> int:
         """SETTLED and scipy's status 2, 3 or 4 if the step was small enough, else RUNNING."""
-        if after.nit == before.nit or np.array_equal(after.w, before.w):  # no step: a phase begins where another ended
+        if after.nit == before.nit or np.array_equal(after.w, before.w):  # no step: the watchdog has changed the phase
             return RUNNING
-        left = 1.0  # of the step: how far it is still to go
+        left = 1.0  # estimated remaining distance, as a multiple of the last step
         if after.step < before.step and getattr(before, "full", False) and after.full and after.precise:  # type: ignore[attr-defined]
             left = min(after.step / (before.step - after.step), 1.0)
         change, size, last, loss = after.w - before.w, norm(after.w), norm(before.r), norm(after.r)
         last, loss = last * last, loss * loss
         flat = still = False
-        if self.ftol > 0.0 and left * left * abs(last - loss) <= 1e-12 * loss:  # a quick look first
+        if self.ftol > 0.0 and left * left * abs(last - loss) <= 1e-12 * loss:  # an estimate first
             fall = left * left * float((before.r - after.r).dot(before.r + after.r))
             flat = abs(fall) <= NEAR * self.ftol**2 * loss
         if self.xtol > 0.0 and left * norm(change) <= 2.0 * NEAR * self.xtol * size:
@@ -81,7 +81,7 @@ class Tolerances(NamedTuple):
         return SETTLED + (4 if flat and still else 2 if flat else 3)
 
     def status(self, ended: int, optimality: float) -> int:
-        """scipy's status number for the way a run ended, where the gradient has this size."""
+        """scipy's status number for the end of a run; optimality: the size of the gradient."""
         if ended == Status.CALLBACK:
             return -2
         if ended in (Status.MAX_ITER, Status.MAX_TIME):
@@ -95,7 +95,7 @@ class Tolerances(NamedTuple):
         return 2 if self.ftol > 0.0 else 1 if self.gtol > 0.0 else 3
 
     def met(self, problem: Problem, s: State, T: Tangent) -> int:
-        """scipy's status by the next step that the linear model asks for, where no step came down any more."""
+        """scipy's status where no step reduces the loss, by the size of the linear model's next step."""
         _, model = model_at(problem, T, s.w, s.r, orthogonal=True)
         if model.predicted <= self.ftol * model.size * model.size:
             return 2
@@ -126,50 +126,51 @@ def least_squares(
     callback: Callable[..., Any] | None = None,
     workers: Any = None,
 ) -> Result:
-    r"""Least F(x) = 1/2 Sum rho(f_i(x)^2) within bounds: `scipy.optimize.least_squares`, for any shape of system.
+    r"""Minimise F(x) = 1/2 Sum rho(f_i(x)^2) within bounds: `scipy.optimize.least_squares`, for any shape of system.
 
-    Parameters are scipy's; this is what differs.
+    The parameters are scipy's, with the differences described below.
 
     Parameters
     ----------
     fun : callable
-        ``fun(x, *args, **kwargs) -> (m,)``; fewer residuals than unknowns are welcome with every method.
+        ``fun(x, *args, **kwargs) -> (m,)``; every method accepts fewer residuals than unknowns.
     x0 : array_like (n,)
         Start.
     jac : callable or {'2-point', '3-point', 'cs'}
         '2-point' (default) means one-sided differences far from the solution and central ones near it, with steps
-        relative to \\|x\\|. With `diff_step` or `jac_sparsity` the scheme is taken at its word.
+        relative to \\|x\\|. With `diff_step` or `jac_sparsity`, the named scheme everywhere.
     bounds : (lower, upper) or scipy.optimize.Bounds
         fun is never called outside; solutions on a bound lie exactly on it.
     method : {'trf', 'dogbox', 'lm', 'gauss-newton', 'gd', 'sgd'}
         The first four all mean Gauss-Newton; 'lm' keeps scipy's restrictions except that on the shape.
     ftol, xtol, gtol : float or None
-        Read so that each bounds an error of x: the run ends when a step makes the loss fall by less than ftol^2 of it,
-        changes every unknown by less than xtol of it, or when the cosine of the angle between residual and range of J
-        is at most gtol.
+        Each is interpreted as a bound of an error of x: the run ends when a step reduces the loss by a relative amount
+        below ftol^2, when it changes every unknown by a relative amount below xtol, or when the cosine of the angle
+        between the residual and the range of J is at most gtol.
     x_scale : None, array_like or 'jac'
-        None, or one number: 'jac' where there are as many residuals as unknowns or more and the columns of the Jacobian
-        differ a thousandfold, else 1.
+        None, or one number: 'jac' if there are at least as many residuals as unknowns and the norms of the Jacobian's
+        columns differ a thousandfold, else 1.
     loss : {'linear', 'soft_l1', 'huber', 'cauchy', 'arctan'} or callable
         rho, as in scipy.
     f_scale : float
-        Size of f_i from which on residuals count as outliers.
+        The size of f_i above which residuals count as outliers.
     diff_step : float or array_like (n,), optional
         Relative steps of differences.
     tr_solver, tr_options : str and dict, optional
-        Checked, and otherwise without effect: the linear solver follows from the kind of J.
+        They are checked but have no effect, since the type of J determines the linear solver.
     jac_sparsity : array_like or sparse (m, n), optional
-        Where the entries of J are that are not zero: differences take fewer calls.
+        The positions of the nonzero entries of J, for which differences take fewer calls.
     max_nfev : int, optional
         Limit of the calls of fun, those for differences not counted; 100 n by default.
     verbose : {0, 1, 2}
-        1: say how the run ended; 2: show every iteration.
+        1: print how the run ended; 2: print every iteration, too.
     args, kwargs : tuple and dict, optional
         Passed on to fun and jac.
     callback : callable, optional
-        ``callback(intermediate_result)`` or ``callback(x)``, after every iteration; StopIteration stops. Not for 'lm'.
+        ``callback(intermediate_result)`` or ``callback(x)``, called after every iteration; it may raise StopIteration
+        to end the run. Not for 'lm'.
     workers : int or callable, optional
-        Processes, or something like `map`, by which differences are evaluated.
+        The number of processes, or a map-like callable, by which differences are evaluated.
 
     Returns
     -------
@@ -221,7 +222,7 @@ def least_squares(
                 mapped=mapped,
             ).__call__
         problem = Problem(
-            call.__call__,  # a method has the __code__ that spares a look at the signature
+            call.__call__,  # a method has __code__, which saves an inspection of its signature
             derivative,
             start,
             call.target,
@@ -258,7 +259,7 @@ def report(problem: Problem, result: Result) -> None:
 def minimise(
     problem: Problem, method: str, tolerances: Tolerances, callback: Callable[..., Any] | None, verbose: int
 ) -> tuple[int, State, Record]:
-    """Run the method: how it ended, the best state, and the record."""
+    """Run the method; returns how it ended, the best state, and the record."""
     name = method if method in METHODS else "gauss-newton"
 
     def make() -> Method:
@@ -274,7 +275,7 @@ def minimise(
 
 
 def package(problem: Problem, s: State, ended: int, tolerances: Tolerances, record: Record) -> Result:
-    """scipy's fields, with those of this library beside them."""
+    """The result, with scipy's fields and those of this library."""
     plain = problem.plain_residual(s.w, s.r)
     T = tangent_at(problem, s, ended != Status.MAX_ITER)
     J, g = T.J, T.adjoint(s.r)
@@ -307,7 +308,7 @@ def package(problem: Problem, s: State, ended: int, tolerances: Tolerances, reco
 
 
 def concluded(problem: Problem, s: State, ended: int, tolerances: Tolerances, optimality: float) -> tuple[int, str]:
-    """scipy's status and message, where the gradient has the size ``optimality``."""
+    """scipy's status and message; optimality: the size of the gradient."""
     status = tolerances.status(ended, optimality)
     if status != STALLED or problem.run.note:
         return status, MESSAGES[status] + problem.run.note
@@ -316,7 +317,7 @@ def concluded(problem: Problem, s: State, ended: int, tolerances: Tolerances, op
 
 
 def tangent_at(problem: Problem, s: State, precise: bool) -> Tangent:
-    """The tangent where a run ended, NaN where jac has no finite value there."""
+    """The tangent where a run ended, with NaN if jac is not finite there."""
     try:
         return problem.linearise(s.w, s.r, precise)
     except Ended:
@@ -324,7 +325,7 @@ def tangent_at(problem: Problem, s: State, precise: bool) -> Tangent:
 
 
 def nearest_to_start(problem: Problem, s: State) -> State:
-    """From a solution of a system with more unknowns than equations to the one nearest to the start."""
+    """Move from a solution of a system with more unknowns than equations to the one nearest to the start."""
     try:
         level = problem.rounding_level(s.w, s.r, problem.linearise(problem.remembered(s.w), s.r, True))
     except Ended:
@@ -382,7 +383,7 @@ class SparseDifferences:
         return differences.sparse_jacobian(self.values, w, f, self.kind, self.relative, self.sparsity, self.limits)
 
     def values(self, points: Iterable[Any]) -> Iterable[Any]:
-        """fun at the points, which are counted."""
+        """The values of fun at the points, which are counted."""
         return self.mapped(partial(called, self.call, self.kind), self.counted(points))  # type: ignore[no-any-return]
 
     def counted(self, points: Iterable[Any]) -> Iterator[Any]:
@@ -393,7 +394,7 @@ class SparseDifferences:
 
 
 def called(call: check.Call, kind: str, w: Any) -> Any:
-    """A new array of what fun returns."""
+    """The value of fun as a new array."""
     f = np.array(call(w), ndmin=1)
     if kind == "cs" and np.iscomplexobj(w) and not np.iscomplexobj(f):
         raise ValueError(f"`jac='cs'` needs `fun` to return complex numbers at a complex x, got dtype {f.dtype}.")
@@ -401,7 +402,7 @@ def called(call: check.Call, kind: str, w: Any) -> Any:
 
 
 class Settled:
-    """An observer that ends the run where two states in a row pass a test, and no better one has been seen."""
+    """An observer that ends the run if two consecutive states pass a test and no better state was seen before."""
 
     def __init__(self, observe: Callable[[State], int], test: Callable[[State, State], int]) -> None:
         self._observe, self._test = observe, test

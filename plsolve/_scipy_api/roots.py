@@ -37,10 +37,10 @@ OPTIONS = {
     "gauss-newton": ("xtol", "maxfev", "eps", "diag"),
 }
 XTOL = 1.49012e-08
-NEARLY = 1e5  # times the rounding level of F: a run that got there and no further has solved the system
-SMALL = 1e-6  # of the terms of an equation: a residual that counts as zero
-NEWTONS = 30  # steps at most
-DIFFER = 1e6  # times as large: the terms of equations of different size
+NEARLY = 1e5  # times the rounding level of F: a run that stalls below this has solved the system
+SMALL = 1e-6  # of the terms of an equation: a smaller residual counts as zero
+NEWTONS = 30  # Newton steps at most
+DIFFER = 1e6  # ratio of the terms of two equations from which their sizes count as different
 STATUSES: dict[str, dict[int, int]] = {  # scipy's numbers for how a run ended
     "hybr": {Status.RESIDUAL: 1, Status.MAX_ITER: 2, Status.STALLED: 5},
     "lm": {Status.RESIDUAL: 2, Status.MAX_ITER: 5, Status.STALLED: 6},
@@ -58,16 +58,16 @@ def root(
     callback: Callable[..., Any] | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Result:
-    """Find x with fun(x) = 0: `scipy.optimize.root`, for any number of equations against unknowns.
+    """Find x with fun(x) = 0: `scipy.optimize.root`, for any numbers of equations and unknowns.
 
-    Parameters are scipy's.
+    The parameters are scipy's.
 
     Parameters
     ----------
     fun : callable
-        ``fun(x, *args)``, with ``jac=True`` the pair of value and Jacobian.
+        ``fun(x, *args)``; with ``jac=True`` it returns the pair of value and Jacobian.
     x0 : array_like
-        Start. With more unknowns than equations every step is the shortest.
+        The start. With more unknowns than equations every step has minimum norm.
     args : tuple or object
         Passed on to fun and jac.
     method : {'hybr', 'lm', 'gauss-newton'}
@@ -77,7 +77,7 @@ def root(
     tol : float, optional
         Option ``xtol``: relative error of x.
     callback : callable, optional
-        As in `plsolve.solve`, for 'gauss-newton' alone; the others warn, as scipy does.
+        As in `plsolve.solve`, for 'gauss-newton' only; the other methods warn, as in scipy.
     options : dict, optional
         scipy's options of 'hybr' and 'lm'; the limit ``maxfev`` (``maxiter`` for 'lm') does not count the calls for
         differences.
@@ -85,8 +85,8 @@ def root(
     Returns
     -------
     Result
-        With scipy's fields. ``success`` means that x solves the system: the residual is at rounding level, or
-        converged to zero within ``xtol``; a local minimum of the residual is none.
+        With scipy's fields. ``success`` means that x solves the system: the residual is at rounding level, or x has
+        converged to a solution within ``xtol``. A local minimum of the residual is not a success.
 
     Raises
     ------
@@ -143,14 +143,14 @@ def transposed(jac: Callable[..., Any], x: Any, *args: Any) -> Any:
 
 
 def settled(problem: Problem, xtol: float, before: State, after: State) -> int:
-    """RESIDUAL where a step that still took most of the residual away changed x by less than xtol of it."""
+    """RESIDUAL if a step that still removed most of the residual changed x by a relative amount below xtol."""
     d = problem.metric.weights
     small = norm(d * (after.w - before.w)) <= xtol * norm(d * after.w) and norm(after.r) <= 0.01 * norm(before.r)
     return int(Status.RESIDUAL) if small else RUNNING
 
 
 def package(problem: Problem, s: Any, ended: int, name: str, limit: int, xtol: float, record: Record) -> Result:
-    """scipy's fields, with those of this library beside them."""
+    """The result, with scipy's fields and those of this library."""
     T = tangent_at(problem, s, True)
     if ended in (Status.STALLED, Status.STATIONARY):
         level = max(NEARLY * problem.rounding_level(s.w, s.r, T), UNIT * min(1.0, norm(problem.r0)))
@@ -184,10 +184,10 @@ def package(problem: Problem, s: Any, ended: int, name: str, limit: int, xtol: f
 
 
 def equation_by_equation(problem: Problem, start: Any, T: Tangent, xtol: float, record: Record) -> tuple[Any, int]:
-    """The state and RESIDUAL where every equation is solved beside its own terms, else STALLED.
+    """The state, and RESIDUAL if every equation is solved relative to its own terms, else STALLED.
 
-    Where equations differ in size a loss sees but the large ones. To Newton's steps alone their scale is nothing: they
-    solve the small ones, too.
+    Where equations differ in size, the loss is determined by the large ones. Newton's steps do not depend on the scale
+    of the equations, and so solve the small ones, too.
     """
     if isinstance(T.J, LinearOperator):
         return start, int(Status.RESIDUAL)
@@ -200,7 +200,7 @@ def equation_by_equation(problem: Problem, start: Any, T: Tangent, xtol: float, 
 
 
 def terms(problem: Problem, s: Any, T: Tangent) -> Array:
-    """|J| (|w| + |w - w0|) (n,): what cancels in every equation."""
+    """|J| (|w| + |w - w0|) (n,), the size of the terms that cancel in each equation."""
     return abs(T.J).dot(np.abs(s.w) + np.abs(s.w - problem.w0))  # type: ignore[no-any-return]
 
 
@@ -210,7 +210,7 @@ def small(problem: Problem, r: Array, size: Array) -> bool:
 
 
 def newton_steps(problem: Problem, s: Any, even: Array, xtol: float, record: Record) -> Any:
-    """Where Newton's steps come to rest and every equation is solved, else None; even: the equations' scale."""
+    """The state where Newton's steps converge and every equation is solved, else None; even: the equations' scale."""
     for _ in range(NEWTONS):
         T = tangent_at(problem, s, True)
         if problem.spent or not (is_finite(T.J) and norm(s.r) < math.inf):
@@ -225,7 +225,7 @@ def newton_steps(problem: Problem, s: Any, even: Array, xtol: float, record: Rec
 
 
 def minpack_message(name: str, status: int, limit: int, xtol: float) -> str:
-    """scipy's message for its status; empty where MINPACK would have called a minimum of the residual a success."""
+    """scipy's message for its status; empty where MINPACK would report a minimum of the residual as a success."""
     return {
         ("hybr", 1): "The solution converged.",
         ("hybr", 2): f"The number of calls to function has reached maxfev = {limit}.",
@@ -237,13 +237,13 @@ def minpack_message(name: str, status: int, limit: int, xtol: float) -> str:
 
 
 def square_factors(J: Any, r: Any) -> dict[str, Any]:
-    """J = Q R as scipy's 'hybr' hands it out: Q^T, the rows of R one after another, and Q^T r."""
+    """J = Q R in the form of scipy's 'hybr': Q^T, the rows of R one after another, and Q^T r."""
     Q, R = qr(J, mode="economic")
     return {"fjac": Q.T, "r": R[np.triu_indices(R.shape[0])], "qtf": Q.T @ r}
 
 
 def factors(J: Any, r: Any) -> dict[str, Any]:
-    """J P = Q R as MINPACK packs it, Q^T r, and (J^T J)^{-1}, None where J lacks rank."""
+    """J P = Q R in MINPACK's format, Q^T r, and (J^T J)^{-1}, which is None if J is rank-deficient."""
     (packed, _), R, order = qr(J, mode="raw", pivoting=True)
     R = R[: J.shape[1]]
     pivots = np.abs(R.diagonal())

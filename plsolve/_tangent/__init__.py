@@ -1,4 +1,4 @@
-"""The linearisation of F at a point: everything that the methods do with J, they do through it.
+"""The linearisation of F at a point, through which the methods use J.
 
 A tangent offers ``apply(v)`` = J v, ``adjoint(z)`` = J^T z, the metric of the step (``norm``, ``dot``,
 ``metric_gradient``) and ``inverse(free)``, the pseudo-inverse of J on the free unknowns in that metric: x -> the
@@ -6,8 +6,8 @@ smallest p, measured by ||p / scale||, that minimises ||x - J p|| with p = 0 whe
 stands for all True.
 
 Three kinds of J: dense array, scipy.sparse, LinearOperator. Three kinds of pseudo-inverse: through the n x n tangent
-kernel (n <= number of free unknowns, theory 7.1), by QR of J itself (n larger), and iterative (neither fits): by
-conjugate gradients on the kernel, and where that loses its way, as Cholesky does, by LSMR on J.
+kernel (n <= number of free unknowns, theory 7.1), by QR of J itself (n larger), and iterative (neither fits into
+memory): by conjugate gradients on the kernel or, if these fail on an ill-conditioned kernel, by LSMR on J.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def is_sparse(J: Any) -> bool:
 
 
 def tangent(J: Any, scale: Array, solver: LinearSolver | None = None) -> Tangent:
-    """The tangent of the kind that J is."""
+    """The tangent for this kind of J."""
     if isinstance(J, np.ndarray):
         return DenseTangent(J, scale, solver)
     if sps.issparse(J):

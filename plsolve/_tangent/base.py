@@ -1,4 +1,4 @@
-"""What every tangent and every pseudo-inverse offers, and which linear solver they use."""
+"""The interfaces of tangents and pseudo-inverses, and the choice of the linear solver."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ import numpy as np
 from plsolve._krylov import Memory
 from plsolve._linalg import Array, Mask, norm
 
-KERNEL_ROWS = 8192  # beyond, no n x n matrix is made (512 MiB)
+KERNEL_ROWS = 8192  # no larger n x n matrix is formed (512 MiB)
 
 
 class LinearSolver:
-    """How pseudo-inverses are computed, and what those at one point leave for those at the next.
+    """The method for pseudo-inverses, and the data that one point passes on to the next.
 
-    kind: 'auto'; 'cholesky', of K whatever its size; 'qr', orthogonal factorisations from the start; 'cg', no
-    factorisation at all. Conjugate gradients solve to 1e-12 of the right-hand side, or (``inexact``) no further than
-    Newton's method can use: 0.9 (||r||/||r before||)^2 between 0.5 and 1e-3, and half of what is left to ``target``
-    (Eisenstat, Walker, SIAM J. Sci. Comput. 17, 1996). ``check`` is called between products with J wherever many of
-    them are made; it may raise an exception when the time is over.
+    kind: 'auto'; 'cholesky', of K at any size; 'qr', orthogonal factorisations from the start; 'cg', no factorisation.
+    Conjugate gradients solve to 1e-12 of the right-hand side or, after `loosen`, only as accurately as Newton's method
+    can use: 0.9 (||r||/||r before||)^2 within [1e-3, 0.5], but to half of the remaining ratio to ``target`` if that is
+    more (Eisenstat, Walker, SIAM J. Sci. Comput. 17, 1996). ``check`` is called between the products of long loops;
+    it may raise an exception when the time is over.
     """
 
     def __init__(self, kind: str = "auto", check: Callable[[], object] = bool) -> None:
         self.kind, self.inexact, self.target = kind, False, 0.0
         self.check = check
-        self.augmented: bool | None = None  # which sparse factorisation fills less, once both have been tried
+        self.augmented: bool | None = None  # whether that sparse factorisation has less fill; None: not yet known
         self._size = 0.0
 
     @cached_property
     def memory(self) -> Memory:
-        """Of conjugate gradients."""
+        """The preconditioner of conjugate gradients, kept from point to point."""
         return Memory()
 
     def loosen(self, target: float) -> None:
-        """Solve no further than Newton's method can use, ||r|| <= target being its aim."""
+        """Solve only as accurately as Newton's method needs in order to reach ||r|| <= target."""
         self.inexact, self.target = True, target
 
     def forcing(self, size: float) -> float:
-        """The accuracy at a new point, where ||r|| is this size."""
+        """The relative accuracy of solves at a new point, where ||r|| = size."""
         if not self.inexact:
             return 1e-12
         ratio, self._size = (size / self._size if self._size > 0.0 else 1.0), size
@@ -56,37 +56,37 @@ class Inverse(Protocol):
 
     @property
     def sound(self) -> bool:
-        """False: the factorisation has lost its digits, ask for the orthogonal one."""
+        """Whether the factorisation is accurate enough; if not, use the orthogonal one."""
 
     @property
     def orthogonal(self) -> bool:
-        """As accurate as J allows; there is nothing better to ask for."""
+        """Whether this inverse is as accurate as J allows, so that no better one exists."""
 
     @property
     def direct(self) -> bool:
-        """One more right-hand side costs next to nothing."""
+        """Whether another right-hand side costs little, as with a factorisation."""
 
     @property
     def dual(self) -> bool:
-        """n <= free unknowns, so that J p = x is solvable for full-rank J, and solved to all digits there are."""
+        """Whether n <= number of free unknowns, so that for full-rank J the equations J p = x are solvable."""
 
     def coordinates(self, x: Array) -> tuple[Array, Array]:
-        """J^+ x as (u, v): linear in x, and u . v' is the inner product of two such vectors in the metric of the step.
+        """J^+ x in coordinates (u, v), both linear in x; u . v' is the inner product of two such steps in the metric.
 
-        For n < m they are n numbers each instead of m.
+        For n < m, u and v have n entries instead of m.
         """
 
     def from_coordinates(self, u: Array) -> Array:
         """J^+ x (m,) from its coordinates u."""
 
     def multiple(self, u: Array, share: float) -> Array:
-        """share times from_coordinates(u), which may be kept for the last u."""
+        """share * from_coordinates(u); the result may be cached for the last u."""
 
     def own_kernel(self) -> bool:
-        """K came from the operator itself: a new J with its K costs no more than a step with this one, F and J^T z."""
+        """Whether K comes from the operator; then a new J and K cost no more than F and J^T z, a step with the old."""
 
     def step_or_empty(self, u: Array) -> Array:
-        """from_coordinates(u), or an empty array where `image` can do without it."""
+        """from_coordinates(u), or an empty array if `image` does not need it."""
 
     def image(self, u: Array, p: Array) -> Array:
         """J p (n,), where p = step_or_empty(u)."""
@@ -105,7 +105,7 @@ class Inverse(Protocol):
 
 
 def count(free: Mask, m: int) -> int:
-    """How many of m unknowns are free."""
+    """The number of free unknowns."""
     return int(np.count_nonzero(free)) if free.size else m
 
 
@@ -124,13 +124,13 @@ def spread(free: Mask, q: Array) -> Array:
 
 
 class Tangent:
-    """What the three kinds of J share: products and the metric ||p / scale|| of the step (scale empty: all ones)."""
+    """The base of the three kinds of J: products, and the metric ||p / scale|| of the step (scale empty: all ones)."""
 
     def __init__(self, J: Any, scale: Array, solver: LinearSolver | None = None) -> None:
         self.J, self.scale = J, scale
         self.shape: tuple[int, int] = J.shape
         self.solver = LinearSolver() if solver is None else solver
-        self.factor: Array | None = None  # L, L L^T = J J^T, where the kernel was factored as a whole
+        self.factor: Array | None = None  # L with L L^T = J J^T, if the kernel of all unknowns was factored
 
     def apply(self, v: Array) -> Array:
         """J v."""
@@ -157,7 +157,7 @@ class Tangent:
         return self.norm(v - w)
 
     def dot(self, p: Array, q: Array) -> float:
-        """The inner product of that norm."""
+        """The inner product of `norm`."""
         return float(self.unscaled(p).dot(self.unscaled(q)))
 
     def metric_gradient(self, g: Array) -> Array:
@@ -178,7 +178,7 @@ class Tangent:
         return self.scaled(free.astype(np.float64)) if free.size else self.scale
 
     def inverse(self, free: Mask, orthogonal: bool) -> Inverse:
-        """The pseudo-inverse of J on the free unknowns; orthogonal True asks for the accurate factorisation."""
+        """The pseudo-inverse of J on the free unknowns; orthogonal: by the most accurate factorisation."""
         raise NotImplementedError
 
     def gram(self) -> Array:
@@ -192,11 +192,11 @@ class Tangent:
         return np.einsum("ij,ij->i", J, J)  # type: ignore[no-any-return]
 
     def magnitude(self, w: Array) -> float:
-        """A lower estimate of || |J| |w| ||, exact where the entries of J are at hand."""
+        """A lower estimate of || |J| |w| ||, exact if the entries of J are available."""
         return norm(self.apply(w))
 
     def frobenius(self) -> float:
-        """An upper bound of the root of the sum of squares of J's entries that costs little."""
+        """A cheap upper bound of the Frobenius norm of J."""
         return math.inf
 
     def toarray(self) -> Array:

@@ -26,7 +26,7 @@ from plsolve._tangent.products import by_products
 
 
 class DenseInverse(NamedTuple):
-    """J^+ of an array: by the kernel (K), or by Householder reflections (Q) on (J D)^T, for n > m on J D itself."""
+    """J^+ of an array, by Cholesky of K, or by Householder reflections (Q) on (J D)^T; for n > m on J D."""
 
     T: DenseTangent
     free: Mask
@@ -97,7 +97,7 @@ class DenseTangent(Tangent):
 
 
 def dense_inverse(T: DenseTangent, free: Mask, by_reflections: bool) -> DenseInverse:
-    """Cholesky of the n x n kernel, or Householder reflections where asked for or n > m."""
+    """By Cholesky of the n x n kernel; by Householder reflections if requested or n > m."""
     n, m = T.J.shape
     dual = n <= count(free, m)
     if dual and not by_reflections:

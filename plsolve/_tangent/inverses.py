@@ -1,4 +1,4 @@
-"""Pseudo-inverses made of a solver: for K, or for J D itself."""
+"""Pseudo-inverses built from a solver for K, or for J D."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NONE = np.zeros(0)
 
 
 class KernelInverse:
-    """J^+ x = D^2 J^T K^{-1} x with K = J D^2 J^T factored (theory 7.1); K itself, the operator's own, spares J p."""
+    """J^+ x = D^2 J^T K^{-1} x with K = J D^2 J^T factored (theory 7.1); if K itself is kept, J p costs no product."""
 
     direct = dual = True
 
@@ -71,7 +71,7 @@ class KernelInverse:
 
 
 class DirectInverse:
-    """J^+ x = D A^+ x from a solver for A = J D, which gives A^+ x on the free unknowns alone."""
+    """J^+ x = D A^+ x from a solver for A = J D, which gives A^+ x on the free unknowns only."""
 
     sound = True
 

@@ -1,4 +1,4 @@
-"""What one linear layer contributes to the tangent kernel, with weights on its unknowns.
+"""The contribution of one linear layer to the tangent kernel, with weights on its unknowns.
 
 Row e of the layer's part of J is a_e (x) d_e: the outer product of its input a_e (one more entry, 1, for the bias) and
 its sensitivity d_e. Hence
@@ -6,7 +6,7 @@ its sensitivity d_e. Hence
     J diag(d2) J^T = SUM_ij d2_ij (A_i A_i^T) o (D_j D_j^T),        A_i, D_j the columns of A and D,
 
 which for d2 = s t^T + E is (A diag(s) A^T) o (D diag(t) D^T) + C diag(e) C^T, C the columns of J where E is not zero.
-Scales of inputs and units (d2 = s t^T) and bounds that few unknowns are at (E sparse) cost little more than no weights.
+Scales of inputs and units (d2 = s t^T), and bounds at which few unknowns are held (E sparse), cost little extra.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import numpy as np
 
 from plsolve._linalg import UNIT, Array, Mask
 
-SPARSE = 0.25  # share of the entries of E beyond which C costs more than all of J in order
-LOST = 1e-2  # of the trace: what E must leave of it, for the difference to keep its digits
+SPARSE = 0.25  # share of nonzero entries in E beyond which C costs more than all columns of J
+LOST = 1e-2  # of the trace: if E leaves less, the difference has lost too many digits
 BLOCK_NUMBERS = 1 << 20  # in one block of columns of J (8 MiB)
 
 
@@ -40,7 +40,7 @@ def layer_kernel(A: Array, D: Array, d2: Array) -> Array:
 
 
 def factors(d2: Array) -> tuple[Array, Array]:
-    """s and t with d2 = s t^T wherever d2 is not zero, if there are such; else some that fit a part of it."""
+    """s and t with d2 = s t^T wherever d2 is not zero, if possible; else s and t that fit a part of d2."""
     used = d2 > 0.0
     row = d2[np.count_nonzero(used, axis=1).argmax()]
     s = quotients(d2, row, used & (row > 0.0))
@@ -48,13 +48,13 @@ def factors(d2: Array) -> tuple[Array, Array]:
 
 
 def quotients(d2: Array, row: Array, fit: Mask) -> Array:
-    """Each row of d2 as a multiple of one, read off the first entry that fits (0: none does)."""
+    """The ratio of each row of d2 to the given one, taken at its first entry that fits (0: there is none)."""
     rows, j = np.arange(len(d2)), fit.argmax(axis=1)
     return np.where(fit[rows, j], d2[rows, j], 0.0) / np.where(row[j] > 0.0, row[j], 1.0)
 
 
 def by_columns(A: Array, D: Array, d2: Array) -> Array:
-    """The same by blocks of columns of J."""
+    """J diag(d2) J^T by blocks of columns of J."""
     n, step = len(A), max(1, BLOCK_NUMBERS // D.size)
     K = np.zeros((n, n))
     for start in range(0, A.shape[1], step):

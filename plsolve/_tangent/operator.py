@@ -1,4 +1,4 @@
-"""J is a LinearOperator: its own kernel, or one assembled by blocks of products, or products alone."""
+"""J is a LinearOperator: K from the operator itself, or assembled from blocks of products, or products only."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from plsolve._tangent.dense import DenseTangent
 from plsolve._tangent.inverses import KernelInverse
 from plsolve._tangent.products import by_products
 
-_DENSE_ENTRIES = 20_000_000  # an operator with no more entries (160 MB) is formed
-_GRAM_ROWS = 16384  # the same where the operator makes it by itself (2 GiB)
+_DENSE_ENTRIES = 20_000_000  # an operator with at most so many entries is converted to an array (160 MB)
+_GRAM_ROWS = 16384  # a K of at most this order is requested from the operator (2 GiB)
 _BLOCK_NUMBERS = 1 << 22  # in a block of rows of J (32 MiB)
 
 
 def own_kernel(J: Any, d: Array) -> Array | None:
-    """J D^2 J^T, D = diag(d) (empty: the identity), from the operator itself; None where it does not give that."""
+    """J D^2 J^T, D = diag(d) (empty: the identity), from the operator itself, or None if it has no such method."""
     if not hasattr(J, "gram"):
         return None
     if d.size == 0:
@@ -32,7 +32,7 @@ def own_kernel(J: Any, d: Array) -> Array | None:
 
 
 class OperatorTangent(Tangent):
-    """J is a LinearOperator; with a method ``gram()`` the kernel comes from there, with weights if it takes them."""
+    """J is a LinearOperator; its method ``gram()``, if it has one, gives the kernel, with weights if it takes them."""
 
     def __init__(self, J: Any, scale: Array, solver: LinearSolver | None = None) -> None:
         super().__init__(J, scale, solver)
@@ -70,7 +70,7 @@ class OperatorTangent(Tangent):
         return self.apply(v)
 
     def row_squares(self) -> Array:
-        """The operator may know them, by a method of this name."""
+        """The diagonal of K; from the operator's method of this name, if it has one."""
         if self.scale.size == 0 and hasattr(self.J, "row_squares"):
             return np.asarray(self.J.row_squares(), np.float64)
         return super().row_squares()
@@ -100,12 +100,12 @@ class OperatorTangent(Tangent):
         if by_kernel and self.solver.kernel_fits(n, KERNEL_ROWS):
             kernel = cholesky(self._gram(d * d))
             return KernelInverse(self, free, kernel.solve, kernel.sound)
-        if dual and n <= KERNEL_ROWS and (K := own_kernel(self.J, d)) is not None:  # it has lost its digits
+        if dual and n <= KERNEL_ROWS and (K := own_kernel(self.J, d)) is not None:  # Cholesky of it was not accurate
             return self._spectral(free, K)
         return by_products(self, free, orthogonal or kind == "qr")
 
     def _spectral(self, free: Mask, K: Array) -> Inverse:
-        """K^+ from the eigenvalues that rounding leaves."""
+        """K^+ from the eigenvalues above rounding level."""
         values, U = np.linalg.eigh(K)
         kept = values > 8 * len(values) * UNIT * values[-1]
         inverse = np.where(kept, 1.0, 0.0) / np.where(kept, values, 1.0)

@@ -1,4 +1,4 @@
-"""J^+ without a factorisation, from products with J alone."""
+"""J^+ without a factorisation, from products with J only."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from plsolve._linalg import Array, Mask, norm
 from plsolve._tangent.base import Inverse, Tangent, count, only
 from plsolve._tangent.inverses import DirectInverse
 
-_ROUGHLY = 0.1  # of the square of lengths that only steer
+_ROUGHLY = 0.1  # relative accuracy of the squares of lengths that only control the steps
 _BLOCK_NUMBERS = 1 << 22  # in a block of vectors (32 MiB)
 
 
 class CGInverse:
-    """J^+ x = D^2 J^T z, where K z = x is solved by conjugate gradients as accurately as asked for.
+    """J^+ x = D^2 J^T z, where K z = x is solved by conjugate gradients to the requested accuracy.
 
-    Where the first x is out of K's reach (singular K, inconsistent equations), LSMR solves min ||x - J p|| for this and
-    all that follow.
+    If the first x is not in the range of K (singular K, inconsistent equations), LSMR solves min ||x - J p|| for this
+    and all later x.
     """
 
     sound = True
@@ -90,13 +90,13 @@ class CGInverse:
 
 
 def by_products(T: Tangent, free: Mask, orthogonal: bool) -> Inverse:
-    """J^+ without a factorisation."""
+    """J^+ without a factorisation: by conjugate gradients, or by LSMR."""
     dual = T.shape[0] <= count(free, T.shape[1])
     return CGInverse(T, free) if dual and not orthogonal else iterative(T, free, dual)
 
 
 def iterative(tangent: Tangent, free: Mask, dual: bool) -> Inverse:
-    """J^+ by LSMR on A = J D: the minimum-norm least-squares solution at any rank, with products only."""
+    """J^+ by LSMR on A = J D, which gives the minimum-norm least-squares solution at any rank."""
 
     def product(v: Array) -> Array:
         tangent.solver.check()

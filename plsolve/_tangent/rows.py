@@ -1,4 +1,4 @@
-"""J by its rows: never in memory as a whole, each product one pass over pieces of rows."""
+"""J that is evaluated by rows and never held in memory as a whole; each product is one pass over pieces of rows."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ else:
     _Operator = LinearOperator
 
 PIECE_NUMBERS = 1 << 22  # in a piece of a dense J (32 MiB)
-PIECE_ROWS = 1024  # in a piece whose rows are no arrays
+PIECE_ROWS = 1024  # in a piece of a sparse or operator J
 
 
 def pieces(n: int, size: int) -> Iterator[Indices]:
-    """0, ..., n - 1, so many at a time."""
+    """0, ..., n - 1 in pieces of this size."""
     return (np.arange(start, min(start + size, n), dtype=np.int64) for start in range(0, n, size))
 
 
 class RowsJacobian(_Operator):
-    """J whose rows are evaluated when a product asks for them, by ``part(rows, scale)``."""
+    """J whose rows are evaluated for each product, by ``part(rows, scale)``."""
 
     def __init__(self, part: Callable[[Indices, Array], Tangent], n: int, m: int) -> None:
         super().__init__(np.float64, (n, m))  # type: ignore[call-arg]

@@ -1,4 +1,4 @@
-"""J is sparse: a sparse factorisation of the kernel, or of the augmented system where K is too full."""
+"""J is sparse: a sparse factorisation of the kernel, or of the augmented system if K is too dense."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from plsolve._tangent.inverses import DirectInverse, KernelInverse
 from plsolve._tangent.products import by_products, iterative
 
 _FEW = 4096  # a sparse J with fewer entries than this is handled as a dense one
-_FILLS = 10  # times the entries of the augmented system: K is too full to be formed
+_FILLS = 10  # times the entries of the augmented system: a K with more is not formed
 
 
 class SparseTangent(Tangent):
@@ -74,14 +74,14 @@ class SparseTangent(Tangent):
         return DirectInverse(self, free, least_squares, dual=False, orthogonal=False, direct=True)
 
     def _augmented(self, free: Mask, A: Any) -> Inverse | None:
-        """K^{-1} from the factors of [[I, A^T], [A, 0]], for dense columns of A fill K; None if they fill more."""
+        """K^{-1} from factors of [[I, A^T], [A, 0]], since dense columns of A fill K; None if these have more fill."""
         n, m = A.shape
         try:
             lu = spla.splu(sps.block_array([[sps.eye_array(m), A.T], [A, None]], format="csc"))
         except RuntimeError:  # exactly singular
             return None
         if self.solver.augmented is None:
-            self.solver.augmented = bool(lu.nnz < n * n)  # the factor of a full K has half, and is twice as fast
+            self.solver.augmented = bool(lu.nnz < n * n)  # a dense K's factor has half, and is twice as fast
         if not self.solver.augmented:
             return None
 
