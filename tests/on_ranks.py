@@ -24,11 +24,12 @@ W0 = np.zeros(M)
 KINDS = {"array": np.asarray, "sparse": csr_array, "operator": aslinearoperator}
 
 
-def system(part, kind="array"):
-    """sinh(A w), of which each rank knows its columns of A."""
+def system(part, kind="array", pause=0.0):
+    """sinh(A w), of which each rank knows its columns of A; ranks take their time, each its own."""
     own = A[:, part.mine]
 
     def F(w, rows=None):
+        time.sleep(pause * (1.0 + 0.1 * COMM.rank))
         f = np.sinh(part.total(own @ w[part.mine]))
         return f if rows is None else f[rows]
 
@@ -53,7 +54,7 @@ REQUESTS = {
 
 def path_of(part, kind, request):
     path = []
-    F, jac = system(part, kind)
+    F, jac = system(part, kind, 0.02 if "max_time" in request else 0.0)
     sol = part.solve(F, jac, W0, Y, callback=lambda w: path.append(w), **request)
     return sol, path
 
