@@ -33,6 +33,7 @@ from plsolve._tangent import Tangent, tangent
 ENOUGH = 1e-4  # gain of a step that is accepted
 GOOD, POOR = 0.75, 0.25  # gains beyond which the radius grows, or shrinks
 DEPTH = 6  # steps that are mixed
+NUMBERS = 1 << 24  # unknowns of all of them, fewer steps where there are more (128 MiB, four times)
 NEAR = 0.3  # gain of a full step from which on they are
 SHRINKS = 0.5  # by a smaller rate the steps are a geometric series
 FASTEST = 0.1  # rate that is counted on
@@ -285,7 +286,8 @@ def mixed(problem: Problem, model: Model, newton: Step, left: float) -> State | 
 
 def noted(s: State, newton: Step) -> tuple[Past, ...]:
     """The last points, this one among them."""
-    return (*s.past[1 - DEPTH :], Past(w=s.w, q=s.q, p=newton.p, dual=newton.dual))
+    depth = min(DEPTH, max(2, NUMBERS // s.w.size))
+    return (*s.past[1 - depth :], Past(w=s.w, q=s.q, p=newton.p, dual=newton.dual))
 
 
 def invisible(model: Model, newton: Step, new: State) -> bool:
