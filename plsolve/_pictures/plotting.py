@@ -171,9 +171,11 @@ def uncertainty(before: Array, after: Array, misfit: Array, ax: Any = None) -> A
     below = None
     if ax is None:
         ax, below = pyplot().subplots(2, 1, layout="constrained", figsize=(6.4, 6.0), height_ratios=(1.6, 1.0))[1]
-    number, mark = np.arange(after.size), "o" if after.size <= 60 else ""
-    ax.semilogy(number, before, "--", color=ORANGE, lw=1.4, label="before the data")
-    ax.semilogy(number, after, color=BLUE, marker=mark, ms=3.5, lw=1.0, label="after")
+    number, few = np.arange(after.size), after.size <= 60
+    ax.semilogy(number, before, "_" if few else "--", color=ORANGE, lw=1.4, ms=8, mew=1.8, label="before the data")
+    ax.semilogy(number, after, "o" if few else "-", color=BLUE, ms=4, lw=1.0, label="after")
+    if few:
+        ax.vlines(number, after, before, color=GREY, lw=0.8)
     ax.set(xlabel="parameter", ylabel="standard deviation", title=f"{after.size} parameters, {misfit.size} data")
     ax.legend()
     whole_numbers(ax)
