@@ -18,7 +18,7 @@ class History(NamedTuple):
     nit : ndarray (k,)
         Iteration numbers.
     loss : ndarray (k,)
-        L = 1/2 ||F(w) - y||^2.
+        L = 1/2 ||F(w) - y||^2; of sgd with shuffled rows that of the rows as they were met, where F was not evaluated.
     step : ndarray (k,)
         Length of the step to this point, in the metric of ``x_scale``.
     pl : ndarray (k,)

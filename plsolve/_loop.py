@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from plsolve._linalg import norm
 from plsolve._problem import Problem
-from plsolve._state import Start, State
+from plsolve._state import Start, State, is_noted
 from plsolve._stopping import RUNNING, Ended, Status
 
 #: Compiled code returns these when a chunk of steps, but not the run, is over, and when F or jac failed.
@@ -78,7 +78,7 @@ def advance(
             if limit != RUNNING:
                 return best, limit
             s = attempt(problem, step, s)
-            stop = observe(s) if getattr(s, "noted", s.checked) else stop
+            stop = observe(s) if is_noted(s) else stop
     except Ended as end:
         return best, problem.run.end(end)
 

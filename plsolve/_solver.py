@@ -101,7 +101,7 @@ def solve(
     callback : callable, optional
         ``callback(intermediate_result)`` (the parameter must have this name; it has x, fun, cost, nit and forecast, the
         number of iterations left at the present pace) or ``callback(w)``. It is called after every iteration (SGD:
-        every epoch) and may raise StopIteration to end the run.
+        every epoch; of shuffled rows fun and cost are what its batches met) and may raise StopIteration to end the run.
     progress : bool
         Show a bar with the loss, the PL ratio and the time left (theory 4.3); needs the extra 'progress'.
     rng : int, numpy.random.Generator, ..., optional

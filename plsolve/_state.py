@@ -60,3 +60,8 @@ class Start(NamedTuple):
     checked: bool = True
     pl: float = -1.0
     beta_seen: float = 0.0
+
+
+def is_noted(s: State) -> bool:
+    """Whether the history is to have it: r is that of w, or (``noted``) what the batches of an epoch have met."""
+    return bool(getattr(s, "noted", s.checked))
