@@ -1,12 +1,12 @@
-"""The main job, ``python -m plsolve``: a wide network through every point of a measured series.
+"""The demonstration ``python -m plsolve``: a wide network is fitted to every point of a measured series.
 
 The series y(t) is 168 months of air pressure differences (data/README.md), both standardised. The network
 
     f(w, t) = gain / sqrt(width) * sum_k v_k tanh(a_k t + b_k) + c,      w = (a, b, v, c), m = 3 width + 1,
 
-starts as the zero curve, its units in pairs of opposite sign, and its kinks spread evenly over the data. How steep
-they are decides the conditioning: slopes near 1 make the tangent kernel numerically singular, `SLOPE` brings kappa
-below 1e5. `GAIN` keeps the way to the solution short, so that the network stays close to its linearisation.
+starts as the zero curve, with its units in pairs of opposite sign and its kinks spread evenly over the data. The slopes
+determine the conditioning: slopes near 1 make the tangent kernel numerically singular, with `SLOPE` kappa is below 1e5.
+`GAIN` keeps the solution close to the start, so that the network stays close to its linearisation.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ if TYPE_CHECKING:
 SLOPE = 150.0  # of the first layer, in standardised time, where neighbouring months are 0.02 apart
 GAIN = 10.0
 TOL = 1e-12
-FIRST_ORDER_SECONDS = 10.0  # gradient descent and SGD need hours at this kappa: show the forecast instead
+FIRST_ORDER_SECONDS = 10.0  # gradient descent and SGD need hours at this kappa: the forecast is shown instead
 METHODS = ("auto", "gauss-newton", "gd", "sgd")
-WIDTHS = (168, 100_000)  # from a unit a month to a Jacobian of 0.4 GB
+WIDTHS = (168, 100_000)  # from one unit per month to a Jacobian of 0.4 GB
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Series:
         return standardised
 
     def standard_time(self, month: Array) -> Array:
-        """Standardise times that need not be those of the data."""
+        """Standardise times, also between those of the data."""
         standardised: Array = (month - self.month.mean()) / self.month.std()
         return standardised
 
@@ -143,7 +143,7 @@ def steps_to_go(sol: Result, method: str, target: float) -> float:
 
 
 def duration(seconds: float) -> str:
-    """Put a time into words: seconds, minutes, hours or days."""
+    """Format a time in seconds, minutes, hours or days."""
     for size, unit in ((86400.0, "days"), (3600.0, "hours"), (60.0, "minutes")):
         if seconds >= 2.0 * size:
             return f"{seconds / size:.0f} {unit}"
@@ -158,7 +158,7 @@ def draw(path: str, series: Series, network: Network, sol: Result) -> None:
     import matplotlib.pyplot as plt
     from matplotlib.ticker import MaxNLocator
 
-    blue, vermillion, grey = "#0072B2", "#D55E00", "0.45"  # told apart by every kind of colour vision
+    blue, vermillion, grey = "#0072B2", "#D55E00", "0.45"  # distinguishable with any colour vision
     month = np.linspace(series.month[0], series.month[-1], 20 * series.month.size)
     curve = series.in_units(network.curve(sol.x, series.standard_time(month)))
     residual = np.sqrt(2.0 * np.asarray(sol.history.loss)) / np.linalg.norm(series.y)
@@ -197,7 +197,7 @@ def draw(path: str, series: Series, network: Network, sol: Result) -> None:
 
 
 def picture_line(path: str, series: Series, network: Network, sol: Result) -> str:
-    """Draw the picture and say so in one line, or say why there is none."""
+    """Draw the picture; returns a line that names its file, or says why there is none."""
     try:
         draw(path, series, network, sol)
     except ImportError:
@@ -208,7 +208,7 @@ def picture_line(path: str, series: Series, network: Network, sol: Result) -> st
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """Says what is wrong in one line, without the usage in front."""
+    """A parser whose errors take one line, without the usage text."""
 
     def error(self, message: str) -> NoReturn:
         """Print the line and leave with exit code 2."""
@@ -247,7 +247,7 @@ def parser() -> OneLineParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Solve, print what came out, draw it; return the exit code."""
+    """Solve, print and draw the result; returns the exit code."""
     chosen = parser().parse_args(arguments)
     series = read_series()
     network = Network(series.t, chosen.width)

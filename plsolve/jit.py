@@ -1,4 +1,4 @@
-"""Solvers to be called inside the user's own numba functions; importing this imports numba."""
+"""Solvers that users call inside their own numba functions; importing this module imports numba."""
 
 from plsolve._compiled.inside import Solution, gauss_newton
 

@@ -1,9 +1,9 @@
-"""The Gauss-Newton step in a box: unknowns at a bound are data without noise (an active set, all changes at once).
+"""The Gauss-Newton step in a box: unknowns at a bound are treated as data without noise, by an active-set method.
 
-Unknowns that the step leads out of the box are held at the bound, those that the gradient of the model leads back
-inside are let go, until nothing changes (the primal-dual active set method, Hintermueller, Ito, Kunisch, SIAM J. Optim.
-13, 2002). Where that goes round in circles, the step is cut at the first bound on its way, with the unknowns held that
-are at theirs: it is not the longest, but phi falls.
+Unknowns that would leave the box are held at the bound, and those that the gradient of the model moves back inside are
+released, until nothing changes (the primal-dual active set method, Hintermueller, Ito, Kunisch, SIAM J. Optim. 13,
+2002). If that cycles, the unknowns at a bound are held there, and the step is cut at the first other bound that it
+meets: it is not the best step in the box, but it reduces phi.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ TURNS = 30  # factorisations for one step at most
 
 
 class Point(NamedTuple):
-    """F linearised at w = w0 + p0, p0 = C q0, where the residual is r, and how far the bounds are."""
+    """F linearised at w = w0 + p0, p0 = C q0, where the residual is r, and the distances to the bounds."""
 
     T: Tangent
     noise: Noise
@@ -35,7 +35,7 @@ class Point(NamedTuple):
 
 
 def boxed_step(at: Point, p: Array, dual: Array) -> tuple[Array, Array]:
-    """The step (p, C^{-1} p) within low <= p <= high that is best in the model; p, dual: the one without bounds."""
+    """The best step (p, C^{-1} p) of the model within low <= p <= high; p, dual: the step without bounds."""
     below, above = p < at.low, p > at.high
     for _ in range(TURNS):
         if not (below.any() or above.any()):
@@ -51,30 +51,30 @@ def boxed_step(at: Point, p: Array, dual: Array) -> tuple[Array, Array]:
 
 
 def held_step(at: Point, below: Mask, above: Mask) -> tuple[Array, Array]:
-    """The best step that leads these unknowns to their bounds, whatever the others do."""
+    """The best step that moves these unknowns to their bounds, without bounds on the others."""
     index = np.flatnonzero(below | above)
-    restricted, lift = hold(at.prior, index)
+    restricted, completed = hold(at.prior, index)
     way = np.where(below, at.low, at.high)[index]
-    rest, rest_dual = lift(way)
-    before, before_dual = lift(at.p0[index])
+    rest, rest_dual = completed(way)
+    before, before_dual = completed(at.p0[index])
     p0, q0 = at.p0 - before, at.q0 - before_dual
     P = posterior(at.T.J, at.noise, restricted, at.T.solver)
     p, q = P.step(at.r + at.T.apply(rest), p0, q0, 0.0)
-    q = q - lift(at.prior.times(q + q0)[index])[1]
+    q = q - completed(at.prior.times(q + q0)[index])[1]
     p = rest + p
     p[index] = way
     return p, rest_dual + q
 
 
 def gradient(at: Point, p: Array, dual: Array) -> Array:
-    """Half the gradient of phi in the model, where the step leads."""
+    """Half the gradient of the model of phi after the step."""
     r = at.noise.white_adjoint(at.noise.white(at.r + at.T.apply(p)))
     g: Array = at.T.adjoint(r) + at.q0 + dual
     return g
 
 
 def cut_step(at: Point) -> tuple[Array, Array]:
-    """The step with the unknowns held that the gradient presses against their bounds, cut at the first bound."""
+    """The step with those unknowns held that -gradient would move out of the box, cut at the first bound it meets."""
     g = gradient(at, 0.0 * at.p0, 0.0 * at.p0)
     below, above = (at.low == 0.0) & (g > 0.0), (at.high == 0.0) & (g < 0.0)
     for _ in range(TURNS):

@@ -1,7 +1,7 @@
 """A covariance C as the metric of a solve: minimum-norm steps, and the nearest solution, in ||p||^2 = p . C^{-1} p.
 
-With w = w0 + L z, L L^T = C, that is the plain metric in z: F and jac become functions of z, and what the user sees
-stays a matter of w. The kernel is J C J^T, which needs products with C alone.
+With w = w0 + L z, L L^T = C, this is the plain metric in z: F and jac become functions of z, while callback and result
+remain in terms of w. The kernel is J C J^T, which needs only products with C.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ else:
 
 
 def is_covariance(x_scale: Any) -> bool:
-    """Whether it is more than one size for each unknown: a matrix, sparse or not, or an operator."""
+    """Whether x_scale is a covariance: a matrix, sparse or not, or an operator."""
     return isinstance(x_scale, LinearOperator) or sps.issparse(x_scale) or np.ndim(x_scale) == 2
 
 
@@ -64,7 +64,7 @@ class Whitened:
         return self._prior.root_adjoint(np.atleast_2d(np.asarray(J, np.float64)).T).T
 
     def callback(self, callback: Any) -> Any:
-        """The user's callback, which is shown w."""
+        """The user's callback as a function of z; it receives w."""
         if not callable(callback):
             return callback
         if not takes_whole(callback):
@@ -95,7 +95,7 @@ class WhitenedJacobian(_Operator):
 
 
 def best_in_w(error: BaseException, at: Whitened) -> None:
-    """Let the best point that an exception carries be one of w."""
+    """Convert the best point of an exception from z to w."""
     if isinstance(best := getattr(error, "best", None), np.ndarray):
         error.best = at.w(best)  # type: ignore[attr-defined]
 

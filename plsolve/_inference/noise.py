@@ -1,4 +1,4 @@
-"""How uncertain the data are: y ~ N(F(w), R). Everything is computed in units of the noise, where R is the identity."""
+"""The noise of the data, y ~ N(F(w), R). Everything is computed in units of the noise, where R is the identity."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Noise(NamedTuple):
 
     @property
     def matrix(self) -> Array | None:
-        """L where it is one."""
+        """L if it is a matrix, else None."""
         return self.L if isinstance(self.L, np.ndarray) and self.L.ndim == 2 else None
 
     def white(self, x: Array) -> Array:
@@ -48,14 +48,14 @@ class Noise(NamedTuple):
         return self.white(self.white(K).T)
 
     def _beside(self, x: Array) -> Any:
-        """L such that it divides and multiplies vectors, or matrices row by row."""
+        """L in a shape that broadcasts with vectors, or with matrices row by row."""
         return self.L[:, None] if isinstance(self.L, np.ndarray) and x.ndim > 1 else self.L
 
 
 def as_noise(noise: Any, n: int) -> Noise:
     """The noise of n data, from a number, standard deviations (n,) or a covariance (n, n)."""
     if sps.issparse(noise):
-        raise TypeError("`noise` must be an array where it is a covariance, got a sparse matrix.")
+        raise TypeError("`noise` must be an array if it is a covariance, got a sparse matrix.")
     R = as_float(noise, "noise")
     if R.shape == (n, n) and R.ndim == 2:
         return Noise(factor(R, "noise"))

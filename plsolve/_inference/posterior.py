@@ -5,8 +5,8 @@ With A = R^{-1/2} J, data in units of their noise, the most probable parameters 
     phi(w) = ||R^{-1/2} (F(w) - y)||^2 + ||w - w0||^2,      the second norm that of C^{-1},
 
 and the covariance of the posterior is (C^{-1} + A^T A)^{-1} = C - C A^T (A C A^T + 1)^{-1} A C: an n x n matrix, the
-tangent kernel in the metric of the prior and the noise, is all that has to be factored (theory 7.10). With fewer
-unknowns than data, or where that matrix has lost its digits, the singular values of A L, L L^T = C, do the same.
+tangent kernel in the metric of the prior and the noise, is the only matrix that is factored (theory 7.10). With fewer
+unknowns than data, or if that matrix is too ill-conditioned, the singular values of A L, L L^T = C, are used instead.
 
 Steps come with q = C^{-1} p, so that lengths in the metric of the prior need no C^{-1}.
 """
@@ -28,17 +28,17 @@ from plsolve._tangent.base import KERNEL_ROWS
 from plsolve._tangent.operator import own_kernel
 
 BLOCK_NUMBERS = 1 << 22  # in a block of vectors (32 MiB)
-CANCELS = 1e-4  # of the prior's variance: less is left of it only as a sum of squares
-SOLVED = 1e-13  # of the right-hand side, by conjugate gradients
+CANCELS = 1e-4  # of the prior's variance: smaller variances are computed as a sum of squares, without cancellation
+SOLVED = 1e-13  # relative residual of conjugate gradients
 STEP = 1e-9  # the same for a step, which the next one mends
 
 
 class Posterior(Protocol):
-    """What the data, the prior and J say together. B, X: one vector, or a matrix of several."""
+    """The posterior from the data, the prior and J. B, X: one vector, or a matrix of several."""
 
     @property
     def eigenvalues(self) -> Array:
-        """Of A C A^T, ascending, those that may differ from 0: the variance along each falls to 1 / (1 + value)."""
+        """Eigenvalues of A C A^T, ascending, min(n, m) of them: the variance along each falls to 1 / (1 + value)."""
 
     def step(self, r: Array, p0: Array, q0: Array, damping: float) -> tuple[Array, Array]:
         """(p, q), p = C q, of least ||A p + R^{-1/2} r||^2 + ||p + p0||^2 + damping ||p||^2, p0 = C q0."""
@@ -47,23 +47,23 @@ class Posterior(Protocol):
         """J^T (J C J^T + R)^{-1} x."""
 
     def gain(self, x: Array) -> Array:
-        """C J^T (J C J^T + R)^{-1} x: by how much a change x of the data moves the most probable parameters."""
+        """C J^T (J C J^T + R)^{-1} x, the change of the most probable parameters by a change x of the data."""
 
     def variances(self, B: Array) -> Array:
         """The variances (k,) of B^T w, B (m, k)."""
 
     def covariance(self, B: Array) -> Array:
-        """Their covariance (k, k)."""
+        """The covariance (k, k) of B^T w."""
 
     def every_variance(self) -> Array:
         """The variances of all unknowns (m,)."""
 
     def directions(self, least: float) -> Array:
-        """D (m, k), D^T C D = 1: the directions C D are those along which eigenvalues are at least so large."""
+        """D (m, k), D^T C D = 1: the columns of C D are the directions with eigenvalues >= least."""
 
 
 def posterior(J: Any, noise: Noise, prior: Prior, solver: LinearSolver) -> Posterior:
-    """The posterior at a point where this is the Jacobian, by the factorisation that fits."""
+    """The posterior at a point with this Jacobian, by the suitable factorisation."""
     T = tangent(J, NO_VECTOR, solver)
     n, m = T.shape
     few = solver.kind == "qr" or (solver.kind == "auto" and m <= min(n, KERNEL_ROWS))
@@ -132,7 +132,7 @@ def adjoint_blocks(T: Tangent, Z: Array) -> Iterator[tuple[slice, Array]]:
 
 
 class Dual:
-    """What the forms in the space of the data share; they differ in how S = A C A^T + 1 is solved."""
+    """The base of the forms in the space of the data, which differ in how S = A C A^T + 1 is solved."""
 
     def __init__(self, T: Tangent, noise: Noise, prior: Prior) -> None:
         self.T, self.noise, self.prior = T, noise, prior
@@ -158,7 +158,7 @@ class Dual:
         return self.prior.times(self.pull(x))
 
     def covariance(self, B: Array) -> Array:
-        """By ||B - J^T a||^2 + ||a||^2 in the metrics of C and R, a the weights of kriging: nothing cancels."""
+        """By ||B - J^T a||^2 + ||a||^2 in the metrics of C and R, a the kriging weights; this avoids cancellation."""
         a = self._weights(self.T.apply(self.prior.times(B)))
         ra = self.noise.colour_adjoint(a)
         K: Array = self.prior.product(B - self.T.adjoint(a)) + ra.T @ ra
@@ -174,7 +174,7 @@ class Dual:
         return self._mended(before, left, columns)
 
     def _mended(self, before: Array, left: Array, columns: Callable[[Any], Array]) -> Array:
-        """The variances that are left, those that are small beside what they were before once more."""
+        """The remaining variances; those much smaller than before are computed again without cancellation."""
         small = np.flatnonzero(left < CANCELS * before)
         step = max(1, BLOCK_NUMBERS // self.T.shape[1])
         for start in range(0, small.size, step):
@@ -184,7 +184,7 @@ class Dual:
 
 
 class ByKernel(Dual):
-    """S factored by Cholesky, or by its eigenvalues where it has no digits left."""
+    """S factored by Cholesky, or by its eigenvalues if it is too ill-conditioned."""
 
     def __init__(self, T: Tangent, noise: Noise, prior: Prior) -> None:
         super().__init__(T, noise, prior)
@@ -235,7 +235,7 @@ class ByKernel(Dual):
 
 
 class ByProducts(Dual):
-    """S by conjugate gradients: n is large."""
+    """S solved by conjugate gradients, for large n."""
 
     def __init__(self, T: Tangent, noise: Noise, prior: Prior) -> None:
         super().__init__(T, noise, prior)
@@ -263,7 +263,7 @@ class ByProducts(Dual):
 
     def _refusal(self) -> ValueError:
         n = self.T.shape[0]
-        return ValueError(f"With {n} data no {n} x {n} matrix is made: ask for the unknowns that matter, by `index`.")
+        return ValueError(f"With {n} data no {n} x {n} matrix is formed: choose the unknowns of interest by `index`.")
 
 
 class BySingularValues:
@@ -326,13 +326,13 @@ class BySingularValues:
         return self.prior.dual(self._V[:, self.s * self.s >= least][:, ::-1])
 
     def null_space(self) -> Array:
-        """An orthonormal basis (m, k) of what A does not see."""
+        """An orthonormal basis (m, k) of the null space of A."""
         rest = np.linalg.qr(self._V, mode="complete")[0][:, self.s.size :]
         return np.linalg.qr(self.prior.root(rest))[0]
 
 
 def least_zero(values: Any) -> Array:
-    """The eigenvalues without what rounding makes negative."""
+    """The eigenvalues, with those that rounding made negative set to zero."""
     return np.asarray(np.maximum(values, 0.0))
 
 

@@ -1,4 +1,4 @@
-"""What is known before the data: w ~ N(w0, C), where only products with C are asked for, never C itself."""
+"""The prior w ~ N(w0, C), which is used only by products with C."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from scipy.linalg import LinAlgError, cho_factor, cho_solve, cholesky, solve_tri
 from plsolve._checks import as_float, check_finite, shown
 from plsolve._linalg import Array, norm
 
-SYMMETRIC = 1e-8  # of the largest entry: by so much a matrix may differ from its transpose
+SYMMETRIC = 1e-8  # of the largest entry: a matrix may differ from its transpose by this
 BLOCK_NUMBERS = 1 << 22  # in a block of vectors (32 MiB)
-ROOT_STEPS = 300  # of Lanczos for C^{1/2} z
-ROOT_ACCURACY = 1e-10  # of its length
+ROOT_STEPS = 300  # Lanczos steps for C^{1/2} z
+ROOT_ACCURACY = 1e-10  # relative accuracy of C^{1/2} z
 
 
 class Prior(Protocol):
@@ -27,7 +27,7 @@ class Prior(Protocol):
 
     @property
     def scale(self) -> float | Array | None:
-        """The standard deviations, all alike or one for each unknown; None where unknowns are correlated."""
+        """The standard deviation of all unknowns, or one for each; None if the unknowns are correlated."""
 
     def times(self, V: Array) -> Array:
         """C V."""
@@ -39,7 +39,7 @@ class Prior(Protocol):
         """L^T V."""
 
     def dual(self, Z: Array) -> Array:
-        """L^{-T} Z: what C makes L Z of."""
+        """L^{-T} Z, for which C (L^{-T} Z) = L Z."""
 
     def product(self, V: Array) -> Array:
         """V^T C V."""
@@ -183,7 +183,7 @@ class Conditioned:
 
 
 def hold(prior: Prior, index: Any) -> tuple[Any, Callable[[Array], tuple[Array, Array]]]:
-    """The prior with unknowns held, and what gives the most probable way (p, C^{-1} p) where these go a given way."""
+    """The prior with some unknowns held, and a function: from their step b, the most probable step (p, C^{-1} p)."""
     if prior.scale is not None:
         scale = np.full(prior.m, prior.scale)
         scale[index] = 0.0
@@ -192,15 +192,15 @@ def hold(prior: Prior, index: Any) -> tuple[Any, Callable[[Array], tuple[Array, 
         return held, lambda b: (spread(b, index, prior.m), spread(b / weight, index, prior.m))
     held = Conditioned(prior, index)
 
-    def lift(b: Array) -> tuple[Array, Array]:
+    def completed(b: Array) -> tuple[Array, Array]:
         z = cho_solve(held._factor, b)
         return held._G @ z, spread(z, index, prior.m)
 
-    return held, lift
+    return held, completed
 
 
 def spread(b: Array, index: Any, m: int) -> Array:
-    """The vector (m,) that is b there and zero elsewhere."""
+    """The vector (m,) that is b at these indices and zero elsewhere."""
     v = np.zeros(m)
     v[index] = b
     return v
@@ -225,13 +225,13 @@ def as_prior(prior: Any, m: int, name: str = "prior") -> Prior:
 
 
 def check_positive(scale: Array, value: Any, name: str) -> None:
-    """Standard deviations must be, and finite."""
+    """Raise unless all standard deviations are positive and finite."""
     if np.count_nonzero((scale > 0.0) & (scale < math.inf)) < scale.size:
         raise ValueError(f"`{name}` must be positive and finite, got {shown(value)}.")
 
 
 def as_products(C: Any, m: int, name: str) -> Products:
-    """The operator, which must be symmetric and positive on two vectors."""
+    """The operator, after a test of symmetry and positivity on two vectors."""
     if C.shape != (m, m):
         raise ValueError(f"`{name}` must have shape ({m}, {m}), got a LinearOperator of shape {C.shape}.")
     prior = Products(C)
@@ -267,7 +267,7 @@ def as_precision(P: Any, m: int, name: str) -> Precision:
 
 
 def check_symmetric(C: Any, name: str) -> None:
-    """An array, or a sparse matrix, must be."""
+    """Raise unless an array or a sparse matrix is symmetric."""
     if abs(C - C.T).max() > SYMMETRIC * abs(C).max():
         raise ValueError(f"`{name}` must be symmetric.")
 

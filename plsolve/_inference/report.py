@@ -1,4 +1,4 @@
-"""A result in plain text: how the run ended, what the data say, and what they do not."""
+"""A result in plain text: how the run ended, and what the data determine."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from plsolve._linalg import NO_VECTOR, Array
 from plsolve._stopping import Status
 from plsolve._tangent import tangent
 
-SHOWN = 30  # parameters of which all are shown; of more, FEW
+SHOWN = 30  # up to this number all parameters are shown; of more, FEW
 FEW = 10
-UNDETERMINED = 0.9  # of the prior's standard deviation: the data say next to nothing
-CORRELATED = 0.5  # correlations that are worth a line
-ROUNDING = 1e-9  # relative error of differences: smaller singular values of J are none
+UNDETERMINED = 0.9  # of the prior's standard deviation: above, the data hardly determine the parameter
+CORRELATED = 0.5  # smaller correlations are not listed
+ROUNDING = 1e-9  # relative error of differences: smaller singular values of J count as zero
 
 Rows = list[tuple[str, str]]
 
@@ -50,12 +50,12 @@ def kernel_rows(result: Any) -> Rows:
 
 
 def posterior_rows(u: Uncertainty) -> Rows:
-    """What the data say, given their noise and the prior."""
+    """What the data determine, given their noise and the prior."""
     n, m = u.misfit.size, u.x.size
     return [
         ("chi-square", f"{u.chi2:.6g} of {n} data, {u.chi2 / n:.3g} each"),
         ("rank", f"{u.rank} of {m} directions are known to half of the prior's standard deviation, or better"),
-        ("degrees of freedom", f"{u.degrees_of_freedom:.4g} of the parameters are determined by the data, in effect"),
+        ("degrees of freedom", f"{u.degrees_of_freedom:.4g} of the parameters are effectively determined by the data"),
         (
             "nonlinearity",
             f"{u.nonlinearity:.2g} standard deviations of the noise, {u.nonlinearity_of_draws:.2g} of draws",
@@ -64,7 +64,7 @@ def posterior_rows(u: Uncertainty) -> Rows:
 
 
 def least_squares_fit(result: Any) -> tuple[Rows, Array]:
-    """The noise that the residual of a fit suggests, and with it the covariance of the parameters, without a prior."""
+    """The noise estimated from the residual of a fit, and with it the covariance of the parameters without a prior."""
     n, m, J = result["fun"].size, result["x"].size, result["jac"]
     sigma = math.sqrt(2.0 * result["cost"] / (n - m))
     flat = flat_posterior(tangent(J, NO_VECTOR).toarray(), Noise(1.0), ROUNDING)
@@ -73,12 +73,12 @@ def least_squares_fit(result: Any) -> tuple[Rows, Array]:
 
 
 def best_known(share: Array) -> npt.NDArray[np.intp]:
-    """The parameters that are shown, from their standard deviations as shares of those before."""
+    """The parameters to show, by their standard deviations relative to the prior's."""
     return np.arange(share.size) if share.size <= SHOWN else np.sort(np.argsort(share, kind="stable")[:FEW])
 
 
 def parameter_lines(x: Array, std: Array, before: Array | None, names: Sequence[str]) -> list[str]:
-    """The parameters with their standard deviations; of many those that are known best beside the prior."""
+    """The parameters with their standard deviations; if there are many, those that the data determine best."""
     shown = best_known(std if before is None else std / before)
     width = max(len(names[i]) for i in shown)
     lines = [f"    {names[i]:<{width}}  {one(x[i], std[i], None if before is None else before[i])}" for i in shown]
@@ -88,14 +88,14 @@ def parameter_lines(x: Array, std: Array, before: Array | None, names: Sequence[
 
 
 def one(value: float, std: float, before: float | None) -> str:
-    """A value with its standard deviation, and what that was before."""
+    """A value with its standard deviation, and that of the prior."""
     share = f" ({100.0 * std / abs(value):.2g} %)" if std < abs(value) else ""
     prior = "" if before is None else f", prior +/- {before:.3g}"
     return f"{value:>13.6g} +/- {std:.3g}{share}{prior}"
 
 
 def undetermined_lines(std: Array, before: Array | None, names: Sequence[str]) -> list[str]:
-    """Those parameters of which the data say next to nothing."""
+    """The parameters that the data hardly determine."""
     open_ = np.flatnonzero(std > UNDETERMINED * before if before is not None else np.isinf(std))
     if open_.size == 0:
         return []
@@ -126,7 +126,7 @@ def as_names(names: Sequence[str] | None, m: int) -> Sequence[str]:
 
 
 def report(result: Any, u: Uncertainty | None, names: Sequence[str] | None) -> str:
-    """The whole report; u None: noise and prior are not known."""
+    """The whole report; u is None if noise and prior are not known."""
     x, before = result["x"], None
     names, rows = as_names(names, x.size), [*run_rows(result), *kernel_rows(result)]
     few, lines = np.arange(x.size), list[str]()

@@ -1,4 +1,4 @@
-"""How certain parameters are, given the noise of the data and what was known before: linearised at a point."""
+"""The uncertainty of parameters, given the noise of the data and a prior, by linearisation at a point."""
 
 from __future__ import annotations
 
@@ -25,33 +25,33 @@ class Uncertainty:
     """What noisy data and a prior say about the parameters, linearised at x.
 
     With J the Jacobian at x, C the covariance of the prior and R that of the noise, the parameters have the covariance
-    (C^{-1} + J^T R^{-1} J)^{-1} = C - C J^T (J C J^T + R)^{-1} J C, of which no m x m matrix is made. For linear F this
-    is Bayes' rule, exactly; how far F is from linear says ``nonlinearity``. Bounds are not looked at.
+    (C^{-1} + J^T R^{-1} J)^{-1} = C - C J^T (J C J^T + R)^{-1} J C, which is computed without forming an m x m matrix.
+    For linear F this is exactly Bayes' rule; ``nonlinearity`` measures how far F is from linear. Bounds are ignored.
 
     Attributes
     ----------
     x : ndarray (m,)
         The point.
     eigenvalues : ndarray (min(n, m),)
-        Of R^{-1/2} J C J^T R^{-1/2}, ascending: the data reduce the variance along each direction to 1/(1 + eigenvalue)
-        of the prior's.
+        The eigenvalues of R^{-1/2} J C J^T R^{-1/2}, ascending: the data reduce the variance along each direction to
+        1/(1 + eigenvalue) of the prior's.
     rank : int
         The number of directions along which the data reduce the standard deviation to at most half of the prior's.
     degrees_of_freedom : float
-        The trace of the resolution matrix: how many parameters the data determine, in effect.
+        The trace of the resolution matrix: the effective number of parameters that the data determine.
     misfit : ndarray (n,)
         F(x) - y in units of the noise.
     chi2 : float
-        Its sum of squares.
+        The sum of squares of ``misfit``.
     prior_std : ndarray (m,)
         The standard deviations of the parameters before the data were known.
     nonlinearity : float
-        How far F(x + v) and F(x - v) are from F(x) + J v and F(x) - J v, in units of the noise, where v is one standard
-        deviation along the direction of those counted by ``rank`` that the data determine worst: two calls of F. Well
-        below 1, the data are as good as linear in what they determine.
+        The distance of F(x + v) and F(x - v) from F(x) + J v and F(x) - J v, in units of the noise. v is one standard
+        deviation along the worst-determined direction of those counted by ``rank``. It takes two calls of F. If it is
+        well below 1, F is practically linear in the directions that the data determine.
     nonlinearity_of_draws : float
-        The same for v a draw from the posterior (with a fixed seed), in which everything moves at once, also what the
-        data do not see: how far to trust standard deviations of predictions.
+        The same where v is a draw from the posterior (with a fixed seed), which also moves along directions that the
+        data do not determine. It shows how far standard deviations of predictions can be trusted.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class Uncertainty:
         return self._departure(self.sample(1, 0)[0] - self.x)
 
     def _departure(self, v: Array) -> float:
-        """How far F(x + v) and F(x - v) are from the linear model, in units of the noise."""
+        """The distance of F(x + v) and F(x - v) from the linear model, in units of the noise."""
         if self._residual is None:
             raise ValueError("The nonlinearity needs F, which an unpickled Result does not have.")
         departure = 0.0
@@ -124,7 +124,7 @@ class Uncertainty:
         Parameters
         ----------
         index : int, slice or array_like of int (k,), optional
-            Numbers of the parameters that are asked for, all by default.
+            Numbers of the parameters, all by default.
 
         Returns
         -------
@@ -156,7 +156,7 @@ class Uncertainty:
         Parameters
         ----------
         J_new : array_like, sparse or LinearOperator (p, m)
-            The Jacobian at x of the quantities that are to be predicted.
+            The Jacobian at x of the quantities to predict.
 
         Returns
         -------
@@ -178,7 +178,7 @@ class Uncertainty:
         return np.sqrt(found)
 
     def _by_kernels(self, T: Tangent) -> Array | None:
-        """The standard deviations of predictions where operators know the kernel between them; else None."""
+        """The standard deviations of predictions if the operators give the kernel between them; else None."""
         J, J_new, scale, posterior = self._T.J, T.J, self._prior.scale, self._posterior
         known = hasattr(J, "cross") and type(J) is type(J_new)
         if not (known and isinstance(scale, float) and isinstance(posterior, Dual)):
@@ -189,35 +189,35 @@ class Uncertainty:
     def resolution(self, index: Any) -> Array:
         """Rows of the resolution matrix C J^T (J C J^T + R)^{-1} J.
 
-        A row says of which parameters the estimate of one is an average: where the data determine it, it is the unit
-        vector, where they say nothing of it, zero.
+        The row of a parameter gives the weights of all parameters in its estimate: it is a unit vector if the data
+        determine the parameter, and zero if they contain no information on it.
 
         Parameters
         ----------
         index : int, slice or array_like of int (k,)
-            Numbers of the parameters that are asked for.
+            Numbers of the parameters.
 
         Returns
         -------
         ndarray (k, m)
-            Their rows.
+            The rows of these parameters.
         """
         return self._posterior.pull(self._T.apply(self._prior.times(self._units(index)))).T
 
     def sample(self, k: int = 1, rng: Any = None) -> Array:
-        """Draw from the posterior, by Matheron's rule: a draw from the prior, moved to the data.
+        """Draw from the posterior by Matheron's rule: a draw from the prior is moved to fit perturbed data.
 
         Parameters
         ----------
         k : int
-            How many draws.
+            The number of draws.
         rng : int, numpy.random.Generator, ..., optional
-            Draws them.
+            The source of random numbers, or its seed.
 
         Returns
         -------
         ndarray (k, m)
-            Parameters, one draw a row.
+            Parameters, with one draw in each row.
         """
         k, rng = as_count(k, "k", 1), generator(rng) or np.random.default_rng()
         n, m = self._T.shape
@@ -227,18 +227,18 @@ class Uncertainty:
         return draws
 
     def null_space(self, k: int | None = None) -> Array:
-        """An orthonormal basis of changes of w that the data do not see.
+        """An orthonormal basis of changes of w that the data do not determine.
 
         Parameters
         ----------
         k : int, optional
-            How many: those that prior and data leave most uncertain, as far as k random vectors (seeded) tell. By
-            default all of them, m - ``rank``: an m x m matrix where the data are few.
+            The number of changes, for which the most uncertain ones are chosen, approximately, by k random vectors
+            (seeded). By default all m - ``rank``, which is almost an m x m matrix if the data are few.
 
         Returns
         -------
         ndarray (m, k)
-            One change a column.
+            One change in each column.
         """
         most = self.x.size - self.rank
         k = most if k is None else as_count(k, "k", 1, most)
@@ -249,21 +249,21 @@ class Uncertainty:
         return np.linalg.qr(Z)[0]
 
     def sensitivity(self, dF: Any) -> Array:
-        """By how much x moves where F changes, to first order.
+        """The change of x by a change of F, to first order.
 
-        Of a solution it is -J^+ dF, the smallest change that keeps F(x) = y; of a fit by `infer`
-        -C J^T (J C J^T + R)^{-1} dF. For dF the derivative of F with respect to anything that it depends on, this is
-        the derivative of x.
+        For a solution it is -J^+ dF, the smallest change that keeps F(x) = y; for a fit by `infer` it is
+        -C J^T (J C J^T + R)^{-1} dF. If dF is the derivative of F with respect to some quantity, this is the derivative
+        of x with respect to it.
 
         Parameters
         ----------
         dF : array_like (n,) or (n, k)
-            The change of F, or one a column.
+            The change of F, or one change in each column.
 
         Returns
         -------
         ndarray (m,) or (m, k)
-            The change of x, or one a column.
+            The change of x, or one change in each column.
         """
         dF = as_float(dF, "dF")
         n = self._T.shape[0]
@@ -287,7 +287,7 @@ class Uncertainty:
         Returns
         -------
         matplotlib.axes.Axes
-            What was drawn in.
+            The axes with the plot.
         """
         return plotting.uncertainty(self.prior_std, self.std(), self.misfit, ax)
 

@@ -1,8 +1,8 @@
-"""What SGD has to know before its first step, from some rows of J: the kind of its steps, the size of batches.
+"""The choice between gradient steps and Gauss-Newton on batches for SGD, and of the batch size, from some rows of J.
 
-Steps along the gradient need a number of rows in proportion to 2 n max_i K_ii / lambda_min, Gauss-Newton on k rows at a
-time one in proportion to n q_k / lambda_min, q_k the mean square of what lies outside the span of k rows of another one
-(theory 5.7). So the cheapest k has the least product of q_k and the operations for a row, whatever lambda_min.
+The number of rows that gradient steps need is proportional to 2 n max_i K_ii / lambda_min. Gauss-Newton on k rows at a
+time needs a number proportional to n q_k / lambda_min, where q_k is the mean squared distance of a row from the span of
+k other rows (theory 5.7). So the cheapest k minimises q_k times the operations for a row, for any lambda_min.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from plsolve._tangent import Tangent, is_sparse
 from plsolve.methods import blocks
 from plsolve.methods.spectrum import some_rows
 
-MOST = 1024  # rows whose kernel is made
-FEW = 1000  # rows below which steps follow the gradient unless another kind is asked for
-WIDE = 4  # times m: so many rows determine w well
-NARROW = 2048  # unknowns up to which such blocks are thought of
-#: Operations of matrix products in the time that it takes: to evaluate an entry of J and to multiply it twice; the same
-#: for an operator, for each of its m columns; to pass a number to and from memory; to make an entry of a kernel that an
-#: operator makes itself, for each column. Measured for two-layer networks, as numpy functions and as WideNetwork.
+MOST = 1024  # rows in the sample whose kernel is formed
+FEW = 1000  # with fewer rows, steps follow the gradient unless the caller asks for another kind
+WIDE = 4  # times m: this many rows determine w well
+NARROW = 2048  # unknowns up to which blocks of that many rows are considered
+#: Costs in operations of a matrix product: to evaluate an entry of J and multiply by it twice; the same for an
+#: operator, for each of its m columns; to move a number to and from memory; to compute an entry of an operator's own
+#: kernel, for each column. Measured for two-layer networks, as numpy functions and as WideNetwork.
 ENTRY, COLUMN, SLOW, OWN_KERNEL = 250.0, 50.0, 20.0, 0.125
 
 
 class Kind(NamedTuple):
-    """Blocks of so many rows, or (0) gradient steps, and why."""
+    """The number of rows in a block (0: gradient steps), and the reason for this choice."""
 
     block: int
     reason: str
 
 
 def cheapest(problem: Problem, gradient: bool) -> Kind:
-    """What needs the fewest operations; gradient: steps along the gradient may be it."""
+    """The kind with the fewest operations; gradient: gradient steps are allowed."""
     n, m = problem.n, problem.m
     K = (T := some_rows(problem, problem.w0, MOST)[1]).gram()
     spread = float(K.diagonal().max() / K.diagonal().mean()) if K.any() else 1.0
@@ -54,7 +54,7 @@ def cheapest(problem: Problem, gradient: bool) -> Kind:
 
 
 def work(T: Tangent, k: int) -> float:
-    """Operations for one row of a block of k rows; 0: of a step along the gradient."""
+    """Operations for each row in a block of k rows; k = 0: in a gradient step."""
     b, m = T.shape
     side = float(min(k, m))
     if isinstance(T.J, np.ndarray):

@@ -1,8 +1,8 @@
 """Block Kaczmarz: Gauss-Newton on a batch of equations, p = -D^2 J_B^T (K_BB + lambda)^{-1} r_B (theory 5.5).
 
-lambda is relative to the mean of the diagonal of K_BB. Where a batch has more rows than there are unknowns the same
-step comes from the normal equations. What a block of k rows leaves of the others, and so how much work it saves, is
-told by the pivots of the kernel of a sample (theory 5.7).
+lambda is relative to the mean of the diagonal of K_BB. If a batch has more rows than there are unknowns, the same step
+comes from the normal equations. The pivots of the kernel of a sample show how much of the other rows lies outside the
+span of k rows, and so how much work blocks of k rows save (theory 5.7).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def block_step(T: Tangent, r: Array, damping: float) -> Array:
 
 
 def normal_matrix(T: Tangent) -> Array:
-    """D J^T J D (m, m) where the entries of J are at hand."""
+    """D J^T J D (m, m), from the entries of J."""
     if is_sparse(T.J):
         A = T.J @ sps.diags_array(T.scale) if T.scale.size else T.J
         return (A.T @ A).toarray()  # type: ignore[no-any-return]
@@ -46,10 +46,10 @@ def factored(K: Array, damping: float, mean: float) -> Cholesky:
 
 
 def left(K: Array) -> Array:
-    """What k - 1 rows leave of the k-th (s,): squared distances from their span, relative to the mean square of a row.
+    """The squared distance of row k from the span of the k - 1 rows before it (s,), relative to the mean squared row.
 
-    These are the squared pivots of K, which is overwritten; of rows in random order they tell what any k - 1 of them
-    leave of another one on average.
+    These are the squared pivots of K, which is overwritten. For rows in random order they estimate the average over
+    all choices of k rows.
     """
     mean = float(K.trace()) / len(K)
     return np.square(factored(K, 0.0, mean).L.diagonal()) / mean if mean > 0.0 else np.ones(len(K))

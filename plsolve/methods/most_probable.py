@@ -1,17 +1,18 @@
-"""The most probable parameters: the least of phi(w) = ||R^{-1/2} (F(w) - y)||^2 + ||w - w0||^2 in the prior's metric.
+"""The most probable parameters: min phi(w) = ||R^{-1/2} (F(w) - y)||^2 + ||w - w0||^2, in the prior's metric.
 
 Noise as slack makes every system over-parameterized: the m + n unknowns (z, e) of F(w0 + C^{1/2} z) + R^{1/2} e = y
 have the kernel J C J^T + R, and the solution nearest to 0 is the most probable one. The step is that of `nearest`
 (theory 7.9), w+ = w0 + C J^T (J C J^T + R)^{-1} (y - F(w) + J (w - w0)), here with a trust region in the prior's
-metric: longer steps are damped, which is the same as more noise. Since w - w0 = C q, with q from step to step, C is
-never inverted. Little noise makes phi a narrow valley, to whose bottom a step is brought back.
+metric: longer steps are damped, which is the same as more noise. q with w - w0 = C q is updated with every step, so
+that C is never inverted. With little noise phi has a narrow valley, and steps are corrected back to its bottom.
 
-Near the end Gauss-Newton converges linearly, the slower the larger the residual is and the more F bends. Anderson's
-method mixes the last steps: w + p with the weights that make the mean of their p least in the posterior's metric
-(Walker, Ni, SIAM J. Numer. Anal. 49, 2011). That costs no F and no J.
+Near the end Gauss-Newton converges linearly, more slowly for larger residuals and more curvature of F. Anderson
+acceleration mixes the last steps: it takes the weighted mean of w + p, with the weights that minimise the mean of p in
+the posterior's metric (Walker, Ni, SIAM J. Numer. Anal. 49, 2011). That costs no F and no J.
 
-The run has converged when what is left of the way is at most ``tol`` standard deviations of the posterior: p itself or,
-where the steps shrink by a rate, the rest of the geometric series; or when p is as short as rounding lets it be.
+The run has converged when the remaining distance is at most ``tol`` standard deviations of the posterior, or when p is
+at the level of rounding. The remaining distance is the length of p or, if the steps shrink at a constant rate, the rest
+of the geometric series.
 """
 
 from __future__ import annotations
@@ -31,26 +32,26 @@ from plsolve._stopping import RUNNING, Status
 from plsolve._tangent import Tangent, tangent
 
 ENOUGH = 1e-4  # gain of a step that is accepted
-GOOD, POOR = 0.75, 0.25  # gains beyond which the radius grows, or shrinks
+GOOD, POOR = 0.75, 0.25  # gains above which the radius grows, and below which it shrinks
 DEPTH = 6  # steps that are mixed
-NUMBERS = 1 << 24  # unknowns of all of them, fewer steps where there are more (128 MiB, four times)
-NEAR = 0.3  # gain of a full step from which on they are
-SHRINKS = 0.5  # by a smaller rate the steps are a geometric series
-FASTEST = 0.1  # rate that is counted on
-INVISIBLE = 1e-12  # of phi, at least
-PATIENCE = 10  # with steps below that which do not shrink
-BACK = 0.5  # of the last one: a correction must be shorter
-CORRECTIONS = 5  # of one step
+NUMBERS = 1 << 24  # entries in all of them; of longer vectors fewer steps are mixed (128 MiB, four times)
+NEAR = 0.3  # gain of a full step from which steps are mixed
+SHRINKS = 0.5  # ratio of two steps below which they count as a geometric series
+FASTEST = 0.1  # the ratio is taken to be at least this
+INVISIBLE = 1e-12  # of phi: smaller reductions are not visible
+PATIENCE = 10  # steps without visible reduction that do not shrink
+BACK = 0.5  # ratio of two corrections: the next must be shorter than this
+CORRECTIONS = 5  # of one step, at most
 TRIALS = 40  # from one point at most, and of damping for one length
 SHORTER = 0.25  # times the step that failed
-STRAIGHT = 0.01  # of the gain: all of a step that was cut is tried where phi falls so much as foretold
-LONGER = 4.0  # times a step that was good: the next may be so long
-CLOSE = 1e-2  # of phi: where a step promises less, differences are central
+STRAIGHT = 0.01  # |gain - 1|: if a shortened step is predicted this well, the full step is tried
+LONGER = 4.0  # times a good step: limit of the next one
+CLOSE = 1e-2  # of phi: if a step predicts less reduction, differences are central
 FIT = 0.1  # relative accuracy of a step's length
 
 
 class Aim(NamedTuple):
-    """What is assumed, and how accurate the answer is to be."""
+    """The noise, the prior and the tolerance."""
 
     noise: Noise
     prior: Prior
@@ -67,7 +68,7 @@ class Past(NamedTuple):
 
 
 class State(NamedTuple):
-    """Where the run stands: w = w0 + C q."""
+    """The point w = w0 + C q, phi there, the radius, and the last steps."""
 
     w: Array
     r: Array
@@ -79,17 +80,17 @@ class State(NamedTuple):
     checked: bool = True
     pl: float = -1.0
     beta_seen: float = 0.0
-    radius: float = 1.0  # one standard deviation of the prior, to begin with
+    radius: float = 1.0  # at first one standard deviation of the prior
     left: float = math.inf  # length of the last step, if it was a full one, in standard deviations of the posterior
-    least: float = math.inf  # the last length of a step that phi tells nothing of which was half the one before
-    idle: int = 0  # how many came since
+    least: float = math.inf  # length of the last step without visible reduction that had at least halved
+    idle: int = 0  # steps without visible reduction since then
     past: tuple[Past, ...] = ()
     precise: bool = False  # differences are to be central
     gain: float = 1.0  # of the last step
 
 
 class Step(NamedTuple):
-    """p = C dual, its length in the metrics of prior and posterior, and by how much phi falls in the linear model."""
+    """p = C dual, its length in the metrics of prior and posterior, and the predicted reduction of phi."""
 
     p: Array
     dual: Array
@@ -109,7 +110,7 @@ class Model(NamedTuple):
     white: Array  # the residual in units of the noise
     errors: Array  # of r by rounding in F
     rounding: float  # their length in units of the noise
-    blur: float  # of phi: what promises less cannot be told from rounding error
+    blur: float  # rounding error of phi
     bounded: bool
 
     def step(self, damping: float) -> Step:
@@ -117,7 +118,7 @@ class Model(NamedTuple):
         return self.judged(*self.P.step(self.s.r, self.p0, self.s.q, damping))
 
     def shortened(self, newton: Step, length: float) -> Step:
-        """The step damped to about this length; in a box it is cut."""
+        """The step damped to about this length; in a box it is scaled down."""
         if self.bounded:
             share = length / newton.length
             return self.judged(share * newton.p, share * newton.dual)
@@ -132,7 +133,7 @@ class Model(NamedTuple):
         return step
 
     def judged(self, p: Array, dual: Array) -> Step:
-        """A step with what the model says of it."""
+        """The step with its lengths and predicted reduction."""
         x, square = self.noise.white(self.T.apply(p)), max(float(dual.dot(p)), 0.0)
         slope = float(self.white.dot(x)) + float(self.s.q.dot(p))
         whole = float(x.dot(x)) + square
@@ -142,19 +143,19 @@ class Model(NamedTuple):
 
 
 def init(problem: Problem, aim: Aim) -> State:
-    """The run at w0, the mean of the prior."""
+    """The first state, at w0, the mean of the prior."""
     white = aim.noise.white(problem.r0)
     problem.run.settle(problem.w0, problem.r0)
     return State(problem.w0, problem.r0, np.zeros(problem.m), float(white.dot(white)))
 
 
 def loss(s: Any) -> float:
-    """What the run makes least, halved as the loss of a residual is."""
+    """phi / 2, in analogy to the loss 1/2 ||r||^2."""
     return 0.5 * float(s.phi)
 
 
 def step(problem: Problem, s: State, aim: Aim) -> State:
-    """A step that reduces phi, or why there is none."""
+    """The state after a step that reduces phi, or with the status if there is none."""
     model = linearised(problem, s, aim)
     newton = model.step(0.0)
     if problem.bounded:
@@ -170,7 +171,7 @@ def step(problem: Problem, s: State, aim: Aim) -> State:
         )
         newton = model.judged(*boxed_step(at, newton.p, newton.dual))
     left = newton.deviations
-    newton = newton._replace(predicted=max(newton.predicted, left * left))  # the same but for rounding and bounds
+    newton = newton._replace(predicted=max(newton.predicted, left * left))  # equal without rounding and bounds
     if is_last(problem, model, newton, left, aim.tol):
         return last(problem, model, newton)
     new = mixed(problem, model, newton, left) or search(problem, model, newton, left)
@@ -204,7 +205,7 @@ def linearised(problem: Problem, s: State, aim: Aim) -> Model:
 
 
 def is_last(problem: Problem, model: Model, newton: Step, left: float, tol: float) -> bool:
-    """Whether the step leaves next to nothing: of its way, or of what rounding in F lets it know."""
+    """Whether the remaining distance is within tol, or the step within the rounding errors of F."""
     s = model.s
     if problem.differenced and not s.precise:
         return False
@@ -221,7 +222,7 @@ def is_last(problem: Problem, model: Model, newton: Step, left: float, tol: floa
 
 
 def last(problem: Problem, model: Model, newton: Step) -> State:
-    """The end: too short a step for phi to tell, it mends the last digits."""
+    """The final state, after a step too short to change phi visibly, which improves the last digits."""
     new = attempt(problem, model, newton)
     return (new if new.phi <= model.s.phi + model.blur else model.s)._replace(status=int(Status.CONVERGED))
 
@@ -240,10 +241,10 @@ def attempt(problem: Problem, model: Model, step: Step) -> State:
 
 
 def corrected(problem: Problem, model: Model, step: Step, new: State) -> State:
-    """The state after the step brought back to where the data were to go, if that is better.
+    """The state after the step and second-order corrections, if these reduce phi further.
 
-    Little noise makes phi a narrow valley: where F bends, a step along it leads up its side. The posterior's gain takes
-    the second-order part of F away at the price of one F each time.
+    With little noise phi has a narrow valley, and because of the curvature of F a step along it climbs its side. The
+    posterior's gain removes the second-order part of F, at the cost of one F for each correction.
     """
     aimed, length, last = model.s.r + model.T.apply(step.p), step.length, math.inf
     for _ in range(CORRECTIONS):
@@ -263,7 +264,7 @@ def corrected(problem: Problem, model: Model, step: Step, new: State) -> State:
 
 
 def mixed(problem: Problem, model: Model, newton: Step, left: float) -> State | None:
-    """The state after the step mixed with the last ones, where phi falls about as much for it as by the last step."""
+    """The state after the step mixed with earlier ones, if it reduces phi about as much as the last step did."""
     s = model.s
     if not s.past or problem.spent:
         return None
@@ -285,18 +286,18 @@ def mixed(problem: Problem, model: Model, newton: Step, left: float) -> State | 
 
 
 def noted(s: State, newton: Step) -> tuple[Past, ...]:
-    """The last points, this one among them."""
+    """The last points, with this one added."""
     depth = min(DEPTH, max(2, NUMBERS // s.w.size))
     return (*s.past[1 - depth :], Past(w=s.w, q=s.q, p=newton.p, dual=newton.dual))
 
 
 def invisible(model: Model, newton: Step, new: State) -> bool:
-    """Whether all that is left to gain, and what is lost, is below the rounding error of phi."""
+    """Whether the predicted reduction and the actual change of phi are both below its rounding error."""
     return newton.predicted <= model.blur and new.phi <= model.s.phi + model.blur
 
 
 def search(problem: Problem, model: Model, newton: Step, left: float) -> State | None:
-    """The state after the first of ever shorter steps that reduces phi, None if none does."""
+    """The state after the first of successively shorter steps that reduces phi; None if none does."""
     s, radius = model.s, model.s.radius
     step = newton if newton.length <= radius else model.shortened(newton, radius)
     for _ in range(TRIALS):
@@ -309,16 +310,16 @@ def search(problem: Problem, model: Model, newton: Step, left: float) -> State |
         if abs(gain - 1.0) < STRAIGHT and step is not newton and not problem.spent:
             whole = attempt(problem, model, newton)
             if s.phi - whole.phi > GOOD * newton.predicted:
-                return taught(s, whole, newton, newton, 1.0, radius, left)
+                return accepted(s, whole, newton, newton, 1.0, radius, left)
         if gain > ENOUGH or (step is newton and invisible(model, newton, new)):
-            return taught(s, new, newton, step, gain, radius, left)
+            return accepted(s, new, newton, step, gain, radius, left)
         radius = SHORTER * step.length
         step = model.shortened(newton, radius)
     return None
 
 
-def taught(s: State, new: State, newton: Step, step: Step, gain: float, radius: float, left: float) -> State:
-    """The state after a step that is accepted, with what it has taught."""
+def accepted(s: State, new: State, newton: Step, step: Step, gain: float, radius: float, left: float) -> State:
+    """The state after an accepted step, with the new radius and the estimate of the remaining distance."""
     if gain > GOOD:
         radius = max(radius, LONGER * step.length)
     elif gain < POOR:

@@ -3,12 +3,12 @@
 The default step is eta = 1/Ls with Ls = (n/s) max_i K_ii + (1 - 1/s) lambda_max(K), and the default batch the critical
 size s* = 1 + n max_i K_ii / lambda_max(K), below which s rows at once are worth s steps of one row (theory 5.1; Ma,
 Bassily, Belkin, arXiv 1712.06559). 'theorem' is the smaller step of theory 1.3, for nonlinear F; MaSS adds momentum
-(5.3); 'kaczmarz' makes Gauss-Newton steps on batches (5.5). Constants that are not given are those of some rows at w0
-(`batches`). So the residual of all equations is looked at now and then: after many epochs without progress, or when the
-loss has blown up, the best point is taken up again with half the step, or with more damping.
+(5.3); 'kaczmarz' makes Gauss-Newton steps on batches (5.5). Constants that are not given are estimated from some rows
+at w0 (`batches`). Since they may be wrong, the residual of all equations is evaluated now and then: after many
+epochs without progress, or if the loss has blown up, SGD returns to the best point with half the step or more damping.
 
-Where an epoch is made of all rows in a new order, the residuals that its batches have met tell the loss, and all of F
-is evaluated only after 1, 4, 16, ... epochs, where they say that the system is solved, or that there is no progress.
+If an epoch takes all rows in a new order, the residuals of its batches give an estimate of the loss. All of F is then
+evaluated only after 1, 4, 16, ... epochs, and where the estimate shows a solved system or no progress.
 """
 
 from __future__ import annotations
@@ -42,39 +42,39 @@ ROWS = {"uniform": UNIFORM, "residual": RESIDUAL, "cyclic": CYCLIC, "max": MAX, 
 
 OPTIONS = ("step_size", "momentum", "batch_size", "rows", "damping", "row_smoothness", *CONSTANTS)
 EPOCHS = 1000
-LEAST = 1e-280  # of ||J||^2: what is smaller has no digits left
+LEAST = 1e-280  # smaller values of ||J||^2 have lost their digits
 
-SUSPICIOUS = 10  # epochs without progress before the gradient and the rounding level are looked at
+SUSPICIOUS = 10  # epochs without progress before the gradient and the rounding level are tested
 PATIENCE = 30  # epochs without progress before the step is halved
 BLOWN_UP = 10.0  # times the best ||r||
-SMALLEST = 1e-12  # of the first step: no step helps
-DAMPED = 1e-4  # likewise of blocks, whose damping grows with its inverse square
-UNKNOWN = -1.0  # stands for a constant
-CALM = 0.125  # of all rows: so many that are met solved, one batch after the other, let the others be looked at too
+SMALLEST = 1e-12  # of the first step: below this, no step helps
+DAMPED = 1e-4  # the same for blocks, whose damping grows with the inverse square of the step
+UNKNOWN = -1.0  # a constant that is not known
+CALM = 0.125  # of all rows: once this many in a row are solved in their batches, all equations are evaluated
 NO_ROWS: Indices = np.empty(0, np.int64)
 NOTHING: Array = np.empty(0)
 
 
 class Plan(NamedTuple):
-    """How the run goes; the constants are those of `steps`, largest = lambda_max(K) or L_F^2."""
+    """The settings of a run; the constants are those of `theory.steps`, with largest = lambda_max(K) or L_F^2."""
 
     rule: int
     eta: float  # the rule's own when it is FIXED
     batch: int
     rows: int
     mass: bool  # momentum
-    last: int  # the iteration that is checked whatever its place in the epoch: max_iter
-    largest_row: float  # UNKNOWN: not asked for
+    last: int  # max_iter, the iteration that is checked wherever it is in its epoch
+    largest_row: float  # UNKNOWN: not needed
     largest: float
     mu: float
     smoothness: float  # of L: L_F^2 + beta ||r0||
-    damping: float  # of blocks, at first
+    damping: float  # initial damping of blocks
 
 
 class State(NamedTuple):
-    """Where SGD stands: the running point w, and where ``checked`` r = F(w) - y and the length of the step.
+    """The running point w; if ``checked``, also r = F(w) - y and the length of the step.
 
-    Where it is ``noted`` without, r is what the batches of an epoch have met, each where it was met.
+    If the state is ``noted`` but not checked, r has the residual of each row at the point where its batch was drawn.
     """
 
     w: Array
@@ -86,25 +86,25 @@ class State(NamedTuple):
     noted: bool
     best_w: Array
     best_r: Array
-    ahead: Array  # MaSS: where the gradient is taken; else w
-    shrink: float  # of the first step
-    in_vain: int  # looks at all equations since the best point
+    ahead: Array  # MaSS: the point where the gradient is evaluated; else w
+    shrink: float  # factor on the first step
+    idle: int  # evaluations of all equations since the best point
     plan: Plan
     eta: float  # of the first step
     kick: float  # MaSS: eta2 / eta1, and the weight of momentum
     gamma: float
     weights: Array  # norms of the rows of J(w0); empty unless rows are chosen by MAX
     order: Indices  # of the rows in this epoch; empty unless they are shuffled
-    met: Array  # r of each row where it was met last, filled as the batches go by; likewise
-    least: float  # norm of what an epoch has met
-    calm: int  # rows met one after the other that count as solved
-    wait: float  # so many of them before all equations are looked at
+    met: Array  # r of each row in its last batch; empty unless rows are shuffled
+    least: float  # least norm of ``met`` at the end of an epoch
+    calm: int  # consecutive rows that were solved in their batches
+    wait: float  # value of ``calm`` at which all equations are evaluated
     pl: float  # negative: not known
     beta_seen: float  # 0: not looked at
 
 
 class Asked(NamedTuple):
-    """What the options say; batch 0 and rows CHOSEN: what suits the rest."""
+    """The options; batch = 0 and rows = CHOSEN: chosen to suit the other options."""
 
     rule: int
     eta: float
@@ -135,13 +135,13 @@ def method(problem: Problem, options: Mapping[str, Any], beta: float) -> Method:
 
 
 def as_asked(options: Mapping[str, Any], n: int) -> Asked:
-    """The options, checked."""
+    """The options after their checks."""
     rule, eta = INTERPOLATION, 0.0
     if "step_size" in options:
         rule, eta = given.step_size(options["step_size"], STEP_SIZES, FIXED)
     mass = "momentum" in options and given.named(options, "momentum", {"mass": True})
     if mass and rule != INTERPOLATION:
-        raise ValueError("`options`: 'momentum' = 'mass' has steps of its own, 'step_size' cannot be chosen with it.")
+        raise ValueError("`options`: 'momentum' = 'mass' sets its own steps, so 'step_size' must be left out.")
     damping = given.positive(options, "damping")
     if damping and rule != KACZMARZ:
         raise ValueError("`options`: 'damping' goes with 'step_size' = 'kaczmarz' only.")
@@ -161,7 +161,7 @@ def as_asked(options: Mapping[str, Any], n: int) -> Asked:
 
 
 def planned(problem: Problem, asked: Asked, known: given.Constants, row: float) -> Plan:
-    """The plan, with the constants that its steps need, those that are not given from some rows of J(w0)."""
+    """The plan with the constants that its steps need; those not given are estimated from some rows of J(w0)."""
     rule, batch, largest, mu = asked.rule, asked.batch, known.lipschitz * known.lipschitz, known.mu
     by_constants = rule in (INTERPOLATION, THEOREM) or batch == 0
     needs_mu = mu == 0.0 and (asked.mass or rule == THEOREM)
@@ -177,7 +177,7 @@ def planned(problem: Problem, asked: Asked, known: given.Constants, row: float) 
             rule, row, asked = POLYAK, UNKNOWN, asked._replace(mass=False)
     if batch == 0:
         batch = steps.critical_batch(problem.n, row, largest) if row > 0.0 else 1
-    rule = POLYAK if rule == KACZMARZ and batch == 1 else rule  # which is the same for one row
+    rule = POLYAK if rule == KACZMARZ and batch == 1 else rule  # the same for one row
     rows = SHUFFLED if rule == KACZMARZ else UNIFORM
     return Plan(
         rule=rule,
@@ -212,7 +212,7 @@ def init(limit: int, problem: Problem, before: Any, plan: Plan) -> State:
         best_r=r,
         ahead=w,
         shrink=1.0,
-        in_vain=0,
+        idle=0,
         plan=plan._replace(last=limit),
         eta=eta,
         kick=kick,
@@ -272,17 +272,17 @@ def step(problem: Problem, s: State) -> State:
 
 
 def other_step(problem: Problem, s: State) -> State:
-    """The same: for rules that want more of a batch than its gradient, or look at all rows first."""
+    """A step by the rules that need more of a batch than its gradient, or the residual of all rows."""
     return step(problem, s)
 
 
 def epoch(problem: Problem, s: State) -> int:
-    """How many steps are one."""
+    """The number of steps in an epoch."""
     return -(-problem.n // s.plan.batch)
 
 
 def reordered(problem: Problem, s: State) -> Indices:
-    """A new order of the rows, where an epoch begins that wants one."""
+    """The order of the rows: a new one at the beginning of an epoch, if rows are shuffled."""
     if s.plan.rows != SHUFFLED or (s.order.size and s.nit % epoch(problem, s)):
         return s.order
     order: Indices = problem.rng.permutation(problem.n)
@@ -290,7 +290,7 @@ def reordered(problem: Problem, s: State) -> Indices:
 
 
 def chosen(problem: Problem, s: State) -> Indices:
-    """The rows of the next batch; RESIDUAL and MAX look at the whole residual (theory 5.6)."""
+    """The rows of the next batch; RESIDUAL and MAX use the whole residual (theory 5.6)."""
     if s.plan.rows in (UNIFORM, CYCLIC):
         return drawn(problem, s.plan, s.nit, 1).ravel()
     if s.plan.rows == SHUFFLED:
@@ -308,7 +308,7 @@ def chosen(problem: Problem, s: State) -> Indices:
 
 
 def drawn(problem: Problem, plan: Plan, nit: int, count: int) -> Indices:
-    """The rows of the next batches (count, s), whatever the residual."""
+    """The rows of the next batches (count, s), by rules that do not depend on the residual."""
     n, shape = problem.n, (count, plan.batch)
     if plan.rows == UNIFORM:
         return problem.rng.integers(0, n, shape)
@@ -316,10 +316,11 @@ def drawn(problem: Problem, plan: Plan, nit: int, count: int) -> Indices:
 
 
 def moved(T: Tangent, s: State, r: Array, n: int) -> Array:
-    """Where a step on a batch leads: down its gradient, or (KACZMARZ) by Gauss-Newton on its equations.
+    """The point after a step on a batch, along its gradient or (KACZMARZ) by Gauss-Newton on its equations.
 
-    POLYAK makes the linear loss of the batch least. Steps with estimated constants that would increase it do so too:
-    a step a < 2 ||r_B||^2/||J_B^T r_B||^2 brings w nearer to every solution of a linear system, whatever the constants.
+    POLYAK minimises the linear loss of the batch along the gradient; so do steps with estimated constants that would
+    increase this loss. For a linear system, a step a < 2 ||r_B||^2/||J_B^T r_B||^2 reduces the distance to every
+    solution, whatever the constants.
     """
     if s.plan.rule == KACZMARZ:
         return s.ahead + block_step(T, r, s.plan.damping / (s.shrink * s.shrink))
@@ -335,12 +336,12 @@ def moved(T: Tangent, s: State, r: Array, n: int) -> Array:
 
 
 def safeguarded(plan: Plan) -> bool:
-    """Whether steps are kept from increasing the linear loss of their own batch."""
+    """Whether steps are limited so that they do not increase the linear loss of their batch."""
     return plan.rule in (INTERPOLATION, POLYAK) and not plan.mass
 
 
 def noted(problem: Problem, s: State, w: Array, ahead: Array, nit: int, length: float) -> State:
-    """The end of an epoch of all rows, which tells the loss by what its batches have met."""
+    """The state at the end of an epoch of all rows, with the loss as estimated from its batches."""
     size, epochs = norm(s.met), nit // epoch(problem, s)
     if not size < s.least or epochs == 4 ** round(math.log(epochs, 4)):
         return checked(problem, s._replace(least=min(s.least, size)), w, ahead, nit, length)
@@ -348,17 +349,17 @@ def noted(problem: Problem, s: State, w: Array, ahead: Array, nit: int, length: 
 
 
 def checked(problem: Problem, s: State, w: Array, ahead: Array, nit: int, length: float) -> State:
-    """All equations are looked at: they decide whether to go on from here or from the best point."""
+    """The state after an evaluation of all equations, which decides whether to go on from here or the best point."""
     r = problem.residual(w) if math.isfinite(length) else np.full(s.r.size, np.inf)
-    status, shrink, in_vain = RUNNING, s.shrink, s.in_vain + 1
+    status, shrink, idle = RUNNING, s.shrink, s.idle + 1
     best_w, best_r = s.best_w, s.best_r
     if norm(r) < norm(best_r):
-        best_w, best_r, in_vain = w, r, 0
-    elif in_vain == SUSPICIOUS:
+        best_w, best_r, idle = w, r, 0
+    elif idle == SUSPICIOUS:
         status = verdict(problem, best_w, best_r, problem.linearise(best_w, best_r, True))
         status = RUNNING if status == Status.STALLED else status
-    elif in_vain >= PATIENCE or not norm(r) <= min(BLOWN_UP * norm(best_r), HUGE):
-        w, r, shrink, in_vain = best_w, best_r, 0.5 * shrink, 0
+    elif idle >= PATIENCE or not norm(r) <= min(BLOWN_UP * norm(best_r), HUGE):
+        w, r, shrink, idle = best_w, best_r, 0.5 * shrink, 0
         ahead = w
         if shrink < (DAMPED if s.plan.rule == KACZMARZ else SMALLEST) or s.plan.rule == POLYAK:
             status = int(Status.STALLED)
@@ -367,13 +368,13 @@ def checked(problem: Problem, s: State, w: Array, ahead: Array, nit: int, length
     failed = s.calm >= s.wait
     return s._replace(
         w=w, r=r, status=status, nit=nit, step=length, checked=True, noted=True, best_w=best_w, best_r=best_r,
-        ahead=ahead, shrink=shrink, in_vain=in_vain, calm=0,
+        ahead=ahead, shrink=shrink, idle=idle, calm=0,
         wait=min(2.0 * s.wait, problem.n) if failed else s.wait,
     )  # fmt: skip
 
 
 def forecast(problem: Problem, s: State, history: History, enough: float) -> tuple[float, float]:
-    """Iterations left until ||r|| <= enough, and kappa: by the spectrum where steps are of one length (theory 4.3).
+    """Iterations left until ||r|| <= enough, and kappa: from the spectrum where eta is constant (theory 4.3).
 
     Blocks go on at their pace so far, whatever kappa (NaN).
     """

@@ -1,8 +1,8 @@
-"""The spectrum of the kernel, as far as first-order methods need it: constants at w0, and forecasts (theory 4.3).
+"""Estimates of the kernel's spectrum for first-order methods: constants at w0, and forecasts (theory 4.3).
 
-A J that is read by rows is not looked at whole: as many rows are drawn as fit into a piece of memory. With b of n rows
-(n/b) lambda_max(K_SS) >= lambda_max(K) on average (Jensen), and with probability 99 % no more than a share 5/b of all
-rows has a K_ii above the largest that was seen.
+If J is read by rows, the estimates come from a sample of as many rows as fit into a piece of memory. With b of n rows,
+(n/b) lambda_max(K_SS) >= lambda_max(K) on average (Jensen), and with probability 99 % at most a share 5/b of all rows
+has a K_ii above the largest in the sample.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from plsolve._tangent import Tangent, is_sparse
 from plsolve.theory import forecasts
 
 RITZ = 80  # Lanczos steps for a forecast, and for constants
-WHOLE = 300  # the spectrum of so small a kernel is computed whole
-NUMBERS = 1 << 24  # in the rows that are looked at (128 MiB)
-ROWS = 1024  # of them where they are not arrays but sparse, or an operator
-MOST = 1 << 40  # iterations of a forecast: more are as good as infinitely many
+WHOLE = 300  # up to this order the spectrum of a kernel is computed as a whole
+NUMBERS = 1 << 24  # entries in the sampled rows (128 MiB)
+ROWS = 1024  # sampled rows, at least, if they are sparse or an operator
+MOST = 1 << 40  # iterations of a forecast: more count as infinitely many
 
 
 class Sample(NamedTuple):
-    """Some rows at a point, of which all are ``share`` times as many."""
+    """A sample of the rows at a point; the system has ``share`` times as many."""
 
     T: Tangent
     r: Array
@@ -38,7 +38,7 @@ class Sample(NamedTuple):
 
 
 def sample(problem: Problem, w: Array, r: Array) -> Sample:
-    """All rows where J is not read by rows, else some, the same ones at each point; r is the residual."""
+    """A sample of the rows, the same at each point; all rows if J is not read by rows. r is the residual."""
     if not problem.system.by_rows:
         return Sample(T=problem.linearise(w, r, False), r=r, share=1.0)
     rows, T = some_rows(problem, w, problem.n)
@@ -46,7 +46,7 @@ def sample(problem: Problem, w: Array, r: Array) -> Sample:
 
 
 def some_rows(problem: Problem, w: Array, most: int) -> tuple[Indices, Tangent]:
-    """Rows in random order, always the same: no more of them than asked for, nor than fit into a piece of memory."""
+    """Rows in a fixed random order and their tangent: at most ``most``, and at most as many as fit into memory."""
     n, fitting = min(problem.n, most), max(1, NUMBERS // problem.m)
     for count in sorted({min(n, fitting), min(n, max(fitting, ROWS))}):
         rows = np.random.default_rng(0).choice(problem.n, count, replace=False)
@@ -57,7 +57,7 @@ def some_rows(problem: Problem, w: Array, most: int) -> tuple[Indices, Tangent]:
 
 
 def product(problem: Problem, T: Tangent) -> Callable[[Array], Array]:
-    """v -> J D^2 J^T v, as long as there is time."""
+    """The map v -> J D^2 J^T v, which ends the run when the time is over."""
 
     def apply(v: Array) -> Array:
         problem.run.check_time()
@@ -67,7 +67,7 @@ def product(problem: Problem, T: Tangent) -> Callable[[Array], Array]:
 
 
 def ends(problem: Problem, T: Tangent, probes: int = RITZ) -> tuple[float, float]:
-    """(lambda_min, lambda_max) of J D^2 J^T, for n > m of D J^T J D: computed if small, else Lanczos, from inside."""
+    """(lambda_min, lambda_max) of J D^2 J^T, for n > m of D J^T J D; for large ones by Lanczos, from inside."""
     n, m = T.shape
     if isinstance(T.J, np.ndarray) and min(n, m) <= WHOLE:
         K = gram(T.J, T.scale) if n <= m else gram(T.J.T * T.scaled(np.ones(m))[:, None], np.empty(0))
@@ -81,13 +81,13 @@ def ends(problem: Problem, T: Tangent, probes: int = RITZ) -> tuple[float, float
 
 
 def check_products(lipschitz: float) -> None:
-    """End the run where products with an operator J at w0 have shown that its square is not finite."""
+    """End the run if products with an operator J at w0 have overflowed."""
     if not lipschitz < HUGE:
         raise Ended(Status.STALLED, JACOBIAN_NOT_FINITE)
 
 
 class Seen(NamedTuple):
-    """What the residual sees of the spectrum of K, and the loss that is asked for."""
+    """The spectrum of K with the weights of its eigenvectors in the residual, and the target loss."""
 
     values: Array
     weights: Array
@@ -95,7 +95,7 @@ class Seen(NamedTuple):
     loss: float
 
     def iterations(self, eta: float) -> float:
-        """How many until the loss is reached, where r falls by (1 - eta lambda_i) a step."""
+        """Iterations until the target loss, if each component of r falls by (1 - eta lambda_i) in a step."""
         left = forecasts.spectral_iterations(self.values.tolist(), self.weights.tolist(), eta, self.loss, most=MOST)
         return float(left) if left < MOST else math.inf
 
@@ -121,5 +121,5 @@ def seen(problem: Problem, w: Array, r: Array, enough: float) -> Seen:
 
 
 def observed(history: History, loss: float) -> float:
-    """How many iterations are left to this loss at the pace so far."""
+    """The iterations left to this loss at the pace so far."""
     return forecasts.observed_iterations(history.nit.tolist(), history.loss.tolist(), loss)

@@ -8,7 +8,7 @@ D_l = df/dZ_l (n x m_l, one row for each equation), found by one backward pass,
     J^T z = (c_l A_{l-1}^T (z o D_l), D_l^T z)_l,
     K     = SUM_l (c_l^2 A_{l-1} A_{l-1}^T + 1) o (D_l D_l^T),        o = elementwise, + 1 for the bias,
 
-so that K takes n^2 SUM m_l operations where forming it from J takes n^2 SUM m_{l-1} m_l, and n SUM m_l numbers in
+so that K takes n^2 SUM m_l operations, while forming it from J takes n^2 SUM m_{l-1} m_l, and n SUM m_l numbers of
 memory instead of n m.
 """
 
@@ -35,7 +35,7 @@ _BLOCK_ROWS = 512  # rows of K at a time
 
 
 def accumulate(A: Array, B: Array, G: Array, fresh: bool) -> None:
-    """G = A B, or G += A B; G may have one of its two axes in two."""
+    """G = A B, or G += A B; one of the two axes of G may be split in two."""
     if fresh and G.ndim == 2:
         np.matmul(A, B, out=G)
     elif fresh:
@@ -62,7 +62,7 @@ class NetworkJacobian(_Operator):
     point : Point
         Where it was evaluated.
     output : ndarray (N,) or None
-        None: all outputs of every point are equations; else the one of each point that is.
+        None: all outputs of every point are equations; else the number of the output at each point that is one.
     """
 
     def __init__(self, network: WideNetwork, point: Point, output: Indices | None) -> None:
@@ -110,7 +110,7 @@ class NetworkJacobian(_Operator):
         return self._rmatmat(z.reshape(-1, 1)).ravel()
 
     def _matmat(self, V: Array) -> Array:
-        """J V. Of A and D the wider one goes into matrix products, with many columns at once, the other beside them."""
+        """J V, by matrix products with the wider of A and D, many columns at once, and elementwise with the other."""
         V = np.ascontiguousarray(V.T)
         out = np.zeros((len(self._A[0]), len(self._D[0]), len(V)))
         for layer, A, D in self._trained():
@@ -153,7 +153,7 @@ class NetworkJacobian(_Operator):
         s, fan_in, fresh = len(G), layer.fan_in, True
         W = G if layer.wide else G[:, :fan_in].transpose(1, 0, 2)
         if s == 1:
-            W = W.squeeze(0 if layer.wide else 1)  # two axes: the product is written in its place
+            W = W.squeeze(0 if layer.wide else 1)  # with two axes the product is written in place
         for block in layer.blocks(len(A)):
             if layer.wide:
                 for k, seed in enumerate(D):
@@ -231,7 +231,7 @@ class NetworkJacobian(_Operator):
         return K
 
     def _gram_block(self, K: Array, rows: slice, columns: slice) -> None:
-        """These rows and columns of K, and by symmetry the same with both exchanged."""
+        """Set these rows and columns of K and, by symmetry, the transposed block."""
         q = len(self._D[0])
         for number, (layer, A, D) in enumerate(self._trained()):
             P = A[rows] @ A[columns].T

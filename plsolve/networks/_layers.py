@@ -18,7 +18,7 @@ Function = Callable[[Array], Array]
 
 BLOCK_NUMBERS = 1 << 17  # in one temporary of a blocked pass (1 MiB: it stays in the cache)
 _COLUMNS = 512  # of a matrix product with several vectors
-UNITS = 1_000_000_000  # in a layer; more are a slip
+UNITS = 1_000_000_000  # in a layer at most: a larger number is taken for a mistake
 
 
 class Activation(NamedTuple):
@@ -56,7 +56,7 @@ ACTIVATIONS = {
 
 
 def as_activation(activation: Any, name: str) -> Activation:
-    """The activation of that name, or made of a pair (sigma, derivative)."""
+    """The activation with that name, or from a pair (sigma, derivative)."""
     if isinstance(activation, str) and activation in ACTIVATIONS:
         return ACTIVATIONS[activation]
     if isinstance(activation, Sequence) and len(activation) == 2 and all(callable(f) for f in activation):
@@ -84,7 +84,7 @@ def slices(n: int, size: int) -> Iterator[slice]:
 
 
 class Layer(NamedTuple):
-    """Z = factor A W + b: where W and b lie in w, -1 where they are not trained but stand in the network."""
+    """Z = factor A W + b, with the position of W and b in w (-1: not trained, so that the network holds them)."""
 
     fan_in: int
     fan_out: int
@@ -107,7 +107,7 @@ class Layer(NamedTuple):
         return slices(n, max(BLOCK_NUMBERS // min(self.fan_in, self.fan_out), self.fan_in, self.fan_out))
 
     def batches(self, columns: int) -> Iterator[slice]:
-        """Slices of the columns that are multiplied at once, for the matrix products to be worth their name."""
+        """Slices of the columns that are multiplied at once, so that matrix products are large enough."""
         return slices(columns, max(1, _COLUMNS // min(self.fan_in, self.fan_out)))
 
     def rows(self, V: Array) -> Array:
@@ -124,7 +124,7 @@ class Layer(NamedTuple):
 
 
 class Point(NamedTuple):
-    """The network at w, its own copy: outputs f (N, q) and, in ``kept``, A_1, Z_1, A_2, Z_2, ... (Z_l is A_l: same)."""
+    """The network at w, a copy: outputs f (N, q), and A_1, Z_1, A_2, Z_2, ... in ``kept`` (Z_l may be A_l itself)."""
 
     w: Array
     X: Array

@@ -1,4 +1,4 @@
-"""Fully connected networks at their data: the system F(w) = y of fitting them."""
+"""Fully connected networks with their data, as the system F(w) = y of fitting them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from plsolve._linalg import Array
 from plsolve.networks._jacobian import NetworkJacobian
 from plsolve.networks._layers import BLOCK_NUMBERS, UNITS, Activation, Indices, Layer, Point, as_activation, as_widths
 
-_PROBES = 64  # entries of w that tell most points apart
+_PROBES = 64  # entries of w that are compared first
 
 
 def as_generator(rng: Any) -> np.random.Generator:
@@ -22,7 +22,7 @@ def as_generator(rng: Any) -> np.random.Generator:
 
 
 class WideNetwork:
-    """A fully connected network at the data X: the system F(w) = y of fitting it, one equation a point and output.
+    """A fully connected network with data X, as a system F(w) = y with an equation for each point and output.
 
     Parameters
     ----------
@@ -31,16 +31,16 @@ class WideNetwork:
     widths : sequence of int
         Units of the hidden layers.
     activation : {'tanh', 'relu', 'softplus', 'gelu'} or (f, df)
-        Of the hidden units; a pair of functions gives f and its derivative, elementwise.
+        The activation of the hidden units; a pair of functions gives f and its derivative, elementwise.
     outputs : int
-        With q outputs F has n q equations, those of one point side by side: entry i q + k is output k at point i.
+        With q outputs F has n q equations; those of one point are adjacent: entry i q + k is output k at point i.
     bias : bool
         Whether layers have biases.
     scaling : {'ntk', 'standard'}
         'ntk': weights of variance 1, layers divided by sqrt(fan-in); 'standard': weights of variance 1/fan-in.
     train : {'all', 'first', 'hidden'}
-        The layers in w: all, the first one, or all but the last. The others are drawn once, by ``rng``: output weights
-        +-1 (over sqrt(fan-in) in standard scaling), hidden ones as `init` draws them, biases zero.
+        The layers in w: all, the first one, or all but the last. The other layers are drawn once, by ``rng``: output
+        weights +-1 (over sqrt(fan-in) in standard scaling), hidden weights as by `init`, biases zero.
     output_activation : None, name or (f, df)
         Applied to the outputs; None: linear.
     rng : int, numpy.random.Generator or SeedSequence
@@ -123,9 +123,9 @@ class WideNetwork:
         Parameters
         ----------
         rng : int, numpy.random.Generator, ..., optional
-            Draws them.
+            The source of random numbers, or its seed.
         first : float
-            Multiplies the first layer: the steeper its units, the better the kernel is conditioned.
+            Factor of the first layer: the steeper its units, the better the kernel is conditioned.
 
         Returns
         -------
@@ -153,7 +153,7 @@ class WideNetwork:
         w : array_like (m,)
             The weights.
         rows : ndarray of int (k,), optional
-            Numbers of the equations that are asked for, all by default.
+            Numbers of the equations to evaluate, all by default.
 
         Returns
         -------
@@ -168,14 +168,14 @@ class WideNetwork:
         return self._point(w).f.flatten()
 
     def jac(self, w: Array, rows: Indices | None = None) -> NetworkJacobian:
-        """The Jacobian as an operator that knows its tangent kernel.
+        """The Jacobian as an operator that computes its own tangent kernel.
 
         Parameters
         ----------
         w : array_like (m,)
             The weights.
         rows : ndarray of int (k,), optional
-            Numbers of the equations that are asked for, all by default.
+            Numbers of the equations to evaluate, all by default.
 
         Returns
         -------
@@ -188,7 +188,7 @@ class WideNetwork:
         rows = self._rows(rows)
         return NetworkJacobian(self, self._evaluated(w, self.X[rows // self.outputs]), rows % self.outputs)
 
-    #: Neither writes into w: `solve` need not copy it for them.
+    #: Neither writes into w, so that `solve` need not copy it.
     F.reads_only = jac.reads_only = True  # type: ignore[attr-defined]
 
     def predict(self, w: Array, X: Any) -> Array:
@@ -227,28 +227,28 @@ class WideNetwork:
         return numbers
 
     def _point(self, w: Array) -> Point:
-        """The network at w, evaluated already if w is what it was last time."""
+        """The network at w; it is not evaluated again if w is the same as last time."""
         last = self._last
         if last is not None and (last.w is w or self._equal(last.w, w)):
             return last
-        self._last = last = None  # before the next takes memory
+        self._last = last = None  # released before the next takes memory
         self._last = point = self._evaluated(w, self.X)
         return point
 
     def _equal(self, v: Array, w: Array) -> bool:
-        """Whether v and w have the same entries, told by a few where they do not."""
+        """Whether v and w have the same entries; a few are compared first."""
         probes = slice(None, None, max(1, self.m // _PROBES))
         return np.array_equal(v[probes], w[probes]) and np.array_equal(v, w)
 
     def _evaluated(self, w: Array, X: Array) -> Point:
         kept: list[Array] = []
-        if w.base is not None or w.flags.writeable:  # it may change: keep a copy
+        if w.base is not None or w.flags.writeable:  # w may change, so a copy is kept
             w = w.copy()
         f = self._forward(w, X, kept)
         return Point(w, X, kept, f)
 
     def _forward(self, w: Array, X: Array, kept: list[Array] | None) -> Array:
-        """The outputs (N, q); ``kept`` receives X, A_1, ..., A_L, each followed by what its slope is a function of."""
+        """The outputs (N, q); ``kept`` receives X, A_1, ..., A_L, each followed by the argument of its derivative."""
         A = X
         for layer, activation in self._stages():
             W, b = layer.split(w)

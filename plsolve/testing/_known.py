@@ -47,7 +47,7 @@ def smooth_kernel(n: int = 200, m: int = 1000, kappa_jac: float = 1e10, e: float
 
     A = U diag(sigma) V^T with cosines for singular vectors (smooth components have the large sigma). Constants as
     in `prescribed_spectrum`; `kappa` is kappa_jac^2, beyond what J J^T can hold in double precision from 1e8 on.
-    w* is standard normal: it carries every component alike, the residual only those that sigma lets through.
+    w* is standard normal, with equal weight in every component; the residual has the weights sigma.
 
     Parameters
     ----------
@@ -203,8 +203,8 @@ def _quadratic(name: str, B: Matrix, H: npt.NDArray[np.float64], solution: Vecto
 def no_solution(n: int, m: int, gap: float = 1e-8, seed: int = 0) -> System:
     """F_i(w) = (Q w)_i, the last one squared, with the target -gap for it: no solution (Q orthonormal rows, n <= m).
 
-    ||F(w) - y|| >= gap everywhere, attained where (Q w)_n = 0 and K is singular; with a small gap ||r|| / s is
-    small on the way there, which is no proof of a solution (theory 4.1). beta = 2 exactly, L_F is unbounded.
+    ||F(w) - y|| >= gap everywhere, attained where (Q w)_n = 0 and K is singular. With a small gap ||r|| / s becomes
+    small near there, which does not prove a solution (theory 4.1). beta = 2 exactly, L_F is unbounded.
 
     Parameters
     ----------
@@ -249,7 +249,7 @@ def no_solution(n: int, m: int, gap: float = 1e-8, seed: int = 0) -> System:
 
 
 def repeated_equations(n: int, m: int, gap: float = 0.0, seed: int = 0) -> System:
-    """`prescribed_spectrum` with kappa 100, e 0.3 (n - 1 equations) and its last equation twice, targets gap apart.
+    """`prescribed_spectrum` (n - 1 equations, kappa 100, e 0.3) with its last equation repeated, targets gap apart.
 
     K is singular everywhere (mu = 0). gap = 0 is solvable; otherwise ||F(w) - y|| >= |gap| / sqrt 2 for all w,
     attained where the two deviations are +-gap / 2.
@@ -259,7 +259,7 @@ def repeated_equations(n: int, m: int, gap: float = 0.0, seed: int = 0) -> Syste
     n, m : int
         Equations and unknowns, n >= 2.
     gap : float
-        Difference of the targets of the equation that stands there twice.
+        Difference of the two targets of the repeated equation.
     seed : int
         Of all random numbers.
 

@@ -1,4 +1,4 @@
-"""Systems made by tanh networks: data fitting and collocation."""
+"""Systems from tanh networks: data fitting and collocation."""
 
 import numpy as np
 import numpy.typing as npt

@@ -13,12 +13,12 @@ Matrix = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class System:
-    """F(w) = y with what is known about it; a constant that is not known is None.
+    """F(w) = y with its known constants; a constant that is not known is None.
 
     Attributes
     ----------
     name : str
-        Of the family.
+        The name of the family.
     F, jac : callable
         w (m,) -> (n,), and w -> (n, m) ndarray or scipy.sparse. Some also take `rows`, for SGD.
     w0, y : ndarray (m,), (n,)

@@ -1,7 +1,7 @@
 """The least-squares problems of More, Garbow, Hillstrom (ACM TOMS 7, 1981), by their published formulas.
 
-Every one starts from the standard start; ten and a hundred times that are the far starts. F is written so that it takes
-complex arguments: the Jacobian comes from complex steps, exact to rounding.
+Each has its standard start; ten and a hundred times that are the far starts. F accepts complex arguments, so that the
+Jacobian is computed by complex steps, exact to rounding.
 """
 
 from collections.abc import Callable
@@ -79,17 +79,17 @@ class Classic:
         Parameters
         ----------
         factor : float
-            How far: 10 and 100 are usual.
+            The multiple of the standard start; 10 and 100 are usual.
 
         Returns
         -------
         ndarray (m,)
-            The standard start times ``factor``; where that is at zero, ``factor`` in every unknown.
+            The standard start times ``factor``; if the standard start is zero, ``factor`` in every unknown.
         """
         return factor * (self.start if self.start.any() or factor == 1.0 else np.ones(self.start.size))
 
 
-# -- formulas with parts of their own ---------------------------------------------------------------------------------
+# -- formulas of several lines ----------------------------------------------------------------------------------------
 
 
 def _helical(w: Any) -> Any:

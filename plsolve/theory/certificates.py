@@ -28,7 +28,7 @@ def newton_radius(h: float, e: float) -> float:
 
 
 def moved_newton(omega: float, e: float, away: float) -> tuple[float, float]:
-    """h and ||J^+ r|| from above at a point x, from J at another one this far away: e = ||J^+ r(x)|| there (3.9).
+    """Upper bounds of h and ||J^+ r|| at x, from J at a point at distance ``away``, with e = ||J^+ r(x)|| there (3.9).
 
     omega = beta/sigma_min(J), or of 3.2, at the other point.
     """
@@ -58,7 +58,7 @@ def descent_ball(beta: float, r: float, s: float, lipschitz: float, c: float = 1
 
 
 def paper_ball(lipschitz: float, r: float, mu: float) -> float:
-    """R = 2 L_F ||r||/mu: the ball on which 1.1 asks for mu-PL* (Liu, Zhu, Belkin 2022, theorem 6)."""
+    """R = 2 L_F ||r||/mu, the radius of the ball on which 1.1 requires mu-PL* (Liu, Zhu, Belkin 2022, theorem 6)."""
     return 2.0 * lipschitz * r / mu if mu > 0.0 else INFINITE
 
 

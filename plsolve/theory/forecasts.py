@@ -1,8 +1,8 @@
-"""How many iterations are left: from constants, from the spectrum of K, and from the run so far (4.3).
+"""Forecasts of the iterations left: from constants, from the spectrum of K, and from the run so far (4.3).
 
-Letters: ratio is that of the loss (of the distance, for Gauss-Newton) now to the one that is aimed at, eta the step
-size, t a number of steps, kappa = lambda_max(K)/lambda_min(K). eigenvalues are those of K, weights the squares of the
-residual's coordinates in its eigenvectors; nits and losses are the history of a run, loss is what is aimed at.
+Letters: ratio is the loss now (for Gauss-Newton, the distance) divided by the target, eta the step size, t a number of
+steps, kappa = lambda_max(K)/lambda_min(K). eigenvalues are those of K, weights the squares of the residual's
+coordinates in its eigenvectors; nits and losses are the history of a run, loss is the target.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def near_linear_iterations(eta: float, mu: float, ratio: float) -> int:
 
 
 def momentum_iterations(kappa: float, ratio: float) -> int:
-    """Until L has fallen by ratio, for the momenta of 6.2, whose residual falls by (sqrt k - 1)/(sqrt k + 1) a step."""
+    """Steps until L has fallen by ratio, with momentum (6.2), where ||r|| falls by (sqrt k - 1)/(sqrt k + 1) a step."""
     if not ratio > 1.0:
         return 0
     root = math.sqrt(kappa)
@@ -48,7 +48,7 @@ def spectral_loss(eigenvalues: Sequence[float], weights: Sequence[float], eta: f
 def spectral_iterations(
     eigenvalues: Sequence[float], weights: Sequence[float], eta: float, loss: float, most: int = 1 << 60
 ) -> int:
-    """The first t with `spectral_loss` <= loss, by bisection; most where there is none before."""
+    """The first t with `spectral_loss` <= loss, by bisection; ``most`` if there is none before."""
     if spectral_loss(eigenvalues, weights, eta, 0) <= loss:
         return 0
     low, high = 0, 1

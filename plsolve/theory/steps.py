@@ -3,7 +3,7 @@
 Letters: L = 1/2 ||r||^2, g = J^T r, K = J J^T, mu <= lambda_min(K), lipschitz >= ||J|| (L_F), beta the Lipschitz
 constant of J, eta a step size. r, r2, g2, jg2 stand for ||r||, ||r||^2, ||g||^2, ||J g||^2; largest for lambda_max(K),
 largest_row for max_i K_ii, smoothness for a bound Ls of the curvature, kappa for lambda_max(K)/mu; n is the number of
-equations, batch (s) that of the rows in a batch; theta and tube (D) belong to a tube around the solutions, on which
+equations, batch (s) the number of rows in a batch; theta and tube (D) belong to a tube around the solutions, on which
 sigma <= sigma_min(J). Numbers in brackets refer to README.md beside this file.
 """
 
@@ -27,12 +27,12 @@ def gd_rate(eta: float, mu: float) -> float:
 
 
 def polyak_step(r2: float, g2: float) -> float:
-    """||r||^2/||g||^2 (4.4): the step to L = 0 of the linear model along g. It needs no constant, and promises none."""
+    """||r||^2/||g||^2 (4.4): the step to L = 0 of the linear model along g. It needs no constant and has no rate."""
     return r2 / g2
 
 
 def cauchy_step(g2: float, jg2: float) -> float:
-    """||g||^2/||J g||^2 (4.4): the least loss along g of the linear model; exact where F is linear."""
+    """||g||^2/||J g||^2 (4.4): the step to the least loss of the linear model along g; exact where F is linear."""
     return g2 / jg2
 
 
@@ -124,8 +124,8 @@ def nesterov(largest: float, mu: float) -> tuple[float, float]:
 def chebyshev(largest: float, mu: float, before: float, age: int) -> tuple[float, float]:
     """(a_j, b_j) of p = -g + b p, w += a p (6.2; Golub and Varga 1961), a_j from a_{j-1} = before; age = j.
 
-    Linear F: ||r_t||/||r_0|| <= 2 q^t/(1 + q^2t), q = (sqrt k - 1)/(sqrt k + 1), k = largest/mu: the best that any
-    choice of polynomials of K can promise.
+    Linear F: ||r_t||/||r_0|| <= 2 q^t/(1 + q^2t), q = (sqrt k - 1)/(sqrt k + 1), k = largest/mu: the best
+    bound that any polynomial in K can guarantee.
     """
     d, c = 0.5 * (largest + mu), 0.5 * (largest - mu)
     if age == 0:
