@@ -133,6 +133,46 @@ def test_rows_are_those_of_the_whole(f):
         model.F(w, rows=np.array([model.n]))
 
 
+@jax.custom_vjp
+def own_tanh(z):
+    return jnp.tanh(z)
+
+
+own_tanh.defvjp(lambda z: (jnp.tanh(z), z), lambda z, g: (g * (1.0 - jnp.tanh(z) ** 2),))
+twice = jax.jit(lambda x, W: jnp.tanh(x @ W))
+SMALL = {"W": normal(3, 4), "b": normal(4), "v": normal(4), "s": normal(), "T": normal(3, 4, 5)}
+USES = {
+    "one compiled function at two places": lambda p, x: twice(x, p["W"]) @ p["v"] + twice(2 * x, p["W"]) @ p["b"],
+    "z before its bias is used too": lambda p, x: (lambda z: jnp.tanh(z + p["b"]) @ p["v"] + z @ z)(x @ p["W"]),
+    "a bias added twice": lambda p, x: jnp.tanh(x @ p["W"] + p["b"] + p["b"]) @ p["v"],
+    "the output is a parameter": lambda p, x: p["b"] * (x @ p["W"]).sum() + p["b"],
+    "a branch": lambda p, x: jax.lax.cond(x[0] > 0, lambda: jnp.tanh(x @ p["W"]) @ p["v"], lambda: p["b"] @ p["v"]),
+    "in both directions": lambda p, x: jnp.tanh(x @ p["W"] @ p["W"].T @ p["W"]) @ p["v"],
+    "einsum": lambda p, x: jnp.einsum("i,ij,j->", x, p["W"], p["v"]) + jnp.sum(p["W"] * jnp.outer(x, p["b"])),
+    "a function of a parameter": lambda p, x: jax.nn.relu(p["W"]).sum() * x[0] + x @ jax.nn.softplus(p["W"]) @ p["v"],
+    "with a sign": lambda p, x: jnp.tanh(x @ (-p["W"]) - p["b"]) @ (p["v"] / 3.0),
+    "in part without a gradient": lambda p, x: jnp.tanh(x @ jax.lax.stop_gradient(p["W"]) + x @ p["W"]) @ p["v"],
+    "at three places": lambda p, x: jax.vmap(lambda t: jnp.tanh(t * x @ p["W"] + p["b"]) @ p["v"])(
+        jnp.arange(3.0)
+    ).sum(),
+    "a number": lambda p, x: p["s"] * jnp.tanh(x @ p["W"]) @ p["v"] + p["s"],
+    "three axes": lambda p, x: jnp.tensordot(x, p["T"], 1).sum() + jnp.tanh(jnp.einsum("i,ijk->kj", x, p["T"])).sum(),
+    "a bias along another axis": lambda p, x: jnp.tanh(jnp.outer(x, p["v"]) + p["b"]).sum(),
+    "derivatives of one's own": lambda p, x: own_tanh(x @ p["W"] + p["b"]) @ p["v"],
+}
+
+
+@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize("room", [2, 1000])
+def test_whatever_a_parameter_is_used_for(monkeypatch, use, room):
+    monkeypatch.setattr(_jaxpr, "ROOM", room)
+    model, J = JaxModel(USES[use], SMALL, X), dense(USES[use], SMALL, X)
+    operator = model.jac(model.w0)
+    close(operator.gram(), J @ J.T)
+    close(operator.matvec(model.w0), J @ model.w0)
+    close(operator.rmatvec(np.arange(1.0, model.n + 1.0)), J.T @ np.arange(1.0, model.n + 1.0))
+
+
 @pytest.mark.parametrize(("f", "layers"), [(mlp, 5), (residual, 2), (layer_norm, 3), (scaled, 3), (jitted, 2)])
 def test_layers_are_found(f, layers):
     assert len(JaxModel(f, MLP, X)._layers.parts) == layers

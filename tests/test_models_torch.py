@@ -127,6 +127,7 @@ def test_every_product_and_kernel_agrees_with_the_dense_jacobian(monkeypatch, ma
     close(operator.rmatvec(Z[:, 0]), J.T @ Z[:, 0])
     close(operator.toarray(), J)
     close(operator.matvec(V[:, 0]), J @ V[:, 0])
+    close(model.jac(w).matvec(V[:, 0]), J @ V[:, 0])
     close(operator.matmat(V), J @ V)
     close(operator.rmatmat(Z), J.T @ Z)
     for d2 in (RNG.uniform(size=model.m), (RNG.uniform(size=model.m) < 0.9).astype(float)):

@@ -47,7 +47,7 @@ class Layer(NamedTuple):
     axes: tuple[int, ...]  # those that A is multiplied by, then the others
 
     def weights(self, d2: Array) -> Array:
-        """Of these unknowns, as (fan-in, fan-out)."""
+        """The entries of these unknowns, as (fan-in, fan-out)."""
         return d2[self.where].reshape(self.shape).transpose(self.axes).reshape(self.A.shape[2], self.D.shape[3])
 
     def many(self) -> bool:
@@ -120,7 +120,10 @@ class ModelJacobian(_Operator):
         super().__init__(np.float64, (point.n, point.m))  # type: ignore[call-arg]
 
     def _matvec(self, v: Array) -> Array:
-        return self._point.products(v.reshape(-1, 1)).ravel()
+        if self._parts is None or self._point.blocks or not self._point.near:
+            return self._point.products(v.reshape(-1, 1)).ravel()
+        total: Array = sum(product(part, v.ravel()) for part in self._parts)  # type: ignore[assignment]
+        return total
 
     def _rmatvec(self, z: Array) -> Array:
         if self._parts is None or self._point.blocks or not self._point.near:
@@ -295,6 +298,16 @@ def entries(part: Layer | Rows, host: Host) -> Array:
     J = flat(part.rows(slice(None), slice(None)))
     J = J.reshape(len(J), *(part.shape[i] for i in part.axes))
     return J.transpose(0, *(1 + np.argsort(part.axes))).reshape(len(J), -1)  # type: ignore[no-any-return]
+
+
+def product(part: Layer | Rows, v: Array) -> Array:
+    """J v, of the unknowns of the part."""
+    if isinstance(part, Rows):
+        return flat(part.J) @ v[part.where]  # type: ignore[no-any-return]
+    N, uses, fan_in = part.A.shape
+    U = (part.A.reshape(N * uses, fan_in) @ part.weights(v)).reshape(N, uses, -1)
+    Jv: Array = np.einsum("nub,nqub->nq", U, part.D).ravel()
+    return Jv
 
 
 def adjoint(part: Layer | Rows, z: Array) -> Array:
