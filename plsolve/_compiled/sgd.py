@@ -100,7 +100,10 @@ class Engine:
         if not callable(jac) or p.metric.column_norms(p.n).size:
             raise NotCompilableError("sgd is interpreted with `x_scale='jac'`, and where jac is no function")
         if step is sgd.other_step or not all(takes):
-            raise NotCompilableError("sgd that looks at all rows, or needs all of J_B, is as quick when interpreted")
+            raise NotCompilableError(
+                "sgd is as quick when interpreted where F or jac has no `rows`, all rows are looked at or shuffled, or "
+                "steps need all of J_B ('batch_size' = 'auto' asks for gradient steps)"
+            )
         self._problem, self._args = p, arguments(args)
         self._functions = functions(F, jac, self._args.kinds, (True, True), as_gradient)
         writes = not all(getattr(f, "reads_only", False) for f in (F, jac))
