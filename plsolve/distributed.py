@@ -39,6 +39,8 @@ else:
 
 __all__ = ["Columns"]
 
+_OF_FIRST = {"rng": None, "progress": False, "max_time": None}  # arguments of which rank 0's count
+
 
 class Columns:
     """The unknowns of a system divided among the ranks of a communicator.
@@ -162,16 +164,17 @@ class Columns:
             The same on all ranks.
         """
         callback = as_solve.pop("callback", None)
-        if callback is not None:
-            as_solve["callback"] = self._on_first(callback)
-        rng = as_solve.pop("rng", None)
-        if self._comm.rank == 0 and rng is None:
-            rng = np.random.SeedSequence().entropy
+        whole = self._comm.bcast(None if callback is None else takes_whole(callback))
+        if whole is not None:
+            as_solve["callback"] = self._on_first(callback, whole)
+        if as_solve.get("rng") is None:
+            as_solve["rng"] = np.random.SeedSequence().entropy
+        as_solve |= {name: self._comm.bcast(as_solve.get(name, default)) for name, default in _OF_FIRST.items()}
         with self._one_voice():
-            return solve(F, jac, w0, y, rng=self._comm.bcast(rng), **as_solve)
+            return solve(F, jac, w0, y, **as_solve)
 
-    def _on_first(self, callback: Callable[..., Any]) -> Callable[..., Any]:
-        """The callback on rank 0, whose decision is everyone's."""
+    def _on_first(self, callback: Any, whole: bool) -> Callable[..., Any]:
+        """The callback of rank 0, whose decision is everyone's; whole: it takes intermediate results."""
 
         def stops(*args: Any, **keywords: Any) -> None:
             stop = False
@@ -186,7 +189,7 @@ class Columns:
         def of_all(intermediate_result: Any) -> None:
             stops(intermediate_result=intermediate_result)
 
-        return of_all if takes_whole(callback) else lambda w: stops(w)
+        return of_all if whole else lambda w: stops(w)
 
     @contextmanager
     def _one_voice(self) -> Iterator[None]:

@@ -116,7 +116,7 @@ def stopped():
         if intermediate_result.nit == 3:
             raise StopIteration
 
-    sol = part.solve(*system(part), W0, Y, method="gd", callback=callback)
+    sol = part.solve(*system(part), W0, Y, method="gd", callback=callback if COMM.rank == 0 else None)
     assert (sol.status, sol.nit) == (plsolve.Status.CALLBACK, 3)
 
 
@@ -124,7 +124,7 @@ def told():
     """The log and the bar are those of rank 0, whatever each rank has asked for."""
     logging.basicConfig(level=logging.INFO, format="told by the log: %(levelname)s")
     part = Columns(M, COMM)
-    part.solve(*system(part), W0, Y, method="gd", progress=find_spec("tqdm") is not None)
+    part.solve(*system(part), W0, Y, method="gd", progress=COMM.rank == 0 and find_spec("tqdm") is not None)
 
 
 def fails():
