@@ -172,7 +172,7 @@ class System:
         self.nfev += 1
         f = self._run.theirs(self._F, given(self._F_reads, w), *self._args, rows=rows.copy())
         if self._jac is True:
-            f, J = f
+            f, J = self._both(f)
             self._pair = w, J  # valid until F is called again
         return self._vector(f, rows.size)
 
@@ -180,15 +180,20 @@ class System:
         """F(w), called with a copy of w, so that F may overwrite it (but see `given`)."""
         f = self._run.theirs(self._F, given(self._F_reads, w), *self._args, **fresh(self._full_F))
         if self._jac is True:
-            try:
-                f, *J = f
-            except TypeError:
-                J = []
-            if len(J) != 1:
-                pair = "({0}({1}), J({1}))".format(*self.names)
-                raise ValueError(f"`jac=True` means that {self.names.F} returns the pair {pair}; it did not.")
+            f, *J = self._both(f)
             self._pair = w, lasting(J.pop())
         return self._vector(f, size)
+
+    def _both(self, value: Any) -> list[Any]:
+        """F(w) and J, where F returns the pair."""
+        try:
+            parts = list(value)
+        except TypeError:
+            parts = []
+        if len(parts) != 2:
+            pair = "({0}({1}), J({1}))".format(*self.names)
+            raise ValueError(f"`jac=True` means that {self.names.F} returns the pair {pair}; it did not.")
+        return parts
 
     def _vector(self, f: Any, size: int | None) -> Array:
         """The value of F as float64 (n,); it may be the user's own array and must not be kept or overwritten."""

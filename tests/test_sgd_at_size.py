@@ -99,6 +99,13 @@ def test_F_may_return_both(options):
     np.testing.assert_allclose(sol.x, WANTED, atol=1e-5)
 
 
+@pytest.mark.parametrize("value", [lambda z: z, lambda z: (z,), lambda z: (z, z, z), lambda z: 1.0])
+def test_F_that_does_not_return_both_is_refused_by_name(value):
+    s = System()
+    with pytest.raises(ValueError, match="`jac=True` means"):
+        solve(lambda w, rows: value(s.F(w, rows)), True, np.zeros(M), Y, method="sgd")
+
+
 def test_what_is_looked_at_afterwards_reads_rows_too():
     s = System("csr_array", 0.2)
     sol = run(s, options={"batch_size": 6})
