@@ -65,7 +65,7 @@ def solve(
     w0 : array_like (m,)
         The start. No argument is ever modified.
     y : array_like (n,), optional
-        Target, zeros by default.
+        Target, zeros by default. For SGD with ``rows`` and a large J its size is taken for the number of equations.
     method : {'auto', 'gauss-newton', 'gd', 'sgd'}
         See Notes.
     args : tuple
