@@ -92,7 +92,7 @@ def test_without_a_place_for_the_cache():
     caching.CacheImpl._locator_classes = caching.CompileResultCacheImpl._locator_classes = []
     """
     out = run_python(no_place + CONSTANT)
-    assert out.count("no place on disk") == 1
+    assert out.count("no writable directory") == 1
     assert out.split()[-1] == run_python(CONSTANT).strip()
 
 

@@ -1,4 +1,4 @@
-"""Compiled solves: the only room that knows numba, entered when it is first needed."""
+"""Compiled solves: the only package that imports numba; it is imported at first use."""
 
 from typing import Any
 
@@ -14,8 +14,8 @@ SGD = step, other_step
 
 
 def Engine(problem: Problem, step: Any) -> Any:
-    """A problem in compiled code, to be run by this method and those that follow it.
+    """A problem in compiled code, for a run by this method and those that follow it.
 
-    Raises NotCompilableError where the problem, F, jac or args are not fit for it.
+    Raises NotCompilableError if the problem, F, jac or args cannot be used in compiled code.
     """
     return (sgd if step in SGD else engine).Engine(problem, step)

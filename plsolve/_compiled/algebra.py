@@ -1,7 +1,7 @@
-"""Dense linear algebra in plain loops, in place, on the rows of one array V: what small systems need.
+"""Dense linear algebra for small systems, in plain loops and in place, on the rows of one array V.
 
 Vectors are rows of V, zero beyond their size. The pseudo-inverse of A = J D, D = diag(d), d zero for the unknowns that
-are held, comes from A A^T = L L^T (n > m: A^T A), or where that has lost its digits from the singular values of A.
+are held, comes from A A^T = L L^T (n > m: A^T A) or, if that is too ill-conditioned, from the singular values of A.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ vectorised = partial(unit, fastmath={"reassoc"})  # sums may be made in another 
 
 @register_jitable
 def extent(V: Array, J: Array, a: int) -> int:
-    """How many numbers a row has."""
+    """The number of entries in a row."""
     if W <= a < TRIAL_R:
         return J.shape[1]
     return J.shape[0] if a < ROWS_OF_V else V.shape[1]
@@ -33,7 +33,7 @@ def extent(V: Array, J: Array, a: int) -> int:
 
 @vectorised
 def norm(S: int, a: int) -> float:
-    """||a||, safe from overflow; NaN or inf where an entry is."""
+    """||a||, safe from overflow; NaN or inf if an entry is."""
     _, V, J = system(S)
     size = extent(V, J, a)
     total = 0.0
@@ -127,7 +127,7 @@ def adjoint(S: int, x: int, g: int) -> None:
 
 @unit
 def products(S: int, A: int, k: int, x: int, u: int) -> None:
-    """u = A x, where A is k rows from A on."""
+    """u = A x, where the matrix is the k rows of V that begin with row A."""
     _, V, _ = system(S)
     for i in range(k):
         V[u, i] = dot(S, A + i, x)
@@ -149,9 +149,9 @@ def sums(S: int, A: int, k: int, u: int, x: int) -> None:
 
 @vectorised
 def cholesky(S: int, d: int, L: int, Q: int) -> float:
-    """A A^T = L L^T (n > m: A^T A, ones for held unknowns); about 1 / its condition number, 0 where it failed.
+    """A A^T = L L^T (n > m: A^T A, ones for held unknowns); returns about 1 / its condition number, 0 if it failed.
 
-    The rows of A (n > m: its columns) are put into Q.
+    The rows of A (n > m: its columns) are stored in Q.
     """
     _, V, J = system(S)
     n, m = J.shape

@@ -1,4 +1,4 @@
-"""One thread for BLAS while many systems are solved at once: it would fight with the threads that solve them."""
+"""One thread for BLAS while many systems are solved at once, so that it does not compete with the solving threads."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _before = 1
 
 @cache
 def _controls() -> tuple[Any, Any] | None:
-    """How to read and set the number of threads of scipy's BLAS, where that is known."""
+    """The functions that read and set the number of threads of scipy's BLAS, or None if they are not found."""
     try:
-        library = ctypes.CDLL(cython_blas.__file__)  # finds what it is linked with, too
+        library = ctypes.CDLL(cython_blas.__file__)  # also finds the libraries that it is linked with
     except OSError:
         return None
     for name in _NAMES:
@@ -35,7 +35,7 @@ def _controls() -> tuple[Any, Any] | None:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Within, scipy's BLAS, which compiled code uses, runs on one thread."""
+    """A context in which scipy's BLAS, which compiled code uses, runs on one thread."""
     global _users, _before
     controls = _controls()
     if controls is None:

@@ -1,8 +1,8 @@
-"""Compiled once on a machine: numba's cache on disk, in files that belong to all sources of the package.
+"""Code that is compiled once per machine: numba's cache on disk, keyed by the sources of the whole package.
 
-What is called most is a *unit*: a function of its own for the compiler, called through a name that the linker knows.
-(numba copies what a function calls into it, and optimises and translates the whole anew at every level: on the depth
-of calls that a Gauss-Newton step has, that takes six times as long.)
+Most functions are *units*: the compiler treats each on its own, and calls go through a symbol that the linker resolves.
+(By default numba copies the code of called functions into the caller, and optimises and translates all of it again at
+every level; for the call depth of a Gauss-Newton step this takes six times as long.)
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from plsolve._pictures.progress import LOG
 
 OPTIONS = {"error_model": "numpy"}
 KINDS = {"int": types.int64, "float": types.float64, "bool": types.int64, "None": types.void}
-PATIENCE = 1.0  # seconds that loading from the disk does not take
+PATIENCE = 1.0  # seconds; loading from disk takes less, so that longer means compiling
 COMPILING = "plsolve compiles its solvers for this machine: this takes some seconds, once."
 NO_CACHE = (
-    "plsolve found no place on disk for its compiled code (%s): it is compiled anew in every process. NUMBA_CACHE_DIR "
-    "can name a place."
+    "plsolve found no writable directory for its compiled code (%s), which is therefore compiled anew in every "
+    "process. NUMBA_CACHE_DIR can name a directory."
 )
 UNITS: dict[str, Any] = {}  # the functions behind the names, with the compiler's options
 
@@ -45,7 +45,7 @@ def stamp() -> int:
 
 
 def unit(function: Any, **options: Any) -> Any:
-    """Make a function of int, float and bool a unit: what stands for it in compiled code."""
+    """Make a function of int, float and bool a unit; returns its stand-in for compiled code."""
     name = f"plsolve_{function.__name__}_{stamp():x}"
     UNITS[name] = function, options
     returned, *given = signature_of(function)
@@ -53,7 +53,7 @@ def unit(function: Any, **options: Any) -> Any:
 
 
 def signature_of(function: Any) -> list[Any]:
-    """The types of what it returns and of its arguments."""
+    """The types of the return value and the arguments."""
     kinds = dict(function.__annotations__)
     returned = kinds.pop("return")
     return [KINDS[kind] for kind in (returned, *kinds.values())]
@@ -61,10 +61,10 @@ def signature_of(function: Any) -> list[Any]:
 
 @cache
 def address(name: str) -> int:
-    """Compile a unit, or load it from the disk, with those that it calls; its address."""
+    """Compile a unit, or load it from disk, with the units that it calls; returns its address."""
     function, own = UNITS[name]
     returned, *given = signature_of(function)
-    with told():
+    with announced():
         needed(function)
         found = tried(lambda **options: cfunc(returned(*given), **own, **options)(function), function)
     KEPT.append(found)
@@ -73,7 +73,7 @@ def address(name: str) -> int:
 
 
 KEPT: list[Any] = []  # they own the code
-WITHOUT: list[str] = []  # why there is no cache, once that is known
+WITHOUT: list[str] = []  # the reason why there is no cache, once known
 
 
 def needed(function: Any) -> None:
@@ -92,7 +92,7 @@ def entry(function: Any, signature: tuple[Any, ...]) -> Any:
         dispatcher.compile(signature)
         return dispatcher
 
-    with told():
+    with announced():
         needed(function)
         return tried(compile_it, function)
 
@@ -100,15 +100,15 @@ def entry(function: Any, signature: tuple[Any, ...]) -> Any:
 def tried(compile_it: Callable[..., Any], function: Any) -> Any:
     """The result of numba's decorator on a function.
 
-    A cache that is damaged is emptied; where there is no place for one, or none is left, it is done without.
+    A damaged cache is emptied. If there is no writable directory, or the disk is full, the function is not cached.
     """
     if not function.__qualname__.endswith(f"_{stamp():x}"):
         function.__qualname__ += f"_{stamp():x}"
-    with told():
+    with announced():
         for _ in range(0 if WITHOUT else 2):
             try:
                 return compile_it(cache=True, **OPTIONS)
-            except Exception as error:  # noqa: BLE001  # a mistake in the function itself comes once more below
+            except Exception as error:  # noqa: BLE001  # an error in the function itself is raised again below
                 reason = str(error)
             empty_cache(function)
         if not WITHOUT:
@@ -118,7 +118,7 @@ def tried(compile_it: Callable[..., Any], function: Any) -> Any:
 
 
 def empty_cache(function: Any) -> None:
-    """Delete what is on the disk of this function, as far as that is possible."""
+    """Delete the cached files of this function, as far as possible."""
     with suppress(Exception):
         name = f"{Path(function.__code__.co_filename).stem}.{function.__qualname__}"
         directory = njit(cache=True)(function).stats.cache_path
@@ -130,22 +130,22 @@ _telling = False
 
 
 @contextmanager
-def told() -> Iterator[None]:
-    """Within, what takes long is said to be compiling: to the logger, and on a terminal.
+def announced() -> Iterator[None]:
+    """A context that reports compilation, if it takes long, to the logger and on a terminal.
 
-    The garbage of the compiler is collected afterwards, which takes a sixth less time.
+    Garbage collection is postponed to the end, which takes a sixth less time.
     """
     global _telling
     if _telling:
         yield
         return
 
-    def tell() -> None:
+    def announce() -> None:
         LOG.info(COMPILING)
         if sys.stderr is not None and sys.stderr.isatty():
             sys.stderr.write(COMPILING + "\n")
 
-    timer = threading.Timer(PATIENCE, tell)
+    timer = threading.Timer(PATIENCE, announce)
     timer.daemon = True
     timer.start()
     _telling, collecting = True, gc.isenabled()

@@ -8,7 +8,7 @@ from plsolve._compiled.algebra import adjoint, apply, combine, copy, dot, norm, 
 from plsolve._compiled.cache import unit
 from plsolve._compiled.evaluation import residual
 from plsolve._compiled.memory import *
-from plsolve._compiled.model import arrive, gradient, move, raised
+from plsolve._compiled.model import arrive, gradient, metric_gradient, move
 from plsolve._stopping import Status
 from plsolve.methods import ending
 
@@ -17,12 +17,12 @@ STALLED, STATIONARY, RESIDUAL = int(Status.STALLED), int(Status.STATIONARY), int
 
 @unit
 def end(S: int, flat: bool) -> None:
-    """No step reduces the loss: why, after better differences (if there are any) have been tried."""
+    """No step reduces the loss: first more precise differences, if any are left, then the verdict."""
     s = state(S)
     gradient(S)
     s.step, s.pl = 0.0, -1.0
     if s.differenced != 0 and s.precise == 0:
-        s.precise, s.radius, s.crawl = 1, 0.0, 0
+        s.precise, s.radius, s.stagnant = 1, 0.0, 0
         return
     s.status = STALLED
     if at_rounding_level(S):
@@ -40,7 +40,7 @@ def end(S: int, flat: bool) -> None:
 
 @unit
 def terms(S: int, p: int) -> float:
-    """|| |J| |p| ||: how large the terms are that cancel in F."""
+    """|| |J| |p| ||, the size of the terms that cancel in F."""
     _, V, J = system(S)
     for i in range(J.shape[0]):
         t = 0.0
@@ -52,7 +52,7 @@ def terms(S: int, p: int) -> float:
 
 @unit
 def rounding_level(S: int) -> float:
-    """The size of ||r|| that rounding in F alone can make."""
+    """||r|| that rounding in F alone can cause."""
     s = state(S)
     combine(S, 1.0, R, 1.0, Y, A)
     return 2.0 * s.precision * (norm(S, A) + s.size_y + terms(S, W))
@@ -60,7 +60,7 @@ def rounding_level(S: int) -> float:
 
 @unit
 def at_rounding_level(S: int) -> bool:
-    """Whether rounding in F alone can make r; F is asked once whether J is as large as it says."""
+    """Whether rounding in F alone can cause r; one call of F checks J, on which the estimate depends."""
     s, V, J = system(S)
     if not s.size <= rounding_level(S) < math.inf:
         return False
@@ -69,12 +69,12 @@ def at_rounding_level(S: int) -> bool:
     move(S, W, 1.0, G, E)
     combine(S, 1.0, E, -1.0, W, G)
     apply(S, G, A)
-    told = norm(S, A)
-    if told == 0.0:
+    expected = norm(S, A)
+    if expected == 0.0:
         return True
     residual(S, E, A)
     combine(S, 1.0, A, -1.0, R, A)
-    return norm(S, A) >= 0.1 * told
+    return norm(S, A) >= 0.1 * expected
 
 
 @unit
@@ -97,7 +97,7 @@ def stationary(S: int) -> bool:
     top = 0.0
     for _ in range(15):
         combine(S, 1.0 / max(norm(S, Z), 1e-300), Z, 0.0, Z, Z)
-        raised(S, Z, P)
+        metric_gradient(S, Z, P)
         apply(S, P, Z)
         last, top = top, norm(S, Z)
         if top <= 1.1 * last:

@@ -28,17 +28,17 @@ from plsolve._state import Start
 from plsolve._stopping import JACOBIAN_NOT_FINITE, RUNNING, Ended, Status
 from plsolve.methods import tall, watch, watchdog
 
-CHUNK = 128  # states that are looked at together
-PAUSE = 0.1  # seconds at most between looks at the callback, Ctrl-C and the clock
+CHUNK = 128  # steps made between two checks of the record
+PAUSE = 0.1  # seconds at most between two checks of the callback, Ctrl-C and the clock
 ROWS, ENTRIES = 80, 1 << 14  # min(n, m) and n m at most: beyond, BLAS is faster (measured: 60 x 120 and 100 x 200)
-UNCURVED = 50  # iterations for n > m, before the method that knows the curvature of the residual takes over
+UNCURVED = 50  # iterations for n > m before the method with the curvature of the residual takes over
 NO_ROWS = np.zeros(0, np.int64)
 
 
 class Engine:
     """A problem in compiled code.
 
-    Raises NotCompilableError where the problem, F, jac or args are not fit for it.
+    Raises NotCompilableError if the problem, F, jac or args cannot be used in compiled code.
     """
 
     def __init__(self, problem: Problem, step: Any) -> None:
@@ -61,7 +61,7 @@ class Engine:
         self._fill()
 
     def _fill(self) -> None:
-        """What the kernel is to know of the problem."""
+        """Copy the data of the problem into the kernel's memory."""
         p, s, V = self._problem, self._system.state, self._system.V
         s.args = self._args.address
         if self._rows.size:
@@ -75,7 +75,7 @@ class Engine:
         self._scale()
 
     def _scale(self) -> None:
-        """The scale of the problem: an interpreted stage may have learnt more of it."""
+        """Copy the scale of the problem, which an interpreted stage may have changed."""
         s, V = self._system.state, self._system.V
         metric, m = self._problem.metric, self._problem.m
         largest = metric.column_norms(self._problem.n)
@@ -87,9 +87,9 @@ class Engine:
             s.scaling, s.rescale = 2 if metric.unasked else 1, unit(evaluation.rescale)
 
     def run(self, step: Any, record: Record) -> Native | None:
-        """The compiled run of a method: it makes many steps at a time, but no longer than for PAUSE seconds.
+        """The compiled run of a method, which makes many steps at a time, for at most PAUSE seconds.
 
-        None: the method is to be interpreted.
+        None: the method runs interpreted.
         """
         if step is watchdog.step:
             return partial(self._run, record)
@@ -118,7 +118,7 @@ class Engine:
         return end, self._failed(state.error) if status == loop.FAILURE else status
 
     def _tall(self, record: Record, s: Any, stop: int, enough: float, max_iter: int) -> tuple[Any, int]:
-        """n > m: first without the curvature of the residual, then from where that has led with it."""
+        """n > m: first without the curvature of the residual, then with it, from the point reached."""
         at, status = self._run(record, s, stop, enough, min(max_iter, UNCURVED))
         if not (status == Status.STALLED or (status == Status.MAX_ITER and at.nit < max_iter)):
             return at, status
@@ -127,7 +127,7 @@ class Engine:
         return loop.advance(p, tall.step, record, loop.residual_norm, state, RUNNING, enough, max_iter)
 
     def _begin(self, s: Any) -> None:
-        """The kernel's memory of the state that a run starts from."""
+        """Copy the state from which a run starts into the kernel's memory."""
         p, state, V = self._problem, self._system.state, self._system.V
         known = getattr(s, "watch", None)
         state.plan, state.root = (known.plan, known.root) if known is not None else (watch.ALONE, True)
@@ -152,14 +152,14 @@ class Engine:
         system.count(s.nfev - system.nfev, s.njev - system.njev, s.nfev_jac - system.nfev_jac)
 
     def _leave(self, end: Start) -> None:
-        """Let the problem know what the run has found."""
+        """Pass the results of the run on to the problem."""
         p, s, V = self._problem, self._system.state, self._system.V
         p.run.offer(end.w, end.r, s.least)
         if s.scaling:
             p.metric.take_norms(V[k.LARGEST, : p.m].copy(), bool((V[k.SCALE, : p.m] != 1.0).any()))
 
     def _failed(self, what: int) -> int:
-        """The status of a run that a failure ends; the function that failed is called again for its exception."""
+        """The status of a run that ends with a failure; the function that failed is called again for its exception."""
         p, w = self._problem, self._system.vector(k.W_FAILED)
         if what == evaluation.LATE:
             return int(Status.MAX_TIME)
@@ -176,17 +176,17 @@ class Engine:
         raise RuntimeError("F or jac failed in compiled code, but not when it was called again at the same point.")
 
     def unfinished(self, status: Any) -> Any:
-        """Which of the systems of a batch are for the interpreted method that knows the curvature of the residual."""
+        """Marks the systems of a batch that need the interpreted method with the curvature of the residual."""
         stopped = (status == Status.STALLED) | (status == Status.MAX_ITER)
         return stopped & (self._problem.n > self._problem.m)
 
     def batch(
         self, Y: Array, args: tuple[Any, ...], each: tuple[Any, ...], limits: tuple[Any, ...]
     ) -> Callable[..., None]:
-        """What solves some of many systems that differ from this one in start, target and the arguments `each`.
+        """A function that solves some of k systems with different starts, targets and arguments `each`.
 
-        It is called with the starts (k, m), the numbers of the systems, a counter that tells all threads whose turn
-        it is, and x, fun, status and nit of all k systems, which it fills in.
+        Its arguments are the starts (k, m), the numbers of the systems, a counter for the next system that all threads
+        share, and the arrays x, fun, status and nit of all k systems, which it fills in.
         """
         n, m = self._problem.n, self._problem.m
         tol, eps, max_iter = limits
@@ -223,7 +223,7 @@ def template(addresses: tuple[int, int], n: int, m: int, bounded: bool, differen
 
 
 def unit(function: Any) -> int:
-    """The address of a unit that not every run needs."""
+    """The address of a unit that only some runs need."""
     return compiled_unit(function.symbol)  # type: ignore[no-any-return]
 
 
@@ -249,7 +249,7 @@ def many(
     S: int, starts: Any, Y: Any, tables: Any, limits: Any, which: Any, turn: Any, x: Any, fun: Any, status: Any,
     nit: Any,
 ) -> None:  # fmt: skip
-    """The systems whose turn it is, one after the other; limits: tol, eps and max_iter."""
+    """Solve systems, always the next in the shared counter; limits: tol, eps and max_iter."""
     s, V, J = system(S)
     t = take(turn)
     while t < which.size:

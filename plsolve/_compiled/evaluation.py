@@ -26,7 +26,7 @@ def seconds(S: int) -> float:
 
 @unit
 def evaluated(S: int, function: int, w: int, out: int, what: int) -> bool:
-    """F or J at w, of a copy of w; after a failure, which is noted with its place, nothing is called any more."""
+    """Evaluate F or J at a copy of w; after a failure, which is recorded, no function is called any more."""
     s, V, J = system(S)
     if s.error == 0:
         copy(S, w, GIVEN)
@@ -47,7 +47,7 @@ def fail(S: int, w: int, what: int) -> None:
 
 @unit
 def residual(S: int, w: int, r: int) -> float:
-    """r = F(w) - y and ||r||, inf where that is no number."""
+    """r = F(w) - y; returns ||r||, inf if that is not a number."""
     s, V, _ = system(S)
     s.nfev += s.error == 0
     if not evaluated(S, s.F, w, data(V) + 8 * r * V.shape[1], FAILED_F):
@@ -63,7 +63,7 @@ def residual(S: int, w: int, r: int) -> float:
 
 @unit
 def linearise(S: int) -> bool:
-    """J at w, and the scale that comes from it; whether it is finite."""
+    """J at w, and the scale from its columns; returns whether J is finite."""
     s, V, J = system(S)
     known = not (s.differenced != 0 and s.precise != 0)
     for j in range(J.shape[1]):
@@ -147,7 +147,7 @@ def differences(S: int, precise: float, _: float) -> None:
 
 @unit
 def probe(S: int, j: int, h: float, f: int) -> float:
-    """f = F(w + h e_j) - F(w), in the box, and the step that was really made."""
+    """f = F(w + h e_j) - F(w), in the box, and the step as rounded."""
     s, V, _ = system(S)
     if s.deadline < math.inf and seconds(S) >= s.deadline:
         fail(S, W, LATE)

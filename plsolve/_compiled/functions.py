@@ -1,8 +1,8 @@
-"""The user's functions behind one C signature, so that what calls them is compiled once for all of them.
+"""The user's functions behind one C signature, so that their callers are compiled once for all functions.
 
 A trampoline is ``code = f(w, m, args, rows, s, out, n)``, all of them 64-bit words: the addresses of w (m,), of the
 table of arguments, of the numbers of the rows (s,) and of the place for the result, which are n numbers of F, or n rows
-of jac. What exactly went wrong is found out later, by a call from Python.
+of jac. If a call fails, the exception is obtained later by a call from Python.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SIGNATURE = types.int64(*[types.int64] * 7)
 
 
 class NotCompilableError(TypeError):
-    """Why a function or an argument cannot be used in compiled code."""
+    """Says why a function or an argument cannot be used in compiled code."""
 
 
 class Functions(NamedTuple):
@@ -55,7 +55,7 @@ def trampoline(function: Any, kinds: tuple[Any, ...], *, result: Any, rows: bool
 
 @lru_cache(maxsize=256)
 def compile_trampoline(function: Any, kinds: tuple[Any, ...], result: Any, rows: bool) -> Any:
-    """The compiled trampoline, or why there is none."""
+    """The compiled trampoline; an error says why there is none."""
     jitted = function if hasattr(function, "py_func") else njit(function)
     try:
         return built(jitted, kinds, result, rows)
@@ -104,7 +104,7 @@ def guarded(function: Any) -> Any:
 
 
 def forget(context: Any, builder: Any, status: Any) -> None:
-    """Free what there is of an exception: what numba keeps of one with arguments, or Python's own, of `objmode`."""
+    """Free the memory of an exception: numba's record of its arguments, or the Python object if raised in `objmode`."""
     with builder.if_then(status.is_user_exc):
         parts = builder.load(status.excinfoptr)  # pickled class, its size, arguments, their reader, whether allocated
         allocated = builder.extract_value(parts, len(parts.type.elements) - 1)
@@ -122,9 +122,9 @@ def forget(context: Any, builder: Any, status: Any) -> None:
 
 
 def unpacked(kinds: tuple[Any, ...], reads_only: bool, rows: bool) -> Any:
-    """What gives, in compiled code, the arguments of a function as a tuple: w, those of the table, and rows.
+    """An intrinsic that returns the arguments of a function as a tuple: w, those of the table, and rows.
 
-    The arrays are lent. reads_only: w cannot be written to.
+    The arrays do not own their memory. reads_only: w is read-only.
     """
     given = [types.Array(types.float64, 1, "C", readonly=reads_only)]
     for dtype, ndim, layout in kinds:
@@ -161,11 +161,11 @@ class Arguments(NamedTuple):
     Attributes
     ----------
     kinds : tuple
-        For each its kind: (dtype, ndim, layout), ndim -1 for a number.
+        The kind of each argument: (dtype, ndim, layout), with ndim -1 for a number.
     table : ndarray of int64
-        For each its address, and the shape of an array.
+        The address of each argument and, for arrays, the shape.
     kept : tuple
-        What must stay alive.
+        The objects that must stay alive.
     """
 
     kinds: tuple[Any, ...]
@@ -174,7 +174,7 @@ class Arguments(NamedTuple):
 
     @property
     def address(self) -> int:
-        """Where the table is."""
+        """The address of the table."""
         return address(self.table) if self.table.size else 0
 
 
@@ -202,7 +202,7 @@ def arguments(args: tuple[Any, ...]) -> Arguments:
 
 
 def arguments_of_each(args: tuple[Any, ...], each: tuple[Any, ...], k: int) -> tuple[Any, tuple[Any, ...]]:
-    """Tables of arguments (k, words), one for each system, and what must stay alive."""
+    """Tables of arguments (k, words), one for each system, and the objects that must stay alive."""
     shared = arguments((*args, *(a[0] for a in each)))
     tables, place = np.tile(shared.table, (k, 1)), 0
     kept = [np.ascontiguousarray(a) for a in each]
@@ -218,17 +218,17 @@ def arguments_of_each(args: tuple[Any, ...], each: tuple[Any, ...], k: int) -> t
 
 
 def as_vector(f: Any, out: int, n: int, m: int) -> int:
-    """Write what F returned, n real numbers, to this address."""
+    """Write the value of F, n real numbers, to this address."""
     raise NotImplementedError
 
 
 def as_matrix(J: Any, out: int, n: int, m: int) -> int:
-    """Write what jac returned, n x m real numbers."""
+    """Write the value of jac, n x m real numbers, to this address."""
     raise NotImplementedError
 
 
 def as_gradient(J: Any, out: int, n: int, m: int) -> int:
-    """Write J^T r behind r, the n numbers that are there: so J is not copied."""
+    """Write J^T r behind the n numbers r at this address, so that J need not be copied."""
     raise NotImplementedError
 
 

@@ -20,7 +20,7 @@ from plsolve._linalg import UNIT, Array
 
 
 class Solution(NamedTuple):
-    """What `gauss_newton` returns.
+    """The result of `gauss_newton`.
 
     Attributes
     ----------
@@ -60,7 +60,7 @@ def gauss_newton(F: Any, jac: Any, w0: Array, y: Array, tol: float = 1e-10, max_
     Returns
     -------
     Solution
-        A named tuple. Nothing is raised: where F or jac raise, the status is -5.
+        A named tuple. No exception is raised: if F or jac raise one, the status is -5.
 
     Notes
     -----
@@ -74,7 +74,7 @@ def gauss_newton(F: Any, jac: Any, w0: Array, y: Array, tol: float = 1e-10, max_
 
 @cache
 def _outside() -> Any:
-    """The same for calls from Python, into arrays of Python's: Ctrl-C spoils what numba makes of its own for Python."""
+    """`gauss_newton` for calls from Python, with result arrays made by Python, since Ctrl-C can damage numba's own."""
 
     def solve(F: Any, jac: Any, w0: Any, y: Any, tol: Any, max_iter: Any, x: Any, fun: Any, numbers: Any) -> None:
         s = gauss_newton(F, jac, w0, y, tol, max_iter)
@@ -91,9 +91,9 @@ _KEPT: list[Any] = []  # trampolines whose addresses are in the user's compiled 
 def _address(matrix: bool) -> Any:
     @intrinsic
     def address(typingctx: Any, function: Any) -> Any:
-        """Where the trampoline of the user's function is; for None, the differences in its place.
+        """The address of the trampoline of the user's function; for None, that of the differences.
 
-        Code that contains it cannot be cached, and numba knows.
+        Code that contains it cannot be cached, which numba detects.
         """
         if isinstance(function, (types.NoneType, types.Omitted)):
             place = compiled_unit(evaluation.differences.symbol)

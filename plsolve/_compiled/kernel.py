@@ -1,6 +1,6 @@
 """Gauss-Newton of small dense systems in plain loops: the watchdog over its steps, and runs.
 
-What the steps are, and why, is told in `plsolve.methods`; its constants and decisions are used here. A system is one
+`plsolve.methods` describes the steps and their reasons; its constants and decisions are used here. A system is one
 array (see `memory`): the record s of its numbers; V, whose rows are vectors of n or of m numbers; J (n, m). Behind the
 vectors of V come the factors of J (see `algebra`), 2 min(n, m) rows. F and jac are in `evaluation`, then follow
 `model`, `ends` and `steps`.
@@ -58,7 +58,7 @@ def watched(S: int) -> None:
 
 @unit
 def monotone(S: int, failed: int) -> None:
-    """Monotone steps from here."""
+    """Start monotone steps at this point."""
     s = state(S)
     watch.begin(s, watch.MONOTONE, 0, s.size)
     s.failed = failed
@@ -66,7 +66,7 @@ def monotone(S: int, failed: int) -> None:
 
 @unit
 def resumed(S: int, failed: int) -> None:
-    """After a phase: on from the best point by monotone steps, or where they have ended by a kick."""
+    """After a phase: monotone steps from the best point, or a kick if monotone steps have ended there."""
     s = state(S)
     back(S)
     monotone(S, failed)
@@ -79,7 +79,7 @@ def keep(S: int) -> None:
     s = state(S)
     copy(S, W, W_KEPT)
     copy(S, R, R_KEPT)
-    s.kept_size, s.kept_radius, s.kept_status, s.kept_crawl = s.size, s.radius, s.status, s.crawl
+    s.kept_size, s.kept_radius, s.kept_status, s.kept_stagnant = s.size, s.radius, s.status, s.stagnant
     s.kept_orthogonal, s.kept_precise = s.orthogonal, s.precise
 
 
@@ -87,7 +87,7 @@ def keep(S: int) -> None:
 def back(S: int) -> None:
     s = state(S)
     arrive(S, W_KEPT, R_KEPT, s.kept_size)
-    s.radius, s.status, s.crawl, s.pl = s.kept_radius, s.kept_status, s.kept_crawl, -1.0
+    s.radius, s.status, s.stagnant, s.pl = s.kept_radius, s.kept_status, s.kept_stagnant, -1.0
     s.orthogonal, s.precise = s.kept_orthogonal, s.kept_precise
 
 
@@ -106,7 +106,7 @@ def guarded(S: int) -> None:
 
 @unit
 def undamped(S: int) -> None:
-    """A full step, halved while ||r|| would be above its value at w0; after the last one back to the best point."""
+    """A full step, halved while ||r|| exceeds its value at w0; after the last step of the phase, the best point."""
     s = state(S)
     if not linearise(S):
         return
@@ -127,10 +127,10 @@ def undamped(S: int) -> None:
         t *= 0.5
     lands = size < s.kept_size and t == 1.0 and size <= TUNING.phase_converged * s.size
     arrive(S, TRIAL, TRIAL_R, size)
-    s.left, s.nit, s.crawl, s.step, s.radius, s.pl = s.left - 1, s.nit + 1, 0, t * length, length, -1.0
+    s.left, s.nit, s.stagnant, s.step, s.radius, s.pl = s.left - 1, s.nit + 1, 0, t * length, length, -1.0
     if size < s.kept_size:
         keep(S)
-    if lands or s.stays != 0 or not size <= s.top or min(s.left, watch.spare(s, s.nit)) <= 0:
+    if lands or s.inconsistent != 0 or not size <= s.top or min(s.left, watch.spare(s, s.nit)) <= 0:
         resumed(S, s.kept_size > TUNING.decrease * s.mark)
 
 
@@ -159,7 +159,7 @@ def kick(S: int) -> None:
             arrive(S, TRIAL + 1, TRIAL_R + 1, least)
             watch.begin(s, watch.KICKED, TUNING.kick_steps, least)
             s.status = RUNNING
-            s.kicks, s.crawl, s.radius, s.step, s.pl = s.kicks + 1, 0, 0.0, 0.0, -1.0
+            s.kicks, s.stagnant, s.radius, s.step, s.pl = s.kicks + 1, 0, 0.0, 0.0, -1.0
             combine(S, 1.0, R, -1.0, R_KEPT, Z)
             s.near = TUNING.kick_return * min(s.kept_size, norm(S, Z))
             return
@@ -183,7 +183,7 @@ def kicked(S: int) -> None:
 
 @unit
 def solved(S: int, enough: float) -> bool:
-    """Whether r is small enough: `Problem.accepts`."""
+    """Whether r counts as solved: `Goal.accepts`."""
     s, V, _ = system(S)
     if s.least <= enough and s.least <= s.sure:
         return True
@@ -191,7 +191,7 @@ def solved(S: int, enough: float) -> bool:
         return False
     s.judged, least, at_hand = s.least, s.tol * s.size0, V[W_J, 0] == V[W_J, 0]
     combine(S, 1.0, W, -1.0, W0, P)
-    if least > max(SMALL, s.tol) * scale_of_terms(S, at_hand):  # J is of the point before
+    if least > max(SMALL, s.tol) * scale_of_terms(S, at_hand):  # J is that of the point before
         combine(S, 1.0, W, -1.0, W_J, P)
         if at_hand and not linearise(S):
             return False
@@ -204,17 +204,17 @@ def solved(S: int, enough: float) -> bool:
 
 @unit
 def scale_of_terms(S: int, at_hand: bool) -> float:
-    """max(||y||, || |J| |w| || + || |J| |P| ||) with the last J, where it is at hand."""
+    """max(||y||, || |J| |w| || + || |J| |P| ||) with the last J, if it is available."""
     s = state(S)
     return max(s.size_y, terms(S, W) + terms(S, P) if at_hand else 0.0)
 
 
 @unit
 def begin(S: int) -> None:
-    """Monotone steps from w, where F was evaluated."""
+    """Start a run of monotone steps at w, where F was evaluated."""
     s = state(S)
     s.status, s.phase, s.slow, s.failed, s.kicks, s.error = RUNNING, watch.MONOTONE, 0, 0, 0, 0
-    s.own, s.allowance, s.crawl, s.orthogonal, s.precise = s.nit, TUNING.allowance_steep, 0, 0, 0
+    s.own, s.allowance, s.stagnant, s.orthogonal, s.precise = s.nit, TUNING.allowance_steep, 0, 0, 0
     s.mark, s.radius, s.step, s.pl = s.size, 0.0, 0.0, -1.0
     s.level, s.beta_seen, s.least, s.judged = s.size if s.nit > 0 else 0.0, 0.0, s.size, math.inf
     copy(S, W, W_BEST)
@@ -224,7 +224,7 @@ def begin(S: int) -> None:
 
 @unit
 def advance(S: int, log: int, size: int, enough: float, max_iter: int, until: float) -> int:
-    """Steps until the run ends, the log is full, or the clock says until: the status.
+    """Make steps until the run ends, the log is full, or the time is ``until``; returns the status.
 
     log: the address of so many rows (see `loop.ROW`); 0: nobody looks at the run, nor at the clock.
     """
@@ -236,7 +236,7 @@ def advance(S: int, log: int, size: int, enough: float, max_iter: int, until: fl
         s.logged = row
         if solved(S, enough):
             return RUNNING
-        if s.status != RUNNING:  # a verdict on w says nothing of a better point
+        if s.status != RUNNING:  # which does not hold for a better point
             return s.status if (1.0 - TIE) * s.size <= s.least or s.status == RESIDUAL else STALLED
         if s.nit >= max_iter:
             return MAX_ITER

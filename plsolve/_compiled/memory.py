@@ -18,18 +18,18 @@ from plsolve.methods.tuning import TUNING
 
 WHOLES = """
     n m width height F jac args rows count now bounded differenced central coarse scaling nfev njev nfev_jac
-    error nit status orthogonal precise crawl cholesky stays boxed best plan root phase left slow failed own allowance
-    kicks kept_status kept_crawl kept_orthogonal kept_precise cut within_bounds differences logged refined reflected
-    rescale
+    error nit status orthogonal precise stagnant cholesky inconsistent boxed best plan root phase left slow failed own
+    allowance kicks kept_status kept_stagnant kept_orthogonal kept_precise cut within_bounds differences logged refined
+    reflected rescale
 """
 REALS = """
-    size size_y target least top deadline beta radius step pl beta_seen length potential mark level kept_size
-    kept_radius gain reach share reached enough size0 tol sure judged precision steep near
+    size size_y target least top deadline beta radius step pl beta_seen length predicted mark level kept_size
+    kept_radius gain natural share reached enough size0 tol sure judged precision steep near
 """
 
 
 class State(ctypes.Structure):
-    """What the kernel knows and where it stands, without vectors."""
+    """The numbers of a system and its run, without vectors."""
 
     _fields_: ClassVar = [
         *((name, ctypes.c_int64) for name in WHOLES.split()),
@@ -67,7 +67,7 @@ def state(typingctx: Any, S: Any) -> Any:
 
 @intrinsic
 def system(typingctx: Any, S: Any) -> Any:
-    """The record, V and J of the system at this address: lent, which costs nothing."""
+    """The record, V and J of the system at this address, as views that do not own their memory."""
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         start = builder.inttoptr(values[0], WORD.as_pointer())

@@ -29,7 +29,7 @@ from plsolve.methods.tuning import TUNING
 
 @unit
 def factor(S: int, by_singular_values: bool) -> None:
-    """The pseudo-inverse of J on the unknowns that are free: by the kernel while that has digits."""
+    """The pseudo-inverse of J on the free unknowns, by Cholesky of the kernel if that is accurate enough."""
     s, V, J = system(S)
     n, m = J.shape
     free, k = 0, min(n, m)
@@ -45,7 +45,7 @@ def factor(S: int, by_singular_values: bool) -> None:
 
 @unit
 def coordinates(S: int, x: int, u: int) -> None:
-    """J^+ x in coordinates u, of which the inner product is that of the metric of the step."""
+    """J^+ x in coordinates u, whose inner product is that of the metric of the step."""
     s, _, J = system(S)
     k = min(J.shape)
     if s.cholesky == 0:
@@ -59,7 +59,7 @@ def coordinates(S: int, x: int, u: int) -> None:
 
 
 @unit
-def lift(S: int, u: int, p: int) -> None:
+def from_coordinates(S: int, u: int, p: int) -> None:
     """p = J^+ x from its coordinates u."""
     s, _, J = system(S)
     k = min(J.shape)
@@ -75,8 +75,8 @@ def lift(S: int, u: int, p: int) -> None:
 
 
 @unit
-def raised(S: int, x: int, p: int) -> float:
-    """p = D^2 J^T x, of the unknowns that are free at w; its length."""
+def metric_gradient(S: int, x: int, p: int) -> float:
+    """p = D^2 J^T x on the unknowns that are free at w; returns its length."""
     adjoint(S, x, p)
     times(S, p, FREE, p)
     length = norm(S, p)
@@ -104,7 +104,7 @@ def distance(S: int, v: int, w: int) -> float:
 
 @unit
 def newton(S: int) -> None:
-    """gn = -J^+ r with J gn, its length and what it promises; in a box the step of bounded least squares."""
+    """gn = -J^+ r with J gn, its length and predicted reduction; in a box the step of bounded least squares."""
     s, V, J = system(S)
     s.boxed = 0
     copy(S, SCALE, D)
@@ -137,7 +137,7 @@ def refine(S: int) -> float:
     for _ in range(4):
         coordinates(S, REST, A)
         combine(S, 1.0, U, -1.0, A, U)
-        lift(S, U, GN)
+        from_coordinates(S, U, GN)
         apply(S, GN, REST)
         combine(S, 1.0, REST, 1.0, R, REST)
         left = norm(S, REST)
@@ -149,12 +149,12 @@ def refine(S: int) -> float:
 
 @unit
 def measure(S: int) -> None:
-    """The length of gn, what it promises, and whether r stays, from gn and REST = r + J gn."""
+    """The length of gn, its predicted reduction, and whether the equations are inconsistent, from REST = r + J gn."""
     s = state(S)
     combine(S, 1.0, REST, -1.0, R, JGN)
     s.length = long(S, GN)
-    s.potential = reduction(S, JGN)
-    s.stays = norm(S, REST) > TUNING.inconsistent * s.size
+    s.predicted = reduction(S, JGN)
+    s.inconsistent = norm(S, REST) > TUNING.inconsistent * s.size
 
 
 @unit
@@ -171,7 +171,7 @@ def room(S: int, share: float) -> None:
 
 @unit
 def cut(S: int, share: float, _: float) -> None:
-    """gn within so much of the box: `box.boxed`, from the plain gn."""
+    """gn within this share of the box: `box.boxed`, from the plain gn."""
     s, V, J = system(S)
     room(S, share)
     copy(S, PLAIN, GOAL)
@@ -179,7 +179,7 @@ def cut(S: int, share: float, _: float) -> None:
     most, turns, out = 0.0, 0, False
     for j in range(J.shape[1]):
         out = out or V[D, j] == 0.0 or not V[LOW, j] <= V[GOAL, j] <= V[HIGH, j]
-    if not (out and math.isfinite(s.potential)):
+    if not (out and math.isfinite(s.predicted)):
         return
     combine(S, 0.0, PLAIN, 0.0, PLAIN, GN)
     copy(S, R, REST)
@@ -193,7 +193,7 @@ def cut(S: int, share: float, _: float) -> None:
             if norm(S, REST) <= TUNING.active_set_solved * s.size:
                 break
             adjoint(S, REST, G)
-        for turn in range(2):  # those that the gradient presses against bounds; else those that just met one
+        for turn in range(2):  # first those held by the gradient, else those that just met a bound
             changed, some = False, False
             for j in range(J.shape[1]):
                 p, goal, low, high = V[GN, j], V[GOAL, j], V[LOW, j], V[HIGH, j]
@@ -214,7 +214,7 @@ def cut(S: int, share: float, _: float) -> None:
         apply(S, E, Z)
         combine(S, 1.0, Z, 1.0, R, Z)
         coordinates(S, Z, A)
-        lift(S, A, GOAL)
+        from_coordinates(S, A, GOAL)
         combine(S, 1.0, E, -1.0, GOAL, GOAL)
     combine(S, 1.0, GN, -1.0, PLAIN, E)
     s.boxed = norm(S, E) > 0.0
@@ -223,7 +223,7 @@ def cut(S: int, share: float, _: float) -> None:
 
 @unit
 def ahead(S: int) -> float:
-    """E becomes the better of GOAL cut to the box and the first bound on the way there, JP J times it; its gain."""
+    """Set E to the better of GOAL clipped to the box and the first bound towards it, and JP = J E; returns its gain."""
     _, V, J = system(S)
     t = 1.0
     for j in range(J.shape[1]):
@@ -247,7 +247,7 @@ def ahead(S: int) -> float:
 
 @unit
 def move(S: int, w: int, t: float, p: int, z: int) -> None:
-    """z = w + t p in the box, exactly on a bound where p was made to lead there."""
+    """z = w + t p, projected on the box; exactly on a bound where t p is the distance to it."""
     s, V, _ = system(S)
     combine(S, 1.0, w, t, p, z)
     if s.bounded != 0:
@@ -259,7 +259,7 @@ def move(S: int, w: int, t: float, p: int, z: int) -> None:
 
 @unit
 def gradient(S: int) -> None:
-    """The PL ratio of w, and `gauss_newton.steepness`."""
+    """The PL ratio at w, and `gauss_newton.steepness`."""
     s = state(S)
     adjoint(S, R, G)
     slope = norm(S, G) / s.size

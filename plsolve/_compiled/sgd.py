@@ -1,7 +1,7 @@
 """sgd in compiled code: the ordinary steps of an epoch, many at a time.
 
-A step that is out of the ordinary (F or jac fails, a number leaves the range) ends a chunk of steps before it, and is
-then made interpreted, as is the last one of an epoch. So verdicts, exceptions and messages are written once.
+Before an exceptional step (F or jac fails, a number overflows) a chunk of steps ends. This step, and the last one of
+every epoch, are made by interpreted code, so that verdicts, exceptions and messages exist only there.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ norm = np.linalg.norm
 
 @register_jitable
 def evaluate(function: Any, user: Any, w: Any, rows: Any, lent: Any, lent_rows: Any, out: Any) -> Any:
-    """Whether F or jac could be evaluated; it gets copies, which it may write to, unless it is said to only read."""
+    """Evaluate F or jac; returns whether that succeeded. It gets copies, unless it is marked as ``reads_only``."""
     args, writes = user
     if writes:
         lent[:] = w
@@ -49,10 +49,11 @@ def batches(
     F: Any, jac: Any, user: Any, drawn: Any, safe: Any, how: Any, y: Any, box: Any, square: Any, w: Any, u: Any,
     calls: Any,
 ) -> Any:  # fmt: skip
-    """Steps of `sgd.step` on these batches (k, s) or fewer: their number. w, and u where the gradient is taken, move.
+    """Make the steps of `sgd.step` on these batches (k, s), in place on w and u; returns how many were made.
 
-    square: of x_scale, or empty; how: eta of w+ = w - eta J_B^T r_B, and of MaSS gamma and kick; calls: of F and jac;
-    safe: steps are those of `sgd.moved` that are kept from increasing the linear loss of the batch.
+    u: the point where the gradient is evaluated; square: of x_scale, or empty; how: eta of w+ = w - eta J_B^T r_B, and
+    gamma and kick of MaSS; calls: counts of F and jac; safe: steps are limited as in `sgd.moved`, so that they do not
+    increase the linear loss of the batch.
     """
     s, (lower, upper), (eta, gamma, kick) = drawn.shape[1], box, how
     both, lent, lent_rows = np.empty(s + w.size), np.empty(w.size), np.empty(s, np.int64)
@@ -85,7 +86,7 @@ def batches(
 
 @cache
 def kernel() -> Any:
-    """Many such steps."""
+    """The compiled `batches`."""
     word, numbers, words = types.int64, types.float64[::1], types.int64[::1]
     user, how, box = types.UniTuple(word, 2), types.UniTuple(types.float64, 3), types.UniTuple(numbers, 2)
     drawn = types.Array(word, 2, "C")
@@ -93,7 +94,7 @@ def kernel() -> Any:
 
 
 class Engine:
-    """A problem in compiled code. Raises NotCompilableError where that is not possible, or gains nothing."""
+    """A problem in compiled code. Raises NotCompilableError if that is not possible, or not faster."""
 
     def __init__(self, problem: Problem, step: Any) -> None:
         p, (F, jac, args, takes, _) = problem, problem.system.functions()
@@ -113,12 +114,12 @@ class Engine:
         self._count = 1  # how many steps are made at once
 
     def run(self, step: Any, record: Record) -> Native:
-        """`loop.advance`, where what it takes for one step is the rest of an epoch."""
+        """`loop.advance` with the rest of an epoch as one step."""
         return partial(loop.advance, self._problem, self._epoch, record, loop.residual_norm)
 
     def _epoch(self, problem: Problem, s: sgd.State) -> sgd.State:
         plan, nit, w, u, epoch = s.plan, s.nit, s.w.copy(), s.ahead.copy(), -(-problem.n // s.plan.batch)
-        last = min(nit + epoch - nit % epoch, plan.last) - 1  # whose step is interpreted, as it is to be judged
+        last = min(nit + epoch - nit % epoch, plan.last) - 1  # this step is interpreted, since its state is checked
         mass = (s.gamma, s.kick) if plan.mass else (0.0, 0.0)
         how = sgd.safeguarded(plan), (s.shrink * s.eta * problem.n / plan.batch, *mass)
         while nit < last and not problem.run.late():
@@ -129,7 +130,7 @@ class Engine:
             problem.system.count(int(calls[0]), int(calls[1]))
             now = time.monotonic()
             share = min(problem.run.deadline - now, SECONDS) / max(now - begun, 1e-7)
-            self._count = int(count * min(share, 2.0))  # so that Ctrl-C and the limit of time are heeded
+            self._count = int(count * min(share, 2.0))  # so that Ctrl-C and max_time take effect soon
             if made < count:
                 problem.rng.bit_generator.state = before
                 sgd.drawn(problem, plan, nit, made)

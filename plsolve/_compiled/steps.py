@@ -9,7 +9,18 @@ from plsolve._compiled.cache import unit
 from plsolve._compiled.ends import at_rounding_level, end, step_beta
 from plsolve._compiled.evaluation import linearise, residual
 from plsolve._compiled.memory import *
-from plsolve._compiled.model import arrive, coordinates, distance, gradient, lift, long, move, newton, raised, reduction
+from plsolve._compiled.model import (
+    arrive,
+    coordinates,
+    distance,
+    from_coordinates,
+    gradient,
+    long,
+    metric_gradient,
+    move,
+    newton,
+    reduction,
+)
 from plsolve._compiled.words import enter
 from plsolve._linalg import HUGE
 from plsolve._stopping import Status
@@ -23,14 +34,14 @@ outwards = unit(linear_model.outwards)
 
 @unit
 def inside(S: int, length: float) -> bool:
-    """Whether a step so long does not lead along gn."""
+    """Whether a step of this length is a dogleg."""
     s = state(S)
-    return s.stays != 0 or length < TUNING.dogleg_below * s.length
+    return s.inconsistent != 0 or length < TUNING.dogleg_below * s.length
 
 
 @unit
-def natural(S: int, new: int, t: float, Jp: int, length: float) -> float:
-    """How long a step is allowed by J^+ (new - r - t Jp), A in coordinates, where it was so long."""
+def natural_radius(S: int, new: int, t: float, Jp: int, length: float) -> float:
+    """The natural radius from c = J^+ (new - r - t Jp) after a step of this length; A = c in coordinates."""
     combine(S, 1.0, new, -1.0, R, Z)
     combine(S, 1.0, Z, -t, Jp, Z)
     coordinates(S, Z, A)
@@ -39,21 +50,21 @@ def natural(S: int, new: int, t: float, Jp: int, length: float) -> float:
 
 @unit
 def first_radius(S: int) -> float:
-    """All of gn where that is within its natural radius, else the length of a cautious step."""
+    """||gn|| if that is within its natural radius, else the length of a cautious step."""
     s, _, J = system(S)
     size = long(S, W)
     size = (TUNING.first_size if J.shape[0] < J.shape[1] else TUNING.first_size_square) * (size if size > 0.0 else 1.0)
     share = min(TUNING.first_probe, max(size / max(s.length, 1e-300), TUNING.shortest_probe))
     move(S, W, share, GN, TRIAL)
-    reach = 0.0
+    natural = 0.0
     if residual(S, TRIAL, TRIAL_R) < HUGE:
-        reach = natural(S, TRIAL_R, share, JGN, share * s.length)
-    return s.length if reach >= s.length else min(TUNING.first_fraction * s.length, max(size, reach))
+        natural = natural_radius(S, TRIAL_R, share, JGN, share * s.length)
+    return s.length if natural >= s.length else min(TUNING.first_fraction * s.length, max(size, natural))
 
 
 @unit
 def path(S: int, radius: float) -> float:
-    """The step P and J P: gn if that is shorter than the radius, gn cut, or the dogleg; its length."""
+    """The step P and J P: gn if shorter than the radius, gn scaled to it, or the dogleg; returns its length."""
     s = state(S)
     t = 1.0 if s.length <= radius else radius / s.length
     combine(S, t, GN, 0.0, GN, P)
@@ -70,9 +81,9 @@ def path(S: int, radius: float) -> float:
 
 @unit
 def dogleg(S: int, radius: float) -> None:
-    """P of length radius: along a few conjugate gradients to the least loss in the model, then to gn.
+    """P of length radius: some conjugate-gradient steps on the model, then a straight line towards gn.
 
-    On the first part P = D^2 J^T v, ||P||^2 = v . J P, v in B; directions J P in JS, v in C.
+    In the first part P = D^2 J^T v and ||P||^2 = v . J P, with v in B; of the directions, J P is in JS and v in C.
     """
     s = state(S)
     for x in (B, JP, C, JS):
@@ -80,7 +91,7 @@ def dogleg(S: int, radius: float) -> None:
     last, first = 1.0, 0.0
     for _ in range(TUNING.dogleg_steps):
         combine(S, -1.0, R, -1.0, JP, Z)
-        size = raised(S, Z, G)
+        size = metric_gradient(S, Z, G)
         apply(S, G, A)
         first = max(first, size)
         if not size > TUNING.dogleg_rounding * first:
@@ -94,9 +105,9 @@ def dogleg(S: int, radius: float) -> None:
         combine(S, 1.0, B, t, C, B)
         combine(S, 1.0, JP, t, JS, JP)
         if done:
-            raised(S, B, P)
+            metric_gradient(S, B, P)
             return
-    raised(S, B, P)
+    metric_gradient(S, B, P)
     pp, pg = scaled_dot(S, P, P), scaled_dot(S, P, GN)
     u = outwards(s.length * s.length - 2.0 * pg + pp, pg - pp, radius * radius - pp)
     combine(S, 1.0 - u, P, u, GN, P)
@@ -105,7 +116,7 @@ def dogleg(S: int, radius: float) -> None:
 
 @unit
 def within_bounds(S: int, share: float, radius: float) -> None:
-    """P cut to the box, gn cut to the radius, or a step down the projected gradient: `gauss_newton.within_bounds`."""
+    """P clipped to the box, gn scaled to the radius, or a projected-gradient step: `linear_model.within_bounds`."""
     _, V, J = system(S)
     combine(S, 1.0, W, 1.0, P, T)
     move(S, W, 1.0, P, E)
@@ -122,7 +133,7 @@ def within_bounds(S: int, share: float, radius: float) -> None:
         best = along
         copy(S, Z, JP)
         combine(S, share, GN, 0.0, GN, P)
-    t = radius / max(raised(S, R, G), 1e-300)
+    t = radius / max(metric_gradient(S, R, G), 1e-300)
     for _ in range(30):
         move(S, W, -t, G, E)
         combine(S, 1.0, E, -1.0, W, E)
@@ -138,33 +149,33 @@ def within_bounds(S: int, share: float, radius: float) -> None:
 
 @unit
 def attempt(S: int, slot: int, length: float, predicted: float) -> float:
-    """||r(w + P)|| of a trial, with GAIN, REACH, and the SHARE of P where the loss is least."""
+    """||r(w + P)|| of a trial, with GAIN, NATURAL, and the SHARE of P where the loss is least."""
     s, V, J = system(S)
     move(S, W, 1.0, P, TRIAL + slot)
     size = residual(S, TRIAL + slot, TRIAL_R + slot)
-    s.gain, s.reach, s.share = -math.inf, 0.0, 0.0
+    s.gain, s.natural, s.share = -math.inf, 0.0, 0.0
     if not size < HUGE:
         return size
     fell = 0.0
     for i in range(J.shape[0]):
         fell += (V[R, i] - V[TRIAL_R + slot, i]) * (V[R, i] + V[TRIAL_R + slot, i])
     gain, least = fell / predicted, math.inf
-    if gain < TUNING.overshoot_gain or s.stays != 0:
+    if gain < TUNING.overshoot_gain or s.inconsistent != 0:
         slope = dot(S, R, JP)
         curve = fell + 2.0 * slope
         least = slope / curve if curve < 0.0 else math.inf
-    reach = natural(S, TRIAL_R + slot, 1.0, JP, length)
+    natural = natural_radius(S, TRIAL_R + slot, 1.0, JP, length)
     if inside(S, length) and not (s.boxed != 0 and abs(gain - 1.0) < TUNING.exact_gain):
-        reach, least = length * min(least, 1.0), math.inf
-    s.gain, s.reach, s.share = gain, reach, least
+        natural, least = length * min(least, 1.0), math.inf
+    s.gain, s.natural, s.share = gain, natural, least
     return size
 
 
 @unit
 def search(S: int, radius: float) -> float:
-    """||r|| of the best of a few trials, with its length REACHED, GAIN (0: none), REACH, radius ENOUGH, slot BEST."""
+    """||r|| of the best of a few trials, with its length REACHED, GAIN (0: none), NATURAL, radius ENOUGH, slot BEST."""
     s = state(S)
-    size, length, gain, reach, reached = s.size, 0.0, 0.0, 0.0, radius
+    size, length, gain, natural, reached = s.size, 0.0, 0.0, 0.0, radius
     best, shortest, rejected, shortened = -1, 0.0, 0.0, False
     while s.error == 0:
         step = path(S, radius)
@@ -173,38 +184,38 @@ def search(S: int, radius: float) -> float:
             break
         slot = 1 if best == 0 else 0
         new = attempt(S, slot, step, predicted)
-        if s.gain < TUNING.overshoot_gain and s.reach > step:  # the second-order part sent back through J^+
-            far, least, g = s.reach, s.share, s.gain
-            lift(S, A, E)
+        if s.gain < TUNING.overshoot_gain and s.natural > step:  # second-order correction
+            far, least, g = s.natural, s.share, s.gain
+            from_coordinates(S, A, E)
             combine(S, 1.0, P, -1.0, E, P)
             other = 1 if best == 2 else 2
             better = attempt(S, other, step, predicted)
             if better < new:
                 slot, new = other, better
             else:
-                s.reach, s.share, s.gain = far, least, g
+                s.natural, s.share, s.gain = far, least, g
         if gain > 0.0 and not new < size:
             break
         if gain > 0.0 or s.gain > TUNING.sufficient_gain:
-            best, size, length, gain, reach, reached = slot, new, step, s.gain, s.reach, radius
+            best, size, length, gain, natural, reached = slot, new, step, s.gain, s.natural, radius
         if gain <= 0.0:
             scale = long(S, W)
             shortest, rejected = 1e-16 * (scale if scale > 0.0 else s.length), step
-            radius = min(max(s.reach, 0.1 * step), 0.5 * step)
+            radius = min(max(s.natural, 0.1 * step), 0.5 * step)
             continue
         first = rejected == 0.0 and step < s.length
         shorter = inside(S, rejected) and TUNING.lengthen_ratio * step < rejected
-        if size <= s.target or s.stays != 0:
+        if size <= s.target or s.inconsistent != 0:
             break
-        if first and s.reach >= 4.0 * step and s.gain > 0.5:  # much too short
-            radius = min(s.reach, 10.0 * step)
+        if first and s.natural >= 4.0 * step and s.gain > 0.5:  # much too short
+            radius = min(s.natural, 10.0 * step)
         elif shorter and s.gain > TUNING.lengthen_gain and new > TUNING.lengthen_left * s.size:
             radius = math.sqrt(step * rejected)  # cut too far
         elif not shortened and s.gain < TUNING.overshoot_gain and s.share < 0.8:
             radius, shortened = step * min(max(s.share, 0.1), 0.7), True
         else:
             break
-    s.best, s.reached, s.gain, s.reach, s.enough = best, length, gain, reach, reached
+    s.best, s.reached, s.gain, s.natural, s.enough = best, length, gain, natural, reached
     return size
 
 
@@ -216,39 +227,39 @@ def step(S: int) -> None:
         return
     newton(S)
     r2 = s.size * s.size
-    sound = s.potential > ending.FLAT * r2
-    if not sound or s.crawl == TUNING.stagnation_steps:
-        end(S, not sound and math.isfinite(s.potential))
+    sound = s.predicted > ending.FLAT * r2
+    if not sound or s.stagnant == TUNING.stagnation_steps:
+        end(S, not sound and math.isfinite(s.predicted))
         return
     first = s.radius <= 0.0
     radius = first_radius(S) if first else s.radius
-    far = s.boxed != 0 and s.stays != 0 and s.potential > TUNING.box_promise * r2
+    far = s.boxed != 0 and s.inconsistent != 0 and s.predicted > TUNING.box_promise * r2
     if far and (not first or radius < s.length):
         whole = s.length
         enter(s.cut, S, TUNING.box_share, 0.0)
         radius *= s.length / whole if first else 1.0
     size = search(S, radius)
-    length, gain, reach, reached = s.reached, s.gain, s.reach, s.enough
+    length, gain, natural, reached = s.reached, s.gain, s.natural, s.enough
     if s.error != 0:
         return
     if gain <= 0.0:
         end(S, False)
         return
     w, r, other, full = TRIAL + s.best, TRIAL_R + s.best, 1 if s.best == 0 else 0, length >= s.length
-    straight = full and s.stays == 0 and s.boxed == 0
-    if straight and 0.23 * s.size < size < 0.27 * s.size and 1.9 * length < reach < 2.1 * length:  # a double root
+    straight = full and s.inconsistent == 0 and s.boxed == 0
+    if straight and 0.23 * s.size < size < 0.27 * s.size and 1.9 * length < natural < 2.1 * length:  # a double root
         move(S, W, 2.0, GN, TRIAL + other)
         new = residual(S, TRIAL + other, TRIAL_R + other)
         if new < size:
             size, length, w, r, other = new, 2.0 * length, TRIAL + other, TRIAL_R + other, s.best
     if not inside(S, length):
-        radius = max(min(reach, 10.0 * length), length)
+        radius = max(min(natural, 10.0 * length), length)
     elif gain > TUNING.good_gain and reached >= radius:
         radius = max(reached, 2.0 * length)
     else:
         radius = 0.5 * length if gain < TUNING.poor_gain else reached
-    slow = s.stays == 0 and inside(S, length) and size > (1.0 - TUNING.stagnation) * s.size
-    s.crawl = s.crawl + 1 if slow else 0
+    slow = s.inconsistent == 0 and inside(S, length) and size > (1.0 - TUNING.stagnation) * s.size
+    s.stagnant = s.stagnant + 1 if slow else 0
     gradient(S)
     tired = full and size > 0.9 * s.size
     if straight and (J.shape[0] >= TUNING.chord_rows or s.differenced != 0):
@@ -260,7 +271,7 @@ def step(S: int) -> None:
         combine(S, 1.0, w, -1.0, W, P)
         step_beta(S, r)
     s.orthogonal |= s.reflected
-    if s.potential < 0.1 * r2:
+    if s.predicted < 0.1 * r2:
         s.precise = 1
     arrive(S, w, r, size)
     s.nit += 1
@@ -270,7 +281,7 @@ def step(S: int) -> None:
 
 @unit
 def chords(S: int, w: int, r: int, other: int, size: float, share: float) -> float:
-    """Steps on from w with J^+ corrected by good-Broyden updates, while they shrink: `gauss_newton.chords`."""
+    """Further steps from w with J^+ corrected by good-Broyden updates, while they contract: `gauss_newton.chords`."""
     s = state(S)
     made = 0
     combine(S, share, U, 0.0, U, CHORD)
@@ -285,11 +296,11 @@ def chords(S: int, w: int, r: int, other: int, size: float, share: float) -> flo
             break
         made, square = made + 1, zz / (bent * bent)
         combine(S, -1.0 / bent, A, 0.0, A, CHORD + made)
-        lift(S, CHORD + made, P)
+        from_coordinates(S, CHORD + made, P)
         combine(S, 1.0, w, 1.0, P, E)
         move(S, w, 1.0, P, TRIAL + other)
         combine(S, 1.0, E, -1.0, TRIAL + other, E)
-        if norm(S, E) > 0.0:  # out of the box
+        if norm(S, E) > 0.0:  # outside the box
             break
         new = residual(S, TRIAL + other, TRIAL_R + other)
         if not new < 0.9 * size:

@@ -1,4 +1,4 @@
-"""Addresses in compiled code: what numba has no words for."""
+"""Intrinsics for addresses in compiled code, which numba itself does not offer."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def pointer(typingctx: Any, place: Any) -> Any:
 
 @intrinsic
 def data(typingctx: Any, array: Any) -> Any:
-    """Where the numbers of a contiguous array are."""
+    """The address of the data of a contiguous array."""
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         return builder.ptrtoint(context.make_array(signature.args[0])(context, builder, values[0]).data, WORD)
@@ -36,7 +36,7 @@ def data(typingctx: Any, array: Any) -> Any:
 
 @intrinsic
 def call(typingctx: Any, place: Any, w: Any, m: Any, args: Any, rows: Any, s: Any, out: Any, n: Any) -> Any:
-    """The trampoline (see `plsolve._compiled.functions`) at this address."""
+    """Call the trampoline (see `plsolve._compiled.functions`) at this address."""
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         kind = ir.FunctionType(WORD, [WORD] * 7).as_pointer()
@@ -46,7 +46,7 @@ def call(typingctx: Any, place: Any, w: Any, m: Any, args: Any, rows: Any, s: An
 
 
 def lent(context: Any, builder: Any, kind: Any, data: Any, shape: list[Any]) -> Any:
-    """The array of the numbers that are there, which it does not own."""
+    """An array over the data at this address, which it does not own."""
     made = context.make_array(kind)(context, builder)
     size = context.get_abi_sizeof(context.get_data_type(kind.dtype))
     strides = [WORD(size)]
@@ -65,7 +65,7 @@ def lent(context: Any, builder: Any, kind: Any, data: Any, shape: list[Any]) -> 
 
 @intrinsic
 def enter(typingctx: Any, place: Any, S: Any, x: Any, y: Any) -> Any:
-    """The unit (see `plsolve._compiled.cache`) of a system and two numbers at this address."""
+    """Call the unit (see `plsolve._compiled.cache`) at this address with a system and two numbers."""
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         kind = ir.FunctionType(ir.VoidType(), [WORD, ir.DoubleType(), ir.DoubleType()]).as_pointer()
@@ -83,7 +83,7 @@ clock = types.ExternalFunction("plsolve_clock", types.int64(types.int64))  # tha
 
 @intrinsic
 def take(typingctx: Any, turn: Any) -> Any:
-    """The number in an array, which is counted up: no two threads get the same."""
+    """The number in an array, which is incremented atomically, so that no two threads get the same."""
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         array = context.make_array(signature.args[0])(context, builder, values[0])
@@ -93,7 +93,7 @@ def take(typingctx: Any, turn: Any) -> Any:
 
 
 def address(array: Any) -> int:
-    """Where the numbers of an array are, from Python."""
+    """The address of the data of an array, from Python."""
     if array.flags.carray and array.size:
         return ctypes.addressof(ctypes.c_char.from_buffer(array))  # several times quicker
     return int(array.__array_interface__["data"][0])
