@@ -98,7 +98,7 @@ class Columns:
         Parameters
         ----------
         x : float or array_like
-            What this rank adds, of the same shape on all.
+            The term of this rank, of the same shape on all ranks.
 
         Returns
         -------
@@ -193,7 +193,7 @@ class Columns:
 
     @contextmanager
     def _one_voice(self) -> Iterator[None]:
-        """While it lasts, all ranks have the clock of rank 0, and the others are silent."""
+        """A context in which all ranks use the clock of rank 0, and only rank 0 logs and reports."""
         log = logging.getLogger("plsolve")
         token = _clock.SHARED.set(lambda: float(self._comm.bcast(time.monotonic())))
         silent = self._comm.rank > 0
@@ -210,7 +210,7 @@ class Columns:
 
 
 def nothing(record: logging.LogRecord) -> bool:
-    """A filter that lets no line pass."""
+    """A logging filter that rejects every record."""
     return False
 
 

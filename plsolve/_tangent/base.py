@@ -20,9 +20,9 @@ class LinearSolver:
 
     kind: 'auto'; 'cholesky', of K at any size; 'qr', orthogonal factorisations from the start; 'cg', no factorisation.
     Conjugate gradients solve to 1e-12 of the right-hand side or, after `loosen`, only as accurately as Newton's method
-    can use: 0.9 (||r||/||r before||)^2 within [1e-3, 0.5], but to half of the remaining ratio to ``target`` if that is
-    more (Eisenstat, Walker, SIAM J. Sci. Comput. 17, 1996). ``check`` is called between the products of long loops;
-    it may raise an exception when the time is over.
+    can use: to 0.9 (||r||/||r before||)^2, limited to [1e-3, 0.5], or to target/(2 ||r||) if that is larger (Eisenstat,
+    Walker, SIAM J. Sci. Comput. 17, 1996). ``check`` is called between the products of long loops; it may raise an
+    exception when the time is over.
     """
 
     def __init__(self, kind: str = "auto", check: Callable[[], object] = bool) -> None:

@@ -71,7 +71,7 @@ class JaxSystem:
     mask : pytree of bool, optional
         Of the form of ``params`` or of its upper part; what is False keeps its value.
     dtype : {'float64', 'float32'}
-        What f is computed in. float32 must be asked for: `solve` then judges by what float32 can tell.
+        The precision of f. With float32, `solve` judges the residual at float32's rounding level.
 
     Attributes
     ----------
@@ -201,7 +201,7 @@ class JaxSystem:
         return np.array(self._value(self._device(w), self._unknowns.fixed, self._data))
 
     def jac(self, w: Array) -> ModelJacobian:
-        """The Jacobian at w, as an operator that knows its tangent kernel.
+        """The Jacobian at w, as an operator that computes its own tangent kernel.
 
         Parameters
         ----------
@@ -215,7 +215,7 @@ class JaxSystem:
         """
         return ModelJacobian(JaxPoint(self, self._device(w), self._data, self.n))
 
-    #: Neither writes into w: `solve` need not copy it for them.
+    #: Neither writes into w, so that `solve` need not copy it.
     F.reads_only = jac.reads_only = True  # type: ignore[attr-defined]
 
     def params(self, w: Any) -> Any:
@@ -355,7 +355,7 @@ class JaxModel(JaxSystem):
         w : array_like (m,)
             The unknowns.
         rows : ndarray of int (k,), optional
-            Numbers of the equations that are asked for, all by default.
+            Numbers of the equations to evaluate, all by default.
 
         Returns
         -------
@@ -369,14 +369,14 @@ class JaxModel(JaxSystem):
         return f[places]
 
     def jac(self, w: Array, rows: Any = None) -> ModelJacobian | PickedJacobian:  # type: ignore[override]
-        """The Jacobian at w, as an operator that knows its tangent kernel.
+        """The Jacobian at w, as an operator that computes its own tangent kernel.
 
         Parameters
         ----------
         w : array_like (m,)
             The unknowns.
         rows : ndarray of int (k,), optional
-            Numbers of the equations that are asked for, all by default.
+            Numbers of the equations to evaluate, all by default.
 
         Returns
         -------
@@ -420,5 +420,5 @@ class JaxModel(JaxSystem):
 
 
 def first_of(X: Any) -> Any:
-    """The first example."""
+    """The first example of X."""
     return jax.tree.map(lambda x: x[0], X)

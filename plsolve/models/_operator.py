@@ -30,9 +30,9 @@ else:
 
 BLOCK_ROWS = 1024  # of K at a time
 BLOCK_NUMBERS = 1 << 20  # in one block of rows of J (8 MiB)
-ROOM = 2  # numbers of inputs and sensitivities for one of the rows of J that they spare
-HELD = 1 << 20  # numbers of J that are held wherever unknowns lie in no layer (8 MiB)
-SHARE = 8  # of J that is: one part in so many
+ROOM = 2  # entries of inputs and sensitivities at most, per entry of the rows of J that they replace
+HELD = 1 << 20  # entries of J that may always be held for unknowns in no layer (8 MiB)
+SHARE = 8  # or this fraction of all entries of J: 1 / SHARE
 FORMED = 1 << 25  # the same where each row of J is as dear as a pass over all equations (256 MiB)
 PART = 4  # rows of J that are not held take less than one part in so many of n m numbers at any time
 
@@ -267,7 +267,7 @@ def by_blocks(K: Array, parts: Sequence[Layer | Rows], host: Host) -> None:
 
 
 def block(parts: Sequence[Layer | Rows], some: slice, others: slice) -> Any:
-    """What the parts contribute to K for some examples and others; by numpy, or where their arrays live."""
+    """The contribution of the parts to a block of K, for some examples and others, in their arrays' own library."""
     total: Any = 0.0
     alike: dict[int, list[Layer]] = {}  # layers with the same sensitivities, as a matrix and its bias have
     for part in parts:
@@ -327,7 +327,7 @@ def flat(J: Any) -> Any:
 
 
 def weighted(part: Layer | Rows, d2: Array, host: Host) -> Array:
-    """What the part contributes to J diag(d2) J^T."""
+    """The contribution of the part to J diag(d2) J^T."""
     if isinstance(part, Rows):
         J = flat(host(part.J))
         return (J * d2[part.where]) @ J.T  # type: ignore[no-any-return]

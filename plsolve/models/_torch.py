@@ -56,8 +56,8 @@ class TorchModel:
     X : torch.Tensor, array_like or tuple of them
         The N examples, along the first axis; a tuple: several arguments.
     dtype : {'float64', 'float32'}
-        What the module is computed in, whatever its own precision. float32 must be asked for: `solve` then judges by
-        what float32 can tell.
+        The precision in which the module is computed, whatever its own. With float32, `solve` judges the residual at
+        float32's rounding level.
 
     Attributes
     ----------
@@ -133,7 +133,7 @@ class TorchModel:
         w : array_like (m,)
             The unknowns.
         rows : ndarray of int (k,), optional
-            Numbers of the equations that are asked for, all by default.
+            Numbers of the equations to evaluate, all by default.
 
         Returns
         -------
@@ -146,14 +146,14 @@ class TorchModel:
         return f if places is None else f[places]
 
     def jac(self, w: Array, rows: Any = None) -> ModelJacobian | PickedJacobian:
-        """The Jacobian at w, as an operator that knows its tangent kernel.
+        """The Jacobian at w, as an operator that computes its own tangent kernel.
 
         Parameters
         ----------
         w : array_like (m,)
             The unknowns.
         rows : ndarray of int (k,), optional
-            Numbers of the equations that are asked for, all by default.
+            Numbers of the equations to evaluate, all by default.
 
         Returns
         -------
@@ -164,7 +164,7 @@ class TorchModel:
         J = ModelJacobian(TorchPoint(self, self._split(w), data))
         return J if places is None else PickedJacobian(J, places)
 
-    #: Neither writes into w: `solve` need not copy it for them.
+    #: Neither writes into w, so that `solve` need not copy it.
     F.reads_only = jac.reads_only = True  # type: ignore[attr-defined]
 
     def params(self, w: Any) -> dict[str, Any]:
@@ -249,7 +249,7 @@ class TorchModel:
 
     @contextmanager
     def _noted(self, uses: list[Use], count: int) -> Iterator[None]:
-        """While it lasts, linear layers note what they work on."""
+        """A context in which linear layers record their inputs."""
         names = {id(p): name for name, p in self._module.named_parameters()}
         handles = []
 
@@ -415,7 +415,7 @@ def worth(part: Layer) -> bool:
 
 
 def refuse_training(module: nn.Module) -> None:
-    """Raise where an output would depend on chance, or on other examples."""
+    """Raise if an output would be random, or would depend on other examples."""
     for name, layer in module.named_modules():
         if layer.training and isinstance(layer, (*_RANDOM, *_MIXING)):
             raise ValueError(
