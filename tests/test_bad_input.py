@@ -347,6 +347,7 @@ def test_tensors_are_taken(of):
     start = of(np.zeros(2))
     calls = {
         "solve": lambda: solve(lambda w: of(w - 1), lambda w: of(np.eye(2)), start, y=of(np.zeros(2))).x,
+        "x_scale": lambda: solve(lambda w: of(w - 1), lambda w: of(np.eye(2)), start, x_scale=of(np.ones(2) * 2)).x,
         "root": lambda: root(lambda w: of(w - 1), start, jac=lambda w: of(np.eye(2))).x,
         "least_squares": lambda: least_squares(lambda w: of(w - 1), start, lambda w: of(np.eye(2))).x,
         "curve_fit": lambda: curve_fit(lambda x, a, b: of(a * X + b), of(X), of(X + 1), p0=start)[0],

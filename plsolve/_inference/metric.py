@@ -13,7 +13,7 @@ import numpy as np
 import scipy.sparse as sps
 from scipy.sparse.linalg import LinearOperator
 
-from plsolve._checks import as_vector
+from plsolve._checks import as_real, as_vector
 from plsolve._inference.posterior import kernel
 from plsolve._inference.prior import Prior, as_prior
 from plsolve._linalg import NO_VECTOR, Array
@@ -28,7 +28,9 @@ else:
 
 def is_covariance(x_scale: Any) -> bool:
     """Whether x_scale is a covariance: a matrix, sparse or not, or an operator."""
-    return isinstance(x_scale, LinearOperator) or sps.issparse(x_scale) or np.ndim(x_scale) == 2
+    if x_scale is None or isinstance(x_scale, (str, float)):
+        return False
+    return isinstance(x_scale, LinearOperator) or sps.issparse(x_scale) or as_real(x_scale, "x_scale").ndim == 2
 
 
 class Whitened:
