@@ -141,7 +141,7 @@ def run_stages(
         s, status = run(problem, start, step, observe, residual_norm, enough, max_iter, native(step))
         if best is None or status > 0 or norm(s.r) <= norm(best.r):
             best = s
-        else:  # a verdict on s does not hold for a better point
+        else:  # the verdict holds for s, not for a better point
             best, status = best._replace(nit=s.nit), STALLED if status == STATIONARY else status
         if status not in (STALLED, STATIONARY) or problem.run.note:
             break

@@ -39,7 +39,11 @@ else:
 
 __all__ = ["Columns"]
 
-_OF_FIRST = {"rng": None, "progress": False, "max_time": None}  # arguments of which rank 0's count
+_OF_FIRST = {
+    "rng": None,
+    "progress": False,
+    "max_time": None,
+}  # arguments that only rank 0 uses, and values for the others
 
 
 class Columns:

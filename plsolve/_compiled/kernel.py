@@ -168,7 +168,7 @@ def kick(S: int) -> None:
 
 @unit
 def kicked(S: int) -> None:
-    """After a step on the way from a kick: on once it is the best point, back where it leads nowhere."""
+    """After a step that follows a kick: MONOTONE from a new best point, back to the old one where steps stagnate."""
     s = state(S)
     combine(S, 1.0, R, -1.0, R_KEPT, Z)
     led = watch.after_kicked(s, s.status, s.size, s.nit, s.kept_size, s.kept_status, norm(S, Z))

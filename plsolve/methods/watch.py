@@ -89,8 +89,7 @@ def after_monotone(k: Any, status: int, size: float, steep: float, nit: int) -> 
 def after_kicked(k: Any, status: int, size: float, nit: int, least: float, ended: int, apart: float) -> int:
     """The outcome of a step that follows a kick.
 
-    least, ended: ||r|| at the best point, and the status with which monotone steps ended there; apart: the distance of
-    r from the residual there.
+    least, ended: ||r|| at the best point, and the status with which monotone steps ended there; apart: ||r - r_best||.
     """
     same = abs(size - least) <= TUNING.same_point * least
     falls_back = same or apart < k.near

@@ -33,8 +33,8 @@ BLOCK_NUMBERS = 1 << 20  # in one block of rows of J (8 MiB)
 ROOM = 2  # entries of inputs and sensitivities at most, per entry of the rows of J that they replace
 HELD = 1 << 20  # entries of J that may always be held for unknowns in no layer (8 MiB)
 SHARE = 8  # or this fraction of all entries of J: 1 / SHARE
-FORMED = 1 << 25  # the same where each row of J is as dear as a pass over all equations (256 MiB)
-PART = 4  # rows of J that are not held take less than one part in so many of n m numbers at any time
+FORMED = 1 << 25  # the same as HELD where each row of J costs a pass over all equations (256 MiB)
+PART = 4  # rows of J that are not held are made in pieces with at most n m / PART entries
 
 
 class Layer(NamedTuple):
@@ -224,7 +224,7 @@ def grouped(leaves: Sequence[int], sizes: Sequence[int], m: int, whole: bool) ->
 
 
 def as_rows(rows: Any, n: int, q: int) -> tuple[Indices, Indices]:
-    """The examples to which these of n equations belong, q to each, and their places among the equations of those."""
+    """The examples to which these equations belong (q for each), and their positions among those examples' rows."""
     given = as_real(rows, "rows")
     if given.ndim != 1 or given.dtype.kind not in "iu" or (given.size and not 0 <= given.min() <= given.max() < n):
         raise ValueError(f"`rows` must be numbers of equations, from 0 to {n - 1}, got {rows!r}.")
