@@ -1,11 +1,11 @@
 """Systems larger than one process: the unknowns, columns of J, are divided among the ranks of an MPI communicator.
 
-Every rank runs the same program and holds all of w; of J rank k holds the columns J_k of its own unknowns. Then
+Every rank runs the same program and holds all of w. Of J, rank k holds only the columns J_k of its own unknowns. Then
 
     J v = SUM_k J_k v_k,        J^T z = (J_k^T z)_k,        K = J J^T = SUM_k J_k J_k^T,
 
-so that K takes one sum of n^2 numbers over the ranks, J v one of n, and J^T z brings m numbers together. Sums are made
-on one rank and sent to all: every rank sees the same bits, and all decide alike.
+so that K takes one sum of n^2 numbers over the ranks, J v one sum of n numbers, and J^T z gathers m numbers. Sums
+are computed on one rank and sent to all others, so that all ranks have identical values and take the same decisions.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _OF_FIRST = {
     "rng": None,
     "progress": False,
     "max_time": None,
-}  # arguments that only rank 0 uses, and values for the others
+}  # arguments whose values on rank 0 are used on all ranks, and their defaults
 
 
 class Columns:
@@ -54,8 +54,8 @@ class Columns:
     m : int
         Number of unknowns.
     comm : mpi4py.MPI.Comm
-        ``MPI.COMM_WORLD``, say. Start the program by ``mpiexec -n 4 python -m mpi4py program.py``: otherwise an
-        exception on one rank leaves the others waiting for ever.
+        For example ``MPI.COMM_WORLD``. Start the program with ``mpiexec -n 4 python -m mpi4py program.py``: otherwise
+        an exception on one rank leaves the others waiting forever.
 
     Attributes
     ----------
@@ -64,8 +64,9 @@ class Columns:
 
     Notes
     -----
-    All ranks must compute alike: the same library versions, kind of processor and number of threads. What a `Result`
-    computes when it is asked for (its certificate, say) needs J, and so all ranks have to ask.
+    All ranks must compute identical results, so use the same library versions, the same kind of processor and the same
+    number of threads on each. What a `Result` computes on request (its certificate, for example) needs J, so all ranks
+    must request it.
 
     Examples
     --------
@@ -89,7 +90,8 @@ class Columns:
         self.mine = slice(ends[comm.rank], ends[comm.rank + 1])
         if comm.size > 1 and "mpi4py.run" not in sys.modules:
             warn(
-                "Start the program by `python -m mpi4py`: otherwise an exception on one rank leaves the others waiting."
+                "Start the program with `python -m mpi4py`: otherwise an exception on one rank leaves "
+                "the others waiting."
             )
 
     def __repr__(self) -> str:
@@ -97,7 +99,7 @@ class Columns:
         return f"Columns(m={self.m}, unknowns {self.mine.start} to {self.mine.stop - 1} on rank {rank} of {size})"
 
     def total(self, x: Any) -> Array:
-        """The sum over all ranks: the same bits on each.
+        """Sum over all ranks, with identical results on each.
 
         Parameters
         ----------
@@ -107,7 +109,7 @@ class Columns:
         Returns
         -------
         ndarray
-            The sum, of that shape.
+            The sum, of the same shape.
         """
         mine = np.ascontiguousarray(x, dtype=np.float64)
         out = np.empty_like(mine)
@@ -116,24 +118,24 @@ class Columns:
         return out
 
     def whole(self, x: Any) -> Array:
-        """The vector of which each rank brings its own part.
+        """Gather a vector of which each rank holds its own part.
 
         Parameters
         ----------
         x : array_like (m_k,)
-            The part of this rank, ``mine``.
+            The entries ``mine`` of this rank.
 
         Returns
         -------
         ndarray (m,)
-            The whole.
+            The whole vector, on every rank.
         """
         mine, out = np.ascontiguousarray(x, dtype=np.float64), np.empty(self.m)
         self._comm.Allgatherv(mine, [out, self._counts])
         return out
 
     def jacobian(self, local_J: Any) -> ColumnsJacobian:
-        """J of all ranks from the columns of this one.
+        """Make the operator for the whole J from the columns of this rank.
 
         Parameters
         ----------
@@ -143,20 +145,20 @@ class Columns:
         Returns
         -------
         scipy.sparse.linalg.LinearOperator (n, m)
-            With products and ``gram()`` that are summed over the ranks.
+            The whole J. Its products and its ``gram()`` are computed on all ranks together.
         """
         return ColumnsJacobian(self, as_matrix(local_J, None, self.mine.stop - self.mine.start))
 
     def solve(self, F: Callable[..., Any], jac: Any, w0: Any, y: Any = None, **as_solve: Any) -> Result:
-        """`plsolve.solve`, called by all ranks alike, with all of its arguments.
+        """Call `plsolve.solve` on all ranks together, with all of its arguments.
 
-        Rank 0 has the clock, the callback (StopIteration there stops all), the progress bar, the log and the random
-        numbers.
+        The clock, callback, progress bar, log and random numbers of rank 0 are used. If the callback raises
+        StopIteration there, all ranks stop.
 
         Parameters
         ----------
         F, jac : callable
-            As for `plsolve.solve`; jac returns what `jacobian` makes.
+            As for `plsolve.solve`; jac returns the operator made by `jacobian`.
         w0, y : array_like (m,), (n,)
             Start and target, the same on all ranks.
         **as_solve
@@ -165,7 +167,7 @@ class Columns:
         Returns
         -------
         Result
-            The same on all ranks.
+            The result, which is the same on all ranks.
         """
         callback = as_solve.pop("callback", None)
         whole = self._comm.bcast(None if callback is None else takes_whole(callback))
@@ -178,7 +180,7 @@ class Columns:
             return solve(F, jac, w0, y, **as_solve)
 
     def _on_first(self, callback: Any, whole: bool) -> Callable[..., Any]:
-        """The callback of rank 0, whose decision is everyone's; whole: it takes intermediate results."""
+        """Call back on rank 0, whose decision applies to all ranks; ``whole``: with an intermediate result."""
 
         def stops(*args: Any, **keywords: Any) -> None:
             stop = False
@@ -197,7 +199,7 @@ class Columns:
 
     @contextmanager
     def _one_voice(self) -> Iterator[None]:
-        """A context in which all ranks use the clock of rank 0, and only rank 0 logs and reports."""
+        """Within this context all ranks use the clock of rank 0, and only rank 0 writes to the log and stderr."""
         log = logging.getLogger("plsolve")
         token = _clock.SHARED.set(lambda: float(self._comm.bcast(time.monotonic())))
         silent = self._comm.rank > 0
@@ -219,7 +221,7 @@ def nothing(record: logging.LogRecord) -> bool:
 
 
 class ColumnsJacobian(_Operator):
-    """J of all ranks, from the columns of this one."""
+    """The whole Jacobian as an operator: each rank holds its own columns of it."""
 
     def __init__(self, part: Columns, local_J: Any) -> None:
         self._part, self._local = part, tangent(local_J, np.zeros(0))
@@ -238,6 +240,6 @@ class ColumnsJacobian(_Operator):
         return np.stack([self._rmatvec(z) for z in Z.T], axis=1)
 
     def gram(self, d2: Array | None = None) -> Array:
-        """K = J J^T (n, n); with weights d2 >= 0 (m,) J diag(d2) J^T."""
+        """The kernel K = J J^T (n, n), or J diag(d2) J^T with weights d2 >= 0 (m,)."""
         d = np.zeros(0) if d2 is None else np.sqrt(d2[self._part.mine])
         return self._part.total(tangent(self._local.J, d).gram())

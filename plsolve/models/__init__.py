@@ -1,6 +1,6 @@
 """Models of JAX and PyTorch as systems F(w) = y: F, jac and w0 for `plsolve.solve`.
 
-Each needs its package, which is an extra: ``pip install plsolve[jax]`` or ``pip install plsolve[torch]``.
+JAX and PyTorch are optional dependencies: ``pip install plsolve[jax]`` or ``pip install plsolve[torch]``.
 """
 
 from importlib import import_module

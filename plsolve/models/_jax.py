@@ -29,11 +29,11 @@ from plsolve.models._operator import (
     grouped,
 )
 
-PASSES = 8  # backward passes at once: each has intermediate results of its own
+PASSES = 8  # number of simultaneous backward passes, each of which stores its own intermediate results
 
 
 class Term(NamedTuple):
-    """Equations that come from examples: f(leaves, (fixed, x)) -> the outputs of one, and how many these are."""
+    """Equations given by examples: f(leaves, (fixed, x)) returns the outputs of one, ``outputs`` is their number."""
 
     f: Callable[..., Any]
     outputs: int
@@ -43,7 +43,7 @@ class Term(NamedTuple):
         return jax.vmap(lambda x: jnp.ravel(self.f(leaves, (fixed, x))))(X).ravel()
 
     def rows(self, of_some: Callable[..., Any], some: list[Any], fixed: Any, X: Any) -> Any:
-        """Their rows of J (N q, k), for the leaves ``some``; of_some gives all leaves."""
+        """The rows of J (N q, k) of all examples, for the leaves ``some``; of_some completes these to all leaves."""
 
         def of_one(x: Any) -> Any:
             back = jax.vjp(lambda some: jnp.ravel(self.f(of_some(some), (fixed, x))), some)[1]
@@ -53,37 +53,39 @@ class Term(NamedTuple):
 
 
 def in_one(rows: list[Any], axes: int) -> Any:
-    """Rows of J, leaf by leaf, as one array (n, k); so many of their axes count equations."""
+    """Join rows of J, given leaf by leaf, to an array (n, k); the first ``axes`` axes of each leaf count equations."""
     return jnp.concatenate([row.reshape(math.prod(row.shape[:axes]), -1) for row in rows], axis=1)
 
 
 class JaxSystem:
-    """Residuals of any kind as a system F(w) = y: differential equations at points, several networks, constraints.
+    """A system F(w) = y of any residuals in JAX: differential equations at points, several networks, constraints.
 
     Parameters
     ----------
     f : callable or sequence of pairs
-        ``f(params) -> (n,)``, a JAX function; or terms ``(f, X)``, ``f(params, x)`` -> the residuals of one example or
-        point x of X (an array or a pytree of arrays): F is all of them, one term after the other. Rows of J are much
-        cheaper then.
+        Either a JAX function ``f(params) -> (n,)``, or a list of terms ``(f, X)``, where ``f(params, x)`` returns the
+        residuals of one example or point x of X (an array or a pytree of arrays). F then returns the residuals of all
+        terms, one after the other. With terms, rows of J are much cheaper.
     params : pytree
-        Where w0 comes from. Its floating-point arrays are the unknowns.
+        The initial parameters, which give w0. The floating-point arrays among them are the unknowns.
     mask : pytree of bool, optional
-        Of the form of ``params`` or of its upper part; what is False keeps its value.
+        A pytree with the structure of ``params`` or of its upper levels. Parameters marked False are fixed.
     dtype : {'float64', 'float32'}
-        The precision of f. With float32, `solve` judges the residual at float32's rounding level.
+        The precision of f. With float32, `solve` judges the residual by float32's rounding level.
 
     Attributes
     ----------
     F, jac : callable
-        F(w) (n,), and the Jacobian at w as a LinearOperator with products for several vectors and ``gram(d2=None)``,
-        which accumulates K on the device from rows of J.
+        F(w) (n,), and the Jacobian at w as a LinearOperator. It multiplies several vectors at once, and its
+        ``gram(d2=None)`` accumulates K on the device from rows of J.
     w0 : ndarray (m,)
+        The initial unknowns.
     n, m : int
+        The numbers of equations and of unknowns.
 
     Notes
     -----
-    Functions are compiled once for each shape, and kept.
+    Functions are compiled once for each shape of their arguments.
 
     Examples
     --------
@@ -97,8 +99,8 @@ class JaxSystem:
     """
 
     _layers: Layers | None = None
-    _formed = FORMED  # numbers of J that are held at once
-    _held: Sequence[int] = ()  # the unknown leaves in no layer whose rows of J are held
+    _formed = FORMED  # number of entries of J that may be held at once
+    _held: Sequence[int] = ()  # the unknown leaves outside layers whose rows of J are held
 
     def __init__(self, f: Any, params: Any, *, mask: Any = None, dtype: str = "float64") -> None:
         self._start(params, mask, dtype)
@@ -110,7 +112,7 @@ class JaxSystem:
         if not isinstance(f, Sequence) or not all(
             isinstance(t, Sequence) and len(t) == 2 and callable(t[0]) for t in f
         ):
-            raise TypeError(f"`f` must be callable or pairs (f, X), got {f!r}.")
+            raise TypeError(f"`f` must be callable, or a sequence of pairs (f, X), got {f!r}.")
         self._data = tuple(self._examples(X) for _, X in f)
         self._terms = [self._term(g, X) for (g, _), X in zip(f, self._data, strict=True)]
         self._compile(self._all_terms)
@@ -123,8 +125,8 @@ class JaxSystem:
             raise ValueError(f"`dtype` must be 'float64' or 'float32', got {dtype!r}.")
         if dtype == "float64" and not jax.config.jax_enable_x64:
             raise ValueError(
-                "JAX computes in float32 until jax.config.update('jax_enable_x64', True) is called, before any array "
-                "is made; dtype='float32' asks for a model in float32."
+                "JAX computes in float32 by default: call jax.config.update('jax_enable_x64', True) before any array "
+                "is made, or pass dtype='float32' for a model in float32."
             )
         self._dtype = jnp.dtype(dtype)
         self._unknowns = Unknowns(params, mask, self._dtype)
@@ -133,7 +135,7 @@ class JaxSystem:
         self._shapes = [jax.ShapeDtypeStruct(shape, self._dtype) for shape in self._unknowns.shapes]
 
     def _examples(self, X: Any) -> Any:
-        """Data as arrays of JAX's, floating-point ones in the precision of the model."""
+        """Convert data to JAX arrays, floating-point data to the precision of the model."""
 
         def as_array(x: Any) -> Any:
             x = jnp.asarray(x)
@@ -146,7 +148,7 @@ class JaxSystem:
         return X
 
     def _term(self, f: Callable[..., Any], X: Any) -> Term:
-        """The term of f(params, x)."""
+        """The term whose residuals at x are f(params, x)."""
 
         def of_one(unknown: Any, rest: Any) -> Any:
             return f(self._unknowns.whole(unknown, rest[0]), rest[1])
@@ -154,12 +156,12 @@ class JaxSystem:
         return Term(f=of_one, outputs=math.prod(self._outputs_of(of_one, X)))
 
     def _outputs_of(self, f: Callable[..., Any], X: Any) -> tuple[int, ...]:
-        """The shape of what f gives of one example."""
+        """The shape of the output of f for one example."""
         shape: tuple[int, ...] = jax.eval_shape(f, self._shapes, (self._unknowns.fixed, first_of(X))).shape
         return shape
 
     def _compile(self, value: Callable[..., Any]) -> None:
-        """The functions of w that are compiled when they are called first."""
+        """Define the functions of w, which JAX compiles when they are first called."""
         unknowns = self._unknowns
 
         def of_w(w: Any, fixed: Any, data: Any) -> Any:
@@ -179,14 +181,14 @@ class JaxSystem:
         self._parts = jax.jit(self._parts_of)
         out = jax.eval_shape(of_w, jax.ShapeDtypeStruct((self.m,), self._dtype), unknowns.fixed, self._data)
         if out.dtype != self._dtype:
-            raise ValueError(f"`f` must return {self._dtype} here, got {out.dtype}: it computes in another precision.")
+            raise ValueError(f"`f` must return {self._dtype}, the precision of the model, got {out.dtype}.")
         self.n = out.size
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(n={self.n}, m={self.m})"
 
     def F(self, w: Array) -> npt.NDArray[Any]:
-        """The value of the system at w.
+        """Evaluate the system at w.
 
         Parameters
         ----------
@@ -201,7 +203,7 @@ class JaxSystem:
         return np.array(self._value(self._device(w), self._unknowns.fixed, self._data))
 
     def jac(self, w: Array) -> ModelJacobian:
-        """The Jacobian at w, as an operator that computes its own tangent kernel.
+        """Return the Jacobian at w as an operator that can compute its tangent kernel.
 
         Parameters
         ----------
@@ -215,11 +217,11 @@ class JaxSystem:
         """
         return ModelJacobian(JaxPoint(self, self._device(w), self._data, self.n))
 
-    #: Neither writes into w, so that `solve` need not copy it.
+    #: Neither function writes into w, so that `solve` need not copy it.
     F.reads_only = jac.reads_only = True  # type: ignore[attr-defined]
 
     def params(self, w: Any) -> Any:
-        """The parameters with the unknowns of w.
+        """Return the parameters, with the unknowns taken from w.
 
         Parameters
         ----------
@@ -229,16 +231,16 @@ class JaxSystem:
         Returns
         -------
         pytree
-            Of the same structure as the parameters that were given.
+            The parameters, in the structure of the initial ones.
         """
         return self._unknowns.whole(self._unknowns.split(self._device(w)), self._unknowns.fixed)
 
     def _device(self, w: Any) -> Any:
-        """w, which may change later, as an array of JAX's."""
+        """Copy w, which the caller may change later, to a JAX array."""
         return jnp.array(as_weights(w, self.m), self._dtype)
 
     def _parts_of(self, w: Any, fixed: Any, data: Any) -> Any:
-        """What the layers are made of: inputs, sensitivities, and rows of J that are held."""
+        """The inputs and sensitivities of the layers, and the rows of J that are held."""
         if self._layers is None:
             return [], [], []
         leaves, layers = self._unknowns.split(w), self._layers
@@ -246,7 +248,7 @@ class JaxSystem:
 
     @cached_property
     def _groups(self) -> list[tuple[tuple[int, ...], int]]:
-        """The unknown leaves whose rows of J are made together, and in how many chunks."""
+        """Groups of unknown leaves whose rows of J are computed together, each with its number of chunks."""
         sizes = [math.prod(shape) for shape in self._unknowns.shapes]
         whole = self.n * sum(sizes[i] for i in self._others) <= self._formed
         return grouped(self._others, sizes, self.m, whole)
@@ -254,7 +256,7 @@ class JaxSystem:
     def _rows_of(
         self, w: Any, fixed: Any, data: Any, start: Any, *, leaves: tuple[int, ...], term: int, size: int
     ) -> Any:
-        """The rows of J for so many examples of the term, or of equations where there are no terms."""
+        """The rows of J for ``size`` examples of the term from ``start`` on; without terms, for as many equations."""
         all_leaves = self._unknowns.split(w)
         some = [all_leaves[i] for i in leaves]
 
@@ -273,15 +275,15 @@ class JaxSystem:
 
 
 class JaxModel(JaxSystem):
-    """A network of one example as a system F(w) = y: its outputs at the data, with the tangent kernel by layers.
+    """A JAX network as a system F(w) = y: its outputs at the data, with the tangent kernel computed by layers.
 
     Parameters
     ----------
     f : callable
-        ``f(params, x)`` -> outputs of one example: a number or (q,). With ``batch`` f(params, X) -> (N,) or (N, q),
-        where no example may depend on another.
+        ``f(params, x)`` returns the output for one example, a number or an array (q,). With ``batch``,
+        ``f(params, X)`` returns (N,) or (N, q), and no output may depend on another example.
     params : pytree
-        Where w0 comes from. Its floating-point arrays are the unknowns.
+        The initial parameters, which give w0. The floating-point arrays among them are the unknowns.
     X : array_like or pytree of arrays
         The N examples, along the first axis.
     batch : bool
@@ -289,21 +291,24 @@ class JaxModel(JaxSystem):
     mask : pytree of bool, optional
         Which of the parameters are unknowns, as for `JaxSystem`.
     dtype : {'float64', 'float32'}
-        What f is computed in, as for `JaxSystem`.
+        The precision of f, as for `JaxSystem`.
 
     Attributes
     ----------
     F, jac : callable
-        F(w) (n,), n = N q, and the Jacobian at w as a LinearOperator with products for several vectors and
-        ``gram(d2=None)``. Both take ``rows`` (numbers of equations), for sgd.
+        F(w) (n,), where n = N q, and the Jacobian at w as a LinearOperator, which multiplies several vectors at once
+        and has ``gram(d2=None)``. Both accept ``rows``, indices of equations, for sgd.
     w0 : ndarray (m,)
+        The initial unknowns.
     n, m : int
+        The numbers of equations and of unknowns.
 
     Notes
     -----
-    Parameters that are only multiplied by activations, or added to them (``x @ W + b``), are found in the jaxpr of f: K
-    is the sum over them of (A A^T) o (D D^T), activations and sensitivities by one forward and one backward pass. J is
-    never formed. The others (scales of a layer norm, convolutions) contribute by rows of J.
+    The jaxpr of f shows which parameters are only multiplied by activations or added to them (``x @ W + b``). Each of
+    them contributes (A A^T) o (D D^T) to K, with activations A and sensitivities D from one forward and one backward
+    pass. The contributions of the others (scales of a layer norm, convolutions) are computed from rows of J. The whole
+    J is never formed.
 
     Examples
     --------
@@ -348,19 +353,19 @@ class JaxModel(JaxSystem):
         self._held, self._others = divided(self._layers.others, self._unknowns.shapes, self.n, self.m)
 
     def F(self, w: Array, rows: Any = None) -> npt.NDArray[Any]:
-        """The outputs at the examples.
+        """Evaluate the outputs at the examples.
 
         Parameters
         ----------
         w : array_like (m,)
             The unknowns.
         rows : ndarray of int (k,), optional
-            Numbers of the equations to evaluate, all by default.
+            Indices of the equations to evaluate; all by default.
 
         Returns
         -------
         ndarray (n,) or (k,)
-            F(w), or these entries of it.
+            F(w), or its entries ``rows``.
         """
         if rows is None:
             return super().F(w)
@@ -369,19 +374,19 @@ class JaxModel(JaxSystem):
         return f[places]
 
     def jac(self, w: Array, rows: Any = None) -> ModelJacobian | PickedJacobian:  # type: ignore[override]
-        """The Jacobian at w, as an operator that computes its own tangent kernel.
+        """Return the Jacobian at w as an operator that can compute its tangent kernel.
 
         Parameters
         ----------
         w : array_like (m,)
             The unknowns.
         rows : ndarray of int (k,), optional
-            Numbers of the equations to evaluate, all by default.
+            Indices of the equations to evaluate; all by default.
 
         Returns
         -------
         scipy.sparse.linalg.LinearOperator (n, m) or (k, m)
-            J(w), or these rows of it.
+            J(w), or its rows ``rows``.
         """
         if rows is None:
             return super().jac(w)
@@ -391,7 +396,7 @@ class JaxModel(JaxSystem):
     F.reads_only = jac.reads_only = True  # type: ignore[attr-defined]
 
     def predict(self, w: Any, X: Any) -> npt.NDArray[Any]:
-        """The outputs at other examples.
+        """Evaluate the outputs at other examples.
 
         Parameters
         ----------
@@ -403,15 +408,15 @@ class JaxModel(JaxSystem):
         Returns
         -------
         ndarray (N,) or (N, q)
-            One number for each example, or q of them.
+            One output for each example, or q outputs.
         """
         out = self._value(self._device(w), self._unknowns.fixed, (self._examples(X),))
         return np.array(out).reshape(-1, *self._shape)
 
     def _some(self, rows: Any) -> tuple[Indices, Any, int]:
-        """Their places among the equations of some examples, these, and how many equations they have.
+        """The examples that contain the equations ``rows``: positions of these among all of theirs, data, their number.
 
-        Examples are repeated up to a power of two, so that few sizes are compiled.
+        Examples are repeated up to a power of two, so that only a few sizes are compiled.
         """
         wanted, places = as_rows(rows, self.n, self._q)
         size = 1 << (max(wanted.size, 1) - 1).bit_length()

@@ -30,14 +30,14 @@ from plsolve.models._operator import (
     grouped,
 )
 
-_EXPLAINED = 1e-6  # of J^T z, by the layers of a parameter: else it is used outside them too
-_MOVED = 1e-2  # how far from w0, in units of its entries, that is looked at: networks like to start at symmetric points
+_EXPLAINED = 1e-6  # of J^T z: if a parameter's layers explain it less exactly, it is also used outside layers
+_MOVED = 1e-2  # of the entries of w0: distance from w0, often a symmetric point, at which layers are looked for
 _RANDOM = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 _MIXING = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 class Use(NamedTuple):
-    """A linear layer at work: its input, and what it gave."""
+    """One call of a linear layer, with its input a and its output z."""
 
     weight: str
     bias: str
@@ -46,32 +46,34 @@ class Use(NamedTuple):
 
 
 class TorchModel:
-    """A PyTorch module as a system F(w) = y: its outputs at the data, with the tangent kernel by layers.
+    """A PyTorch module as a system F(w) = y: its outputs at the data, with the tangent kernel computed by layers.
 
     Parameters
     ----------
     module : torch.nn.Module
-        Called with the whole batch, gives (N,) or (N, q); no example may depend on another. It is not changed. Its
-        trainable parameters are the unknowns, those with ``requires_grad=False`` stay as they are.
+        Called with the whole batch, it returns (N,) or (N, q), and no output may depend on another example. Its
+        trainable parameters are the unknowns; those with ``requires_grad=False`` are fixed. The module is not changed.
     X : torch.Tensor, array_like or tuple of them
-        The N examples, along the first axis; a tuple: several arguments.
+        The N examples, along the first axis. A tuple holds several arguments of the module.
     dtype : {'float64', 'float32'}
-        The precision in which the module is computed, whatever its own. With float32, `solve` judges the residual at
-        float32's rounding level.
+        The precision in which the module is evaluated, whatever its own precision. With float32, `solve` judges the
+        residual by float32's rounding level.
 
     Attributes
     ----------
     F, jac : callable
-        F(w) (n,), n = N q, and the Jacobian at w as a LinearOperator with products for several vectors and
-        ``gram(d2=None)``. Both take ``rows`` (numbers of equations), for sgd.
+        F(w) (n,), where n = N q, and the Jacobian at w as a LinearOperator, which multiplies several vectors at once
+        and has ``gram(d2=None)``. Both accept ``rows``, indices of equations, for sgd.
     w0 : ndarray (m,)
+        The initial unknowns.
     n, m : int
+        The numbers of equations and of unknowns.
 
     Notes
     -----
-    The parameters of `torch.nn.Linear` contribute (A A^T + 1) o (D D^T) to K, activations and sensitivities by one
-    forward and one backward pass; J is never formed. The others (scales of a layer norm, convolutions) contribute by
-    rows of J.
+    The parameters of each `torch.nn.Linear` contribute (A A^T + 1) o (D D^T) to K, with activations A and
+    sensitivities D from one forward and one backward pass. The contributions of the others (scales of a layer norm,
+    convolutions) are computed from rows of J. The whole J is never formed.
 
     Examples
     --------
@@ -111,14 +113,14 @@ class TorchModel:
             f = self._call(self._split(self.w0), self._X)
         if f.dtype != self._dtype or f.shape[:1] != self._X[0].shape[:1]:
             N = len(self._X[0])
-            got = f"{f.dtype}, shape {tuple(f.shape)}"
+            got = f"{f.dtype} of shape {tuple(f.shape)}"
             raise ValueError(f"`module` must return {dtype} of shape ({N},) or ({N}, q), got {got}.")
         self._shape, self.n = tuple(f.shape[1:]), f.numel()
         self._q = self.n // len(f)
         self._find_layers()
 
     def _cast(self, value: Any) -> Any:
-        """On the device of the module, floating-point numbers in the precision of the model."""
+        """Move a tensor to the module's device, and floating-point tensors to the precision of the model."""
         dtype = self._dtype if value.is_floating_point() else value.dtype
         return value.detach().to(device=self._device, dtype=dtype)
 
@@ -126,19 +128,19 @@ class TorchModel:
         return f"TorchModel(n={self.n}, m={self.m})"
 
     def F(self, w: Array, rows: Any = None) -> npt.NDArray[Any]:
-        """The outputs at the examples.
+        """Evaluate the outputs at the examples.
 
         Parameters
         ----------
         w : array_like (m,)
             The unknowns.
         rows : ndarray of int (k,), optional
-            Numbers of the equations to evaluate, all by default.
+            Indices of the equations to evaluate; all by default.
 
         Returns
         -------
         ndarray (n,) or (k,)
-            F(w), or these entries of it.
+            F(w), or its entries ``rows``.
         """
         data, places = self._some(rows)
         with torch.no_grad():
@@ -146,29 +148,29 @@ class TorchModel:
         return f if places is None else f[places]
 
     def jac(self, w: Array, rows: Any = None) -> ModelJacobian | PickedJacobian:
-        """The Jacobian at w, as an operator that computes its own tangent kernel.
+        """Return the Jacobian at w as an operator that can compute its tangent kernel.
 
         Parameters
         ----------
         w : array_like (m,)
             The unknowns.
         rows : ndarray of int (k,), optional
-            Numbers of the equations to evaluate, all by default.
+            Indices of the equations to evaluate; all by default.
 
         Returns
         -------
         scipy.sparse.linalg.LinearOperator (n, m) or (k, m)
-            J(w), or these rows of it.
+            J(w), or its rows ``rows``.
         """
         data, places = self._some(rows)
         J = ModelJacobian(TorchPoint(self, self._split(w), data))
         return J if places is None else PickedJacobian(J, places)
 
-    #: Neither writes into w, so that `solve` need not copy it.
+    #: Neither function writes into w, so that `solve` need not copy it.
     F.reads_only = jac.reads_only = True  # type: ignore[attr-defined]
 
     def params(self, w: Any) -> dict[str, Any]:
-        """The state of the module with the unknowns of w.
+        """Return the state of the module, with the unknowns taken from w.
 
         Parameters
         ----------
@@ -178,7 +180,7 @@ class TorchModel:
         Returns
         -------
         dict
-            For ``module.load_state_dict``.
+            A state dict for ``module.load_state_dict``.
         """
         now = dict(zip(self._names, self._split(w), strict=True)) | self._fixed
         owners = {id(p): name for name, p in self._module.named_parameters()}
@@ -186,7 +188,7 @@ class TorchModel:
         return {name: now[owners.get(id(value), name)] for name, value in state.items()}
 
     def predict(self, w: Any, X: Any) -> npt.NDArray[Any]:
-        """The outputs at other examples.
+        """Evaluate the outputs at other examples.
 
         Parameters
         ----------
@@ -198,7 +200,7 @@ class TorchModel:
         Returns
         -------
         ndarray (N,) or (N, q)
-            One number for each example, or q of them.
+            One output for each example, or q outputs.
         """
         X = tuple(self._cast(torch.as_tensor(x)) for x in (X if isinstance(X, tuple) else (X,)))
         with torch.no_grad():
@@ -206,7 +208,7 @@ class TorchModel:
         return f
 
     def _split(self, w: Any) -> list[Any]:
-        """The trainable parameters in w, which may change later."""
+        """Copy w, which the caller may change later, to the trainable parameters."""
         flat = torch.as_tensor(as_weights(w, self.m).copy()).to(device=self._device, dtype=self._dtype)
         return [flat[where].reshape(shape) for where, shape in zip(self._where, self._shapes, strict=True)]
 
@@ -214,7 +216,7 @@ class TorchModel:
         return functional_call(self._module, dict(zip(self._names, params, strict=True)) | self._fixed, X)
 
     def _some(self, rows: Any) -> tuple[Any, Any]:
-        """The examples to which these equations belong, and their places among the equations of those."""
+        """The examples that contain the equations ``rows``, and the positions of these among all their equations."""
         if rows is None:
             return self._X, None
         wanted, places = as_rows(rows, self.n, self._q)
@@ -223,7 +225,7 @@ class TorchModel:
     # -- layers -------------------------------------------------------------------------------------------------------
 
     def _find_layers(self) -> None:
-        """Which parameters only work in linear layers, and which of the others have few rows of J."""
+        """Find the parameters used only in linear layers, and the others whose rows of J can be held."""
         places = {name: i for i, name in enumerate(self._names)}
         self._layers: set[int] = set(range(len(self._names)))
         self._held: list[int] = []
@@ -249,7 +251,7 @@ class TorchModel:
 
     @contextmanager
     def _noted(self, uses: list[Use], count: int) -> Iterator[None]:
-        """A context in which linear layers record their inputs."""
+        """Within this context, linear layers record their inputs and outputs."""
         names = {id(p): name for name, p in self._module.named_parameters()}
         handles = []
 
@@ -257,7 +259,7 @@ class TorchModel:
             def hook(module: Any, inputs: tuple[Any, ...], z: Any) -> Any:
                 if z.requires_grad and len(z) == count:
                     uses.append(Use(weight=weight, bias=bias, a=inputs[0].detach(), z=z))
-                    return z.clone()  # what follows may write into it
+                    return z.clone()  # later operations may write into z
                 return None
 
             return hook
@@ -273,7 +275,7 @@ class TorchModel:
                 handle.remove()
 
     def _at_work(self, params: Sequence[Any], X: Any) -> tuple[list[Use], list[Any]]:
-        """The linear layers at w, and df/dz (N, q, U, fan-out) of each."""
+        """The calls of linear layers at w, and df/dz (N, q, U, fan-out) for each."""
         leaves = [p.detach().requires_grad_(i in self._layers) for i, p in enumerate(params)]
         uses: list[Use] = []
         with torch.enable_grad(), self._noted(uses, len(X[0])):
@@ -291,7 +293,7 @@ class TorchModel:
 
 
 class TorchPoint:
-    """A model at w, see `plsolve.models._operator.Point`."""
+    """A model at w: the torch version of `plsolve.models._operator.Point`."""
 
     def __init__(self, model: TorchModel, params: list[Any], X: Any) -> None:
         self._model, self._params, self._X = model, params, X
@@ -319,7 +321,7 @@ class TorchPoint:
         return self.host(vmap(product)(*tangents)).T
 
     def _model_tensors(self, V: Array) -> list[Any]:
-        """The parts of the vectors V (s, m), one for each parameter."""
+        """Split the vectors V (s, m) into one tensor for each parameter."""
         model = self._model
         parts = zip(model._where, model._shapes, strict=True)
         return [self._tensor(V[:, where]).reshape(len(V), *shape) for where, shape in parts]
@@ -349,7 +351,7 @@ class TorchPoint:
         return self.host(x) if self.near else x
 
     def layers(self, uses: Sequence[Use], D: Sequence[Any]) -> list[Layer]:
-        """The parameters in linear layers, each with all its uses."""
+        """The parameters in linear layers, each with all of its uses."""
         model, N = self._model, len(self._X[0])
         found: dict[str, list[int]] = {}
         for i, use in enumerate(uses):
@@ -361,7 +363,7 @@ class TorchPoint:
             numbers = tuple(found.get(name, ()))
             if not numbers or j not in model._layers:
                 continue
-            if numbers not in together:  # a weight and its bias have the same
+            if numbers not in together:  # a weight and its bias have the same sensitivities
                 together[numbers] = self._kept(torch.cat([D[i] for i in numbers], dim=2))
             by_weight = uses[numbers[0]].weight == name
             inputs = [uses[i].a.reshape(N, -1, uses[i].a.shape[-1]) for i in numbers]
@@ -371,7 +373,7 @@ class TorchPoint:
         return layers
 
     def _rows(self, which: Sequence[int], X: Any) -> list[Any]:
-        """The columns of J (N, q, ...) for these parameters, example by example."""
+        """The columns of J (N, q, ...) for the parameters ``which``, at the examples X."""
         some = tuple(self._params[i] for i in which)
 
         def of_one(*x: Any) -> Any:
@@ -402,23 +404,23 @@ class TorchPoint:
 
 
 def numbers(tensor: Any) -> Array:
-    """A tensor as an array of float64."""
+    """Convert a tensor to an array of float64."""
     array: Array = tensor if isinstance(tensor, np.ndarray) else tensor.detach().cpu().double().numpy()
     return array
 
 
 def worth(part: Layer) -> bool:
-    """Whether inputs and sensitivities take less room than the rows of J that they spare."""
+    """Whether inputs and sensitivities need less memory than the rows of J that they replace."""
     uses, fan_in = part.A.shape[1:]
     q, fan_out = part.D.shape[1], part.D.shape[3]
     return uses * (fan_in + q * fan_out) <= ROOM * q * fan_in * fan_out  # type: ignore[no-any-return]
 
 
 def refuse_training(module: nn.Module) -> None:
-    """Raise if an output would be random, or would depend on other examples."""
+    """Raise an error if outputs would be random or depend on other examples."""
     for name, layer in module.named_modules():
         if layer.training and isinstance(layer, (*_RANDOM, *_MIXING)):
             raise ValueError(
-                f"`module` must not be random or mix examples, but its layer {name!r} ({type(layer).__name__}) does in "
-                "training mode: call module.eval()."
+                f"`module` must be in evaluation mode: its layer {name!r} ({type(layer).__name__}) is random or mixes "
+                "examples in training mode. Call module.eval()."
             )
