@@ -1,10 +1,10 @@
-"""plsolve with other packages: parameters by name, fixed, tied or in dicts, labelled arrays, physical units.
+"""plsolve with other packages: named, fixed or tied parameters, nested parameters, labelled arrays, physical units.
 
     python -m pip install optimagic lmfit xarray pint
     python examples/with_others.py
 
-Each of these packages does one thing well, and a border of a few lines is all that it takes to have plsolve behind it.
-The model is the same in all: a decay with a constant background, y = height exp(-t / lifetime) + background.
+Each of these packages does one thing well, and a few lines suffice to use plsolve with it. All examples fit the same
+model, a decay with a constant background: y = height exp(-t / lifetime) + background.
 """
 
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ def decay(height, lifetime, background):
     return height * np.exp(-t / lifetime) + background
 
 
-# -- optimagic: any nested parameters, constraints, many optimizers; plsolve as one of them ----------------------------
+# -- optimagic: nested parameters, constraints, and plsolve as one of many optimizers ----------------------------------
 
 
 @om.mark.minimizer(
@@ -55,7 +55,7 @@ class PLSolve(Algorithm):
 
 
 def with_optimagic():
-    """The background is fixed; parameters are a dict, and come back as one."""
+    """Fit with a fixed background; parameters are passed and returned as a dict."""
 
     @om.mark.least_squares
     def residual(params):
@@ -71,11 +71,11 @@ def with_optimagic():
     return res.params
 
 
-# -- lmfit: parameters with names, limits, expressions; the report that its users know ---------------------------------
+# -- lmfit: parameters with names, limits and expressions, and the report that its users know --------------------------
 
 
 def with_lmfit():
-    """The background is tied to the height; the standard deviations go back into the parameters."""
+    """Fit with a background tied to the height, and store the standard deviations in the parameters."""
     params = lmfit.Parameters()
     params.add("height", value=1.0, min=0.0)
     params.add("lifetime", value=1.0, min=1e-3)
@@ -102,11 +102,11 @@ def with_lmfit():
     return params
 
 
-# -- xarray: labelled data in, labelled results out --------------------------------------------------------------------
+# -- xarray: labelled data and labelled results ------------------------------------------------------------------------
 
 
 def with_xarray():
-    """A decay at each of three places, in one fit; what comes back has their names."""
+    """Fit the decays at three places together; the results are labelled by place."""
     true = xr.DataArray([2.0, 2.5, 3.0], coords={"place": ["a", "b", "c"]}, dims="place")
     time = xr.DataArray(t, dims="time", coords={"time": t})
     observed = true * np.exp(-time / 0.8)
@@ -120,11 +120,11 @@ def with_xarray():
     return xr.Dataset({"value": start.copy(data=fit.x), "std": start.copy(data=fit.uncertainty().std())})
 
 
-# -- pint: units at the border -----------------------------------------------------------------------------------------
+# -- pint: quantities with units ---------------------------------------------------------------------------------------
 
 
 def with_pint():
-    """Quantities are made numbers on the way in, in units of one's choice, and quantities again on the way out."""
+    """Convert quantities to numbers in chosen units for the fit, and the results back to quantities."""
     unit = pint.UnitRegistry()
     units = [unit.volt, unit.millisecond, unit.volt]
     start = [1000.0 * unit.millivolt, 1.0 * unit.millisecond, 0.0 * unit.volt]

@@ -1,1 +1,1 @@
-"""The papers' experiments: ``python -m plsolve.experiments NAME --quick|--full``."""
+"""The experiments of the papers: run ``python -m plsolve.experiments NAME --quick|--full``."""

@@ -1,4 +1,4 @@
-"""``python -m plsolve.experiments NAME --quick|--full``: claims, measurements, CSV and PNG."""
+"""``python -m plsolve.experiments NAME --quick|--full`` compares the papers' claims with measurements."""
 
 from __future__ import annotations
 
@@ -26,19 +26,23 @@ EXPERIMENTS: dict[str, Callable[[bool], Report]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the experiments that were asked for."""
+    """Run the experiments named on the command line."""
     about = "\n".join(f"  {name:14} {run.__doc__}" for name, run in EXPERIMENTS.items())
     parser = argparse.ArgumentParser(
         prog="python -m plsolve.experiments",
-        description="The papers' experiments: claims against measurements, NAME.csv and NAME.png.",
+        description="Run the papers' experiments, compare claims with measurements, and write NAME.csv and NAME.png.",
         epilog=about,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("names", nargs="+", metavar="NAME", choices=[*EXPERIMENTS, "all"], help="see below, or all")
+    parser.add_argument(
+        "names", nargs="+", metavar="NAME", choices=[*EXPERIMENTS, "all"], help="one of those listed below, or all"
+    )
     size = parser.add_mutually_exclusive_group()
-    size.add_argument("--quick", action="store_true", help="seconds (default)")
-    size.add_argument("--full", action="store_true", help="the paper's size: minutes")
-    parser.add_argument("--out", type=Path, default=Path(), metavar="DIR", help="where the files go (default: here)")
+    size.add_argument("--quick", action="store_true", help="small problems, which take seconds (default)")
+    size.add_argument("--full", action="store_true", help="problems of the paper's size, which take minutes")
+    parser.add_argument(
+        "--out", type=Path, default=Path(), metavar="DIR", help="directory for the files (default: the current one)"
+    )
     options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
     for name in EXPERIMENTS if "all" in options.names else options.names:

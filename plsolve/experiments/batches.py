@@ -1,4 +1,4 @@
-"""SGD's rate against the batch size, with the knee at s* (Ma, Bassily, Belkin, ICML 2018; theory 5.1)."""
+"""Speed of SGD against the batch size, which saturates at s* (Ma, Bassily, Belkin, ICML 2018; theory 5.1)."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from plsolve.experiments.report import COLORS, GREY, Array, Claim, Report, Row, 
 from plsolve.networks import WideNetwork
 from plsolve.theory.steps import batch_smoothness, critical_batch
 
-DROP = 1e-3  # of ||r0||
+DROP = 1e-3  # of ||r0||: tolerance of the runs
 
 
 def constants(net: WideNetwork, w0: Array) -> tuple[float, float]:
-    """max_i K_ii and lambda_max(K) at the start."""
+    """max_i K_ii and lambda_max(K) at w0."""
     K = net.jac(w0).gram()
     return float(K.diagonal().max()), float(np.linalg.eigvalsh(K)[-1])
 
 
 def measure(net: WideNetwork, w0: Array, y: Array, s: int, seed: int) -> Row:
-    """Steps with batches of size s to DROP of the first residual."""
+    """Count the steps with batches of size s until ||r|| <= DROP ||r0||."""
     sol = solve(net.F, net.jac, w0, y, method="sgd", rng=seed, tol=DROP, certify=False, max_iter=400_000,
                 options={"batch_size": s})  # fmt: skip
     smoothness = batch_smoothness(net.n, s, *constants(net, w0))  # Ls, whose inverse is the step
@@ -30,7 +30,7 @@ def measure(net: WideNetwork, w0: Array, y: Array, s: int, seed: int) -> Row:
 
 
 def speedups(table: Sequence[Row]) -> tuple[Array, Array, Array]:
-    """Batch sizes, how many times fewer steps each needs than the first, and what theory says to that."""
+    """Batch sizes, and their measured and theoretical speed-ups in steps over the first of them."""
     sizes = np.unique(column(table, "batch"))
     steps, smoothness = (
         np.array([np.mean([row[name] for row in table if row["batch"] == s]) for s in sizes])
@@ -40,12 +40,12 @@ def speedups(table: Sequence[Row]) -> tuple[Array, Array, Array]:
 
 
 def claims(table: Sequence[Row], critical: int) -> list[Claim]:
-    """The paper's two regimes against the table."""
+    """Compare the paper's two regimes with the table."""
     sizes, speedup, gain = speedups(table)
     small, large = sizes <= critical / 2.0, sizes >= 2.0 * critical
     solved, ratio = sum(row["solved"] for row in table), speedup / gain
     found = [
-        Claim("SGD reaches the residual asked for", f"{solved} of {len(table)} runs", solved == len(table)),
+        Claim("SGD reaches the requested residual", f"{solved} of {len(table)} runs", solved == len(table)),
         Claim(
             "the speed-up follows 1/Ls, Ls = (n/s) max K_ii + (1 - 1/s) lambda_max (within a factor of 1.5)",
             f"measured over theory: between {ratio.min():.2f} and {ratio.max():.2f}",
@@ -56,8 +56,8 @@ def claims(table: Sequence[Row], critical: int) -> list[Claim]:
         linear = slope(sizes[small], speedup[small])
         found.append(
             Claim(
-                f"below the critical batch s* = {critical} the steps fall like 1/s (slope 1.0 +- 0.2)",
-                f"like s^(-{linear:.2f}) up to s*/2, where Ls alone gives s^(-{slope(sizes[small], gain[small]):.2f})",
+                f"below the critical batch size s* = {critical} the steps decrease like 1/s (slope 1.0 +- 0.2)",
+                f"like s^(-{linear:.2f}) up to s*/2, where Ls gives s^(-{slope(sizes[small], gain[small]):.2f})",
                 abs(linear - 1.0) <= 0.2,
             )
         )
@@ -65,8 +65,8 @@ def claims(table: Sequence[Row], critical: int) -> list[Claim]:
         first, last = speedup[large][0], speedup[-1]
         found.append(
             Claim(
-                "above s* more rows save next to nothing (less than 1.5 times fewer steps)",
-                f"from s = {sizes[large][0]:g} to {sizes[-1]:g}: {last / first:.2f} times fewer",
+                "above s* larger batches hardly save steps (less than a factor of 1.5)",
+                f"from s = {sizes[large][0]:g} to {sizes[-1]:g}: a factor of {last / first:.2f}",
                 bool(last / first <= 1.5),
             )
         )
@@ -74,11 +74,11 @@ def claims(table: Sequence[Row], critical: int) -> list[Claim]:
 
 
 def run(full: bool) -> Report:
-    """Steps that SGD needs, batch sizes from 1 to n: linear speed-up to s*, saturation beyond."""
+    """The number of SGD steps for batch sizes from 1 to n: linear speed-up to s*, saturation beyond."""
     n, d, width, seeds = (256, 64, 1000, 3) if full else (64, 12, 200, 1)
     X = np.sqrt(d) * sphere(n, d, 0)
     y = np.random.default_rng(1).standard_normal(n)
-    net = WideNetwork(X, (width,), bias=False)  # odd: no large eigenvalue of the mean
+    net = WideNetwork(X, (width,), bias=False)  # an odd function: K has no large eigenvalue from a mean
     w0 = net.init(2, first=2.0)
     critical = critical_batch(n, *constants(net, w0))
     table = [measure(net, w0, y, 2**k, seed) for k in range(int(np.log2(n)) + 1) for seed in range(seeds)]

@@ -22,7 +22,7 @@ def infinite_kernel(X: Array) -> Array:
 
 
 def measure(X: Array, y: Array, width: int, eta: float, low: float) -> tuple[Row, list[float]]:
-    """EPOCHS of gradient descent with step eta at one width, and the errors ||r||^2 on the way; low = lambda0."""
+    """Run EPOCHS of gradient descent with step eta, and record the errors ||r||^2; low is lambda0."""
     d = X.shape[1]
     net = WideNetwork(np.sqrt(d) * X, (width,), "relu", bias=False, train="first", rng=width)
     w0 = net.init(width + 1)
@@ -49,7 +49,7 @@ def measure(X: Array, y: Array, width: int, eta: float, low: float) -> tuple[Row
 
 
 def claims(table: Sequence[Row], low: float) -> list[Claim]:
-    """The paper's theorem and figure against the table."""
+    """Compare the paper's theorem and figure with the table."""
     width, changed, moved = (column(table, name) for name in ("width", "patterns_changed", "largest_move"))
     worst = column(table, "error_over_bound")
     return [
@@ -57,17 +57,17 @@ def claims(table: Sequence[Row], low: float) -> list[Claim]:
             "the training error converges linearly, ||r_k||^2 <= (1 - eta lambda0/2)^k ||r_0||^2",
             "error over bound at most "
             + ", ".join(f"{q:.4f} at {w:g}" for w, q in zip(width, worst, strict=True))
-            + f"; factor {table[-1]['rate']:.4f} an epoch, bound {table[-1]['rate_bound']:.4f} (lambda0 = {low:.3f})",
+            + f"; factor {table[-1]['rate']:.4f} per epoch, bound {table[-1]['rate_bound']:.4f} (lambda0 = {low:.3f})",
             bool(worst.max() <= 1.0 + 1e-9),
         ),
         Claim(
-            "the wider, the fewer activation patterns change",
+            "the wider the network, the fewer activation patterns change",
             ", ".join(f"{100.0 * c:.2f} % at {w:g}" for w, c in zip(width, changed, strict=True))
             + f": width^({slope(width, changed):.2f})",
             bool(np.all(np.diff(changed) < 0.0)),
         ),
         Claim(
-            "the wider, the smaller the largest move of a weight vector, like width^(-1/2) (slope -0.50 +- 0.05)",
+            "the largest move of a weight vector decreases like width^(-1/2) (slope -0.50 +- 0.05)",
             ", ".join(f"{c:.3f} at {w:g}" for w, c in zip(width, moved, strict=True))
             + f": width^({slope(width, moved):.2f})",
             abs(slope(width, moved) + 0.5) <= 0.05,
@@ -76,7 +76,7 @@ def claims(table: Sequence[Row], low: float) -> list[Claim]:
 
 
 def run(full: bool) -> Report:
-    """n = d points (1000 in full) on the sphere, 100 epochs: error, activation patterns, moves, rate against width."""
+    """Training error, activation patterns, moves of weights and rate against width, for n = d points on the sphere."""
     n = 1000 if full else 100
     widths = [1000, 2000, 4000, 8000] if full else [100, 200, 400, 800, 1600]
     X = sphere(n, n, 0)
@@ -102,7 +102,7 @@ def run(full: bool) -> Report:
         c.set(xlabel="width", ylabel="max ||w_r - w_r(0)||", title="(c) largest move")
         e.semilogx(widths, column(table, "rate"), "o-", color=COLORS[0], label="measured")
         e.semilogx(widths, column(table, "rate_bound"), "--", color=GREY, label="1 - eta lambda0 / 2")
-        e.set(xlabel="width", ylabel="error's factor an epoch", title="(d) rate")
+        e.set(xlabel="width", ylabel="factor of the error per epoch", title="(d) rate")
         for axes in (b, c, e):
             sizes_on_axis(axes, widths)
         for axes in (a, b, c, e):

@@ -11,23 +11,23 @@ from plsolve import solve
 from plsolve.experiments.report import COLORS, Array, Claim, Report, Row, sphere
 from plsolve.networks import WideNetwork
 
-SLACK = 1e-6  # of the first loss: a rise below is none
-PATIENCE = 3000  # steps
+SLACK = 1e-6  # of the first loss: smaller increases are ignored
+PATIENCE = 3000  # limit of the number of steps
 SHARE = np.linspace(0.0, 1.0, 101)
 METHODS: dict[str, dict[str, Any]] = {
     "gauss-newton": {"method": "gauss-newton"},
-    "nesterov": {"method": "gd", "options": {"momentum": "nesterov"}},  # plain gd would not arrive at the full size
+    "nesterov": {"method": "gd", "options": {"momentum": "nesterov"}},  # plain gd does not converge at the full size
 }
 
 
 def segment(net: WideNetwork, w0: Array, w: Array, y: Array) -> Array:
-    """The loss on the way from w0 straight to w, over the first."""
+    """The loss on the segment from w0 to w, divided by the loss at w0."""
     losses = np.array([0.5 * float(np.sum((net.F(w0 + t * (w - w0)) - y) ** 2)) for t in SHARE])
     return np.asarray(losses / losses[0])
 
 
 def measure(net: WideNetwork, y: Array, seed: int, method: str) -> tuple[Row, Array]:
-    """Solve, and walk straight to the solution."""
+    """Solve, and evaluate the loss on the segment from w0 to the solution."""
     w0 = net.init(seed)
     sol = solve(net.F, net.jac, w0, y, tol=1e-2, max_iter=PATIENCE, certify=False, **METHODS[method])
     losses = segment(net, w0, sol.x, y)
@@ -46,7 +46,7 @@ def measure(net: WideNetwork, y: Array, seed: int, method: str) -> tuple[Row, Ar
 
 
 def claims(table: Sequence[Row]) -> list[Claim]:
-    """The papers against the table."""
+    """Compare the papers' claim with the table."""
     solved = [row for row in table if row["solved"]]
     widths = sorted({row["width"] for row in table})
     kept = {
@@ -58,11 +58,11 @@ def claims(table: Sequence[Row]) -> list[Claim]:
     return [
         Claim(
             "the loss falls monotonically from the start to the solution",
-            f"{sum(k for k, _ in kept.values())} of {len(solved)} solved runs ({len(table)} made), by width: {told}",
+            f"{sum(k for k, _ in kept.values())} of {len(solved)} solved runs ({len(table)} runs), by width: {told}",
             bool(solved) and all(row["monotone"] for row in solved),
         ),
         Claim(
-            "near linearity it must: at the largest width",
+            "the loss is monotone at the largest width, where the network is nearly linear",
             "{} of {} at {}".format(*kept.get(widths[-1], (0, 0)), widths[-1]),
             widths[-1] in kept and kept[widths[-1]][0] == kept[widths[-1]][1],
         ),
@@ -70,7 +70,7 @@ def claims(table: Sequence[Row]) -> list[Claim]:
 
 
 def run(full: bool) -> Report:
-    """The loss on the segment, networks of one to three layers and several widths, by Gauss-Newton and Nesterov."""
+    """The loss on the segment from w0 to the solution, for networks of several depths and widths."""
     n, d, seeds = (100, 10, 5) if full else (20, 10, 1)
     widths = [20, 40, 80, 160, 320, 640] if full else [10, 40, 160]
     X = np.sqrt(d) * sphere(n, d, 0)
@@ -92,7 +92,7 @@ def run(full: bool) -> Report:
                 if d_ == depth:
                     axes.plot(SHARE, losses, "-" if method == "gauss-newton" else "--",
                               color=COLORS[widths.index(width) % len(COLORS)], label=f"{width}, {method}")  # fmt: skip
-            axes.set(xlabel="share of the way", title=f"{depth} hidden layer{'s' if depth > 1 else ''}")
+            axes.set(xlabel="position on the segment", title=f"{depth} hidden layer{'s' if depth > 1 else ''}")
             axes.legend(fontsize="small")
         figure.axes[0].set_ylabel("loss / first loss")
 

@@ -11,7 +11,7 @@ from plsolve.experiments.report import COLORS, GREY, Array, Claim, Report, Row, 
 from plsolve.experiments.wide import measure
 from plsolve.networks import WideNetwork
 
-RHO = 0.5  # the least slope of the output
+RHO = 0.5  # the least slope of the bent output
 
 
 def bent(z: Array) -> Array:
@@ -24,36 +24,36 @@ def bent_slope(z: Array) -> Array:
 
 
 def of(table: Sequence[Row], output: str, name: str) -> Array:
-    """The entries of the networks with that output."""
+    """The column ``name`` for the networks with this output."""
     return column([row for row in table if row["output"] == output], name)
 
 
 def claims(table: Sequence[Row]) -> list[Claim]:
-    """The theorems against the table."""
+    """Compare the theorems with the table."""
     width = of(table, "linear", "width")
     plain, curved = (slope(width, of(table, output, "hessian_norm")) for output in ("linear", "bent"))
     ratio = of(table, "bent", "lambda_min_least") / of(table, "linear", "lambda_min_start")
     worst = max(of(table, "bent", "loss_over_bound"))
     return [
         Claim(
-            "with a linear output the Hessian norm falls like width^(-1/2) (slope -0.50 +- 0.05)",
+            "with a linear output the Hessian norm decreases like width^(-1/2) (slope -0.50 +- 0.05)",
             f"width^({plain:.2f}) between {width[0]:g} and {width[-1]:g}",
             abs(plain + 0.5) <= 0.05,
         ),
         Claim(
-            "with a nonlinear one it does not fall (slope 0.00 +- 0.05)",
+            "with a nonlinear output it does not decrease (slope 0.00 +- 0.05)",
             f"width^({curved:.2f})",
             abs(curved) <= 0.05,
         ),
         Claim(
             "lambda_min(K) stays above rho^2 lambda_min(K of the linear output), rho = 1/2 the least slope",
-            "least on the path, over the linear network's at its start: "
+            "least value on the path, divided by that of the linear network at w0: "
             + ", ".join(f"{q:.2f} at {w:g}" for w, q in zip(width, ratio, strict=True))
             + f" (rho^2 = {RHO**2})",
             bool(ratio.min() >= RHO**2),
         ),
         Claim(
-            "so that gradient descent converges as PL* says all the same",
+            "gradient descent converges at the rate of PL* nevertheless",
             f"loss over (1 - eta mu)^t L_0 at most {worst:.4f}",
             bool(worst <= 1.0 + 1e-9),
         ),
@@ -61,7 +61,7 @@ def claims(table: Sequence[Row]) -> list[Claim]:
 
 
 def run(full: bool) -> Report:
-    """Hessian norm, lambda_min(K) and convergence with a linear and with a bent output, against width."""
+    """Hessian norm, lambda_min(K) and convergence against width, with a linear and a nonlinear output."""
     n, d, steps, seeds = (60, 10, 2000, 10) if full else (20, 10, 300, 10)
     widths = [50, 100, 200, 400, 800, 1600, 3200] if full else [50, 100, 200, 400]
     X = np.sqrt(d) * sphere(n, d, 0)
@@ -82,7 +82,7 @@ def run(full: bool) -> Report:
             b.semilogx(widths, of(table, name, "lambda_min_least"), "o-", color=color, label=f"{name}, least on path")
             c.semilogy(losses[name], color=color, label=name)
         b.semilogx(widths, RHO**2 * of(table, "linear", "lambda_min_start"), ":", color=GREY,
-                   label="rho^2 of the linear one's")  # fmt: skip
+                   label="rho^2 times linear")  # fmt: skip
         a.set(xlabel="width", ylabel="norm of the Hessian of f", title="curvature")
         b.set(
             xlabel="width",

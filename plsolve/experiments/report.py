@@ -1,4 +1,4 @@
-"""What an experiment hands back, and the tools they share."""
+"""The report of an experiment, and functions that several experiments use."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 Array = npt.NDArray[np.float64]
 Row = Mapping[str, Any]
 
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # told apart by every kind of colour vision
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # also with colour blindness
 GREY = "0.45"
 
 
 class Claim(NamedTuple):
-    """What a paper says, what was measured, and whether they agree."""
+    """A claim of a paper, the measurement, and whether they agree."""
 
     says: str
     measured: str
@@ -33,7 +33,7 @@ class Claim(NamedTuple):
 
 
 class Report(NamedTuple):
-    """The table (one row each entry), the claims, and a function that draws into a matplotlib Figure."""
+    """A table of rows, the claims, and a function that draws into a matplotlib Figure."""
 
     title: str
     table: Sequence[Row]
@@ -58,7 +58,7 @@ class Report(NamedTuple):
 
 
 def sphere(n: int, d: int, seed: int) -> Array:
-    """n points uniform on the unit sphere of R^d."""
+    """Draw n points uniformly from the unit sphere of R^d."""
     X = np.random.default_rng(seed).standard_normal((n, d))
     return np.asarray(X / np.linalg.norm(X, axis=1, keepdims=True))
 
@@ -69,14 +69,14 @@ def slope(x: npt.ArrayLike, y: npt.ArrayLike) -> float:
 
 
 def sizes_on_axis(axes: Any, sizes: npt.ArrayLike) -> None:
-    """Mark a logarithmic axis where something was measured, and nowhere else."""
+    """Put the ticks of a logarithmic x axis at the measured sizes only."""
     sizes = np.asarray(sizes)
     axes.set_xticks(sizes, [f"{size:g}" for size in sizes])
     axes.set_xticks([], minor=True)
 
 
 def column(table: Sequence[Row], name: str) -> Array:
-    """The entries of that name."""
+    """The column of the table with this name, as an array."""
     return np.array([row[name] for row in table], dtype=float)
 
 

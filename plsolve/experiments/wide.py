@@ -26,11 +26,11 @@ from plsolve.networks import WideNetwork
 from plsolve.theory.certificates import paper_ball
 from plsolve.theory.steps import gd_rate
 
-LARGEST_CHANGE = 0.5  # of lambda_min(K) that still counts as staying near its value
+LARGEST_CHANGE = 0.5  # of lambda_min(K): smaller changes count as staying close
 
 
 class Path(NamedTuple):
-    """A run of gradient descent: the loss and the distance from w0 at every step, the ends of K's spectrum at some."""
+    """A run of gradient descent: loss and distance from w0 at every step, extreme eigenvalues of K at some steps."""
 
     eta: float
     loss: list[float]
@@ -39,12 +39,12 @@ class Path(NamedTuple):
     high: list[float]
 
     def bound(self) -> Array:
-        """(1 - eta mu)^t L_0, mu the least lambda_min(K) that was seen."""
+        """(1 - eta mu)^t L_0, where mu is the least lambda_min(K) recorded."""
         return np.asarray(gd_rate(self.eta, min(self.low)) ** np.arange(len(self.loss)) * self.loss[0])
 
 
 def descend(net: WideNetwork, w0: Array, y: Array, steps: int, growth: float = 1.05) -> Path:
-    """Gradient descent with step 1/(growth lambda_max(K(w0)))."""
+    """Run gradient descent with step size 1 / (growth lambda_max(K(w0)))."""
     spectrum = np.linalg.eigvalsh(net.jac(w0).gram())
     eta = 1.0 / (growth * float(spectrum[-1]))
     r0 = net.F(w0) - y
@@ -66,7 +66,7 @@ def descend(net: WideNetwork, w0: Array, y: Array, steps: int, growth: float = 1
 
 
 def measure(net: WideNetwork, y: Array, steps: int, seeds: int, growth: float = 1.05) -> tuple[Row, Path]:
-    """What the claims are about, for one network."""
+    """Measure the quantities of the claims for one network."""
     path = descend(net, net.init(2), y, steps, growth)
     mu = min(path.low)
     row = {
@@ -88,44 +88,44 @@ def measure(net: WideNetwork, y: Array, steps: int, seeds: int, growth: float = 
 
 
 def claims(table: Sequence[Row]) -> list[Claim]:
-    """The theorems against the table."""
+    """Compare the theorems with the table."""
     width, hessian = column(table, "width"), column(table, "hessian_norm")
     raw, corrected = slope(width, hessian), slope(width, np.divide(hessian, np.sqrt(np.log(width))))
     change = column(table, "lambda_min_change")
     worst, share = max(column(table, "loss_over_bound")), max(column(table, "distance") / column(table, "ball"))
     return [
         Claim(
-            "the Hessian norm falls like width^(-1/2) (slope -0.50 +- 0.05)",
+            "the Hessian norm decreases like width^(-1/2) (slope -0.50 +- 0.05)",
             f"width^({raw:.2f}) between {width[0]:g} and {width[-1]:g}",
             abs(raw + 0.5) <= 0.05,
         ),
         Claim(
-            "up to logarithms: like sqrt(log width) width^(-1/2), as the largest of so many normal output weights does",
+            "including logarithms, like sqrt(log width) width^(-1/2), as the largest of its normal output weights does",
             f"sqrt(log width) width^({corrected:.2f})",
             abs(corrected + 0.5) <= 0.05,
         ),
         Claim(
-            f"lambda_min(K) stays near its value at the start (changes by less than {LARGEST_CHANGE:g} of it), the "
-            "nearer the wider",
+            f"lambda_min(K) stays close to its value at w0 (relative change below {LARGEST_CHANGE:g}), and closer the "
+            "wider the network",
             "largest change along the path: "
             + ", ".join(f"{c:.2f} at {w:g}" for w, c in zip(width, change, strict=True)),
             bool(change[-1] < LARGEST_CHANGE and change[-1] < change[0]),
         ),
         Claim(
-            "L_t <= (1 - eta mu)^t L_0, mu = the least lambda_min(K) on the path",
+            "L_t <= (1 - eta mu)^t L_0, where mu is the least lambda_min(K) on the path",
             f"loss over bound at most {worst:.6f}",
             bool(worst <= 1.0 + 1e-9),
         ),
         Claim(
             "the path stays within R = 2 L_F ||r0|| / mu",
-            f"largest distance over R: {share:.2g}",
+            f"largest distance divided by R: {share:.2g}",
             bool(share <= 1.0),
         ),
     ]
 
 
 def run(full: bool) -> Report:
-    """Kernel along the path, Hessian norm, loss against its bound, and the ball, for widths up to 1600 (full)."""
+    """Hessian norm, kernel along the path, loss and its bound, and distance from w0, against width."""
     n, d, steps, seeds = (60, 10, 2000, 10) if full else (20, 10, 300, 10)
     widths = [50, 100, 200, 400, 800, 1600] if full else [50, 100, 200, 400]
     X = np.sqrt(d) * sphere(n, d, 0)
@@ -144,7 +144,7 @@ def run(full: bool) -> Report:
         a.set(xlabel="width", ylabel="norm of the Hessian of f", title="curvature")
         for (width, path), color in zip(paths[-4:], COLORS, strict=False):
             b.plot(np.linspace(0, 1, len(path.low)), path.low, color=color, label=f"width {width}")
-        b.set(xlabel="share of the run", ylabel="lambda_min(K)", title="the kernel along the path", ylim=(0, None))
+        b.set(xlabel="fraction of the run", ylabel="lambda_min(K)", title="the kernel along the path", ylim=(0, None))
         for (width, path), color in zip([paths[0], paths[-1]], COLORS, strict=False):
             c.semilogy(path.loss, color=color, label=f"loss, width {width}")
             c.semilogy(path.bound(), "--", color=color, label="its bound")

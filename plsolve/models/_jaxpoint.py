@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class JaxPoint:
-    """A model at w, see `plsolve.models._operator.Point`."""
+    """A model at w: the JAX version of `plsolve.models._operator.Point`."""
 
     def __init__(self, model: JaxSystem, w: Any, data: Any, n: int) -> None:
         self._model, self._w, self._given = model, w, (model._unknowns.fixed, data)
@@ -24,12 +24,12 @@ class JaxPoint:
         self.near = w.dtype == jnp.float32 or w.device.platform == "cpu"
         self._starts: dict[tuple[int, ...], list[tuple[int, int, int]]] = {}
         self.blocks = [self._block(leaves, count, data) for leaves, count in model._groups]
-        self._only: Any = None  # the rows of J where there is one block of one chunk
+        self._only: Any = None  # the rows of J if there is only one block with one chunk
 
     def _block(self, leaves: tuple[int, ...], count: int, data: Any) -> Block:
-        """The unknowns of these leaves, their rows of J in so many chunks (for each term those that it needs).
+        """The unknowns of these leaves; their rows of J are divided into about ``count`` chunks, within each term.
 
-        Of each chunk its term, the first example and how many (equations where there are no terms) are noted.
+        For each chunk, its term, first example and number of examples (without terms, equations) are recorded.
         """
         model, offset, chunks = self._model, 0, []
         starts = self._starts[leaves] = []
@@ -93,5 +93,5 @@ class JaxPoint:
 
 
 def first_size(X: Any) -> int:
-    """How many examples there are."""
+    """The number of examples."""
     return len(jax.tree.leaves(X)[0])

@@ -1,9 +1,9 @@
-"""Where a JAX function multiplies by its parameters: the linear layers of a network, found in its jaxpr.
+"""Find the linear layers of a JAX function in its jaxpr: the places where it multiplies by its parameters.
 
-A parameter whose every use is a product with something that is no parameter, or a sum with it (a bias), enters f
-through z = a W or z = z' + b alone. Then df/dW = SUM over the uses of a (x) df/dz, and a and df/dz are had for all
-examples by one forward and one backward pass: f is evaluated with a zero, the tap, added to every z, and
-differentiated by the taps.
+A parameter may only be multiplied by values that are not parameters, or added to them as a bias. It then enters f only
+through z = a W or z = z' + b, and df/dW is the sum of a (x) df/dz over its uses. One forward and one backward pass give
+a and df/dz for all examples: f is evaluated with a zero, called a tap, added to every z, and differentiated with
+respect to the taps.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _INLINED = {"jit", "pjit", "closed_call", "core_call", "checkpoint", "remat", "r
 
 
 class Leaf(NamedTuple):
-    """A parameter, perhaps with its axes in another order, or broadcast along new leading ones."""
+    """A parameter, perhaps with its axes permuted or broadcast along new leading axes."""
 
     number: int
     axes: tuple[int, ...]  # the axis of the parameter that each (trailing) axis here is
@@ -31,7 +31,7 @@ class Leaf(NamedTuple):
 
 
 class Tracked(NamedTuple):
-    """A parameter on its way, its value, and what it has been multiplied by."""
+    """A parameter tracked through the jaxpr, with its value and the factor that it has been multiplied by."""
 
     at: Leaf
     value: Any
@@ -39,28 +39,28 @@ class Tracked(NamedTuple):
 
 
 class Use(NamedTuple):
-    """One product or sum: z += tap. ``contracted`` are the axes of the parameter that a is multiplied by."""
+    """One product or sum with a parameter; ``contracted`` are the axes of the parameter that a is contracted with."""
 
     leaf: int
     contracted: tuple[int, ...]
     free: tuple[int, ...]
     first: bool  # whether the parameter is the first factor, so that its free axes come first in z
     shape: tuple[int, ...]  # of z
-    after: int  # the use whose z is added to here and goes nowhere else, so that both have one sensitivity; else -1
+    after: int  # the use whose z is used here alone, so that both have the same sensitivity; otherwise -1
 
 
 class Walk:
-    """One evaluation of a jaxpr with taps on the uses of the parameters ``kept``; None: a look at all uses."""
+    """One evaluation of a jaxpr with taps on the uses of the parameters ``kept``; None: only list all uses."""
 
     def __init__(self, kept: frozenset[int] | None, taps: list[Any] | None = None) -> None:
         self._kept, self._taps = kept, taps
         self.uses: list[Use] = []
         self.inputs: list[Any] = []  # a of each use, (U, fan-in)
-        self.others: set[int] = set()  # parameters that are used in another way too
-        self._sources: dict[Any, int] = {}  # the use that a variable comes from, where it goes to one place
+        self.others: set[int] = set()  # parameters that are also used in other ways
+        self._sources: dict[Any, int] = {}  # the use that computes a variable, if that variable is used once
 
     def run(self, closed: ClosedJaxpr, args: list[Any]) -> list[Any]:
-        """The results, arrays or leaves."""
+        """The results, which are arrays or tracked parameters."""
         jaxpr: Jaxpr = closed.jaxpr
         env: dict[Any, Any] = dict(zip(jaxpr.constvars, closed.consts, strict=True))
         env |= dict(zip(jaxpr.invars, args, strict=True))
@@ -131,13 +131,13 @@ def is_scaled(eqn: Any, args: list[Any], leaf: Tracked) -> bool:
 
 
 def factor_of(eqn: Any, args: list[Any], leaf: Tracked) -> Any:
-    """What it is multiplied by then."""
+    """The number that the leaf is multiplied by, see `is_scaled`."""
     other = args[1] if args[0] is leaf else args[0]
     return 1.0 / other if eqn.primitive.name == "div" else other
 
 
 def use_of(eqn: Any, args: list[Any], leaf: Tracked, sources: dict[Any, int]) -> Use | None:
-    """What the equation is to the leaf, if it is one of those that can be tapped."""
+    """The use of the leaf by this equation, or None if it cannot be tapped."""
     position = next(i for i, a in enumerate(args) if a is leaf)
     out, axes = eqn.outvars[0].aval, leaf.at.axes
     if eqn.primitive.name in ("add", "add_any"):
@@ -160,7 +160,7 @@ def use_of(eqn: Any, args: list[Any], leaf: Tracked, sources: dict[Any, int]) ->
 
 
 def input_of(use: Use, eqn: Any, args: list[Any], leaf: Tracked) -> Any:
-    """A (U, fan-in): what the parameter is multiplied by; of a bias ones."""
+    """A (U, fan-in): the values that the parameter is multiplied by; ones for a bias."""
     if eqn.primitive.name != "dot_general":
         repeats = math.prod(use.shape[: len(use.shape) - len(use.free)])
         return jnp.full((repeats, 1), leaf.factor, eqn.outvars[0].aval.dtype)
@@ -172,22 +172,22 @@ def input_of(use: Use, eqn: Any, args: list[Any], leaf: Tracked) -> Any:
 
 
 class Part(NamedTuple):
-    """A parameter that only multiplies, or is only added: along which of its axes, and which uses of it there are."""
+    """A parameter in a linear layer, with its contracted and free axes and its uses."""
 
     leaf: int
     contracted: tuple[int, ...]
     free: tuple[int, ...]
     uses: tuple[int, ...]
-    shares: int  # the parameter with the same sensitivities; -1: they are its own
+    shares: int  # the parameter that has the same sensitivities; -1: none
 
 
 class Layers:
-    """The linear layers of ``f(leaves, rest)``, which gives the q outputs of one example.
+    """The linear layers of ``f(leaves, rest)``, which returns the q outputs for one example.
 
     Attributes
     ----------
     parts : list of Part
-        The parameters whose inputs and sensitivities take less room than their rows of J.
+        The parameters whose inputs and sensitivities need less memory than their rows of J.
     others : list of int
         All other parameters.
     """
@@ -243,7 +243,9 @@ class Layers:
             some, others = [], []
             for i in part.uses:
                 a, d = inputs[i], sensitivities(self._uses[i], slopes[i])
-                if self._uses[i].contracted != part.contracted:  # by its other axes: there is one output
+                if (
+                    self._uses[i].contracted != part.contracted
+                ):  # contracted along the other axes, which is allowed for one output
                     a, d = d[0], a[None]
                 some.append(a)
                 others.append(d)
@@ -253,7 +255,7 @@ class Layers:
 
 
 def worth(uses: list[Use], shape: tuple[int, ...], q: int) -> bool:
-    """Whether a parameter is used in one way, and its inputs and sensitivities take less room than its rows of J."""
+    """Whether all uses are alike, and inputs and sensitivities need less memory than rows of J."""
     first = uses[0]
     ways = {(use.contracted, use.free) for use in uses}
     if not ways <= {(first.contracted, first.free), *([(first.free, first.contracted)] if q == 1 else [])}:
@@ -264,7 +266,7 @@ def worth(uses: list[Use], shape: tuple[int, ...], q: int) -> bool:
 
 
 def sensitivities(use: Use, slope: Any) -> Any:
-    """df/dz (q, U, fan-out)."""
+    """Reshape df/dz to (q, U, fan-out)."""
     q, k = len(slope), len(use.free)
     if use.first:
         return slope.reshape(q, math.prod(use.shape[:k]), -1).swapaxes(1, 2)

@@ -1,4 +1,4 @@
-"""The unknowns of a JAX model: leaves of its pytree of parameters, one after the other in w."""
+"""The unknowns of a JAX model: leaves of its pytree of parameters, concatenated in w."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from plsolve._linalg import Array
 
 
 class Unknowns:
-    """Which leaves of a pytree are unknowns, and where they lie in w."""
+    """The leaves of a pytree that are unknowns, and their places in w."""
 
     def __init__(self, params: Any, mask: Any, dtype: Any) -> None:
         self.leaves, self.tree = jax.tree.flatten(params)
@@ -25,7 +25,7 @@ class Unknowns:
         floating = [hasattr(v, "dtype") and jnp.issubdtype(v.dtype, jnp.floating) for v in self.leaves]
         self.free = [i for i, (number, kept) in enumerate(zip(floating, masks, strict=True)) if number and kept]
         if not self.free:
-            raise ValueError("`params` must have a floating-point array that is an unknown.")
+            raise ValueError("`params` must contain a floating-point array that is not fixed by `mask`.")
         self.shapes = [jnp.shape(self.leaves[i]) for i in self.free]
         ends = np.cumsum([0, *(int(np.prod(shape)) for shape in self.shapes)]).tolist()
         self.slices = [slice(start, end) for start, end in pairwise(ends)]
@@ -34,14 +34,14 @@ class Unknowns:
         self.arrays = [i for i, v in enumerate(self.leaves) if hasattr(v, "dtype") and i not in self.free]
         self.fixed = [
             jnp.asarray(self.leaves[i], dtype if floating[i] else None) for i in self.arrays
-        ]  # arguments of compiled functions, not constants in them
+        ]  # passed to compiled functions as arguments, not as constants
 
     def split(self, w: Any) -> list[Any]:
         """The unknown leaves in w (m,)."""
         return [w[where].reshape(shape) for where, shape in zip(self.slices, self.shapes, strict=True)]
 
     def whole(self, unknown: Sequence[Any], fixed: Sequence[Any]) -> Any:
-        """The pytree with these."""
+        """The pytree with these unknown and fixed leaves."""
         leaves = list(self.leaves)
         for i, value in [*zip(self.free, unknown, strict=True), *zip(self.arrays, fixed, strict=True)]:
             leaves[i] = value

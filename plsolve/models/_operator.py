@@ -1,9 +1,9 @@
-"""The Jacobian of a model as an operator: J v and J^T z by the framework, K = J J^T by layers, or by rows of J.
+"""The Jacobian of a model as an operator: the framework computes J v and J^T z; K comes from layers and rows of J.
 
-Unknowns in linear layers contribute SUM_uv (A_u A_v^T) o (D_u D_v^T), A_u and D_u the inputs and sensitivities of
-their uses u (one for a layer of a network, several where a layer is shared by the points of a sequence or by the
-derivatives in a differential equation). All others need rows of J: held where they are few, else made parameter by
-parameter.
+Unknowns in linear layers contribute SUM_uv (A_u A_v^T) o (D_u D_v^T) to K = J J^T, where A_u and D_u are the inputs and
+sensitivities of the uses u of a layer. A layer usually has one use, but several if the points of a sequence or the
+derivatives in a differential equation share it. All other unknowns need rows of J. These are held if they are few, and
+otherwise computed again, a group of parameters at a time.
 """
 
 from __future__ import annotations
@@ -28,91 +28,91 @@ if TYPE_CHECKING:
 else:
     _Operator = LinearOperator
 
-BLOCK_ROWS = 1024  # of K at a time
-BLOCK_NUMBERS = 1 << 20  # in one block of rows of J (8 MiB)
-ROOM = 2  # entries of inputs and sensitivities at most, per entry of the rows of J that they replace
-HELD = 1 << 20  # entries of J that may always be held for unknowns in no layer (8 MiB)
-SHARE = 8  # or this fraction of all entries of J: 1 / SHARE
-FORMED = 1 << 25  # the same as HELD where each row of J costs a pass over all equations (256 MiB)
-PART = 4  # rows of J that are not held are made in pieces with at most n m / PART entries
+BLOCK_ROWS = 1024  # rows of K computed at a time
+BLOCK_NUMBERS = 1 << 20  # entries of J computed at a time for a layer with many uses (8 MiB)
+ROOM = 2  # limit of the entries of inputs and sensitivities per entry of the rows of J that they replace
+HELD = 1 << 20  # entries of J that may always be held for unknowns outside layers (8 MiB)
+SHARE = 8  # 1 / SHARE of all entries of J may be held as well
+FORMED = 1 << 25  # used instead of HELD if each row of J costs a pass over all equations (256 MiB)
+PART = 4  # rows of J that are not held are computed in pieces of at most n m / PART entries
 
 
 class Layer(NamedTuple):
-    """A (N, U, fan-in) and D (N, q, U, fan-out), and how the unknowns lie: w[where] has that shape and these axes."""
+    """A (N, U, fan-in), D (N, q, U, fan-out), and the place, shape and axes of the unknowns in w[where]."""
 
     A: Any
     D: Any
     where: slice
     shape: tuple[int, ...]
-    axes: tuple[int, ...]  # those that A is multiplied by, then the others
+    axes: tuple[int, ...]  # first the axes multiplied by A, then the others
 
     def weights(self, d2: Array) -> Array:
-        """The entries of these unknowns, as (fan-in, fan-out)."""
+        """The entries of d2 for these unknowns, as (fan-in, fan-out)."""
         return d2[self.where].reshape(self.shape).transpose(self.axes).reshape(self.A.shape[2], self.D.shape[3])
 
     def many(self) -> bool:
-        """Whether rows of J cost less than products of every use with every other."""
+        """Whether rows of J cost less than the products of all pairs of uses."""
         uses, fan_in, fan_out = self.A.shape[1], self.A.shape[2], self.D.shape[3]
         return uses > 1 and uses * uses * (fan_in + fan_out) > fan_in * fan_out  # type: ignore[no-any-return]
 
     def inputs(self) -> Iterator[slice]:
-        """The inputs in pieces, for `rows`."""
+        """Divide the inputs into pieces for `rows`."""
         step = max(1, BLOCK_NUMBERS // (self.D.shape[0] * self.D.shape[1] * self.D.shape[3]))
         return (slice(start, start + step) for start in range(0, self.A.shape[2], step))
 
     def rows(self, some: slice, inputs: slice) -> Any:
-        """J (N, q, inputs, fan-out) of some examples and the unknowns of these inputs."""
+        """J (N, q, inputs, fan-out) for some examples and the unknowns of some inputs."""
         return self.A[some, None, :, inputs].swapaxes(2, 3) @ self.D[some]
 
 
 class Rows(NamedTuple):
-    """J (N, q, k) for unknowns in no layer, the columns ``where`` of it."""
+    """J (N, q, k) for unknowns outside layers: the columns ``where`` of the whole J."""
 
     J: Any
     where: slice
 
 
 class Block(NamedTuple):
-    """Unknowns in no layer whose rows of J are made together, so many equations at once."""
+    """Unknowns outside layers whose rows of J are computed together, one chunk of equations at a time."""
 
     leaves: tuple[int, ...]
     where: list[slice]
     chunks: list[slice]
 
     def weights(self, d2: Array) -> Array:
-        """Of these unknowns."""
+        """The entries of d2 for these unknowns."""
         return np.concatenate([d2[where] for where in self.where])
 
 
 class Point(Protocol):
-    """A model at a point: its examples give q equations each."""
+    """A model at a point, where each example gives q equations."""
 
     n: int
     m: int
-    near: bool  # whether the arrays of the parts are numpy's
-    blocks: list[Block]  # of the unknowns in no part
+    near: bool  # whether the arrays of the parts are numpy arrays
+    blocks: list[Block]  # the unknowns in none of the parts
 
     def products(self, V: Array) -> Array:
-        """J V (n, s) of V (m, s)."""
+        """J V (n, s) for V (m, s)."""
 
     def adjoints(self, Z: Array) -> Array:
-        """J^T Z (m, s) of Z (n, s)."""
+        """J^T Z (m, s) for Z (n, s)."""
 
     def parts(self) -> Sequence[Layer | Rows]:
-        """All unknowns but those of ``blocks``: arrays of numpy, or such as live on a device."""
+        """All unknowns except those of ``blocks``, with arrays in numpy or on a device."""
 
     def rows(self, block: Block, chunk: int) -> Any:
-        """The rows of J (a chunk of the block's, k)."""
+        """The rows of J for a chunk of the block, restricted to its k unknowns."""
 
     def like(self, x: Array) -> Any:
-        """A vector as an array of the same library."""
+        """Convert a vector to an array of the same library as the parts."""
 
     def host(self, array: Any) -> Array:
-        """Any of these arrays as one of numpy."""
+        """Convert any of these arrays to a numpy array."""
 
 
 class ModelJacobian(_Operator):
-    """J of a model at a point, with its kernel."""
+    """The Jacobian of a model at a point, as an operator with its tangent kernel."""
 
     def __init__(self, point: Point) -> None:
         self._point = point
@@ -140,7 +140,7 @@ class ModelJacobian(_Operator):
         return self._point.adjoints(Z)
 
     def gram(self, d2: Array | None = None) -> Array:
-        """K = J J^T (n, n), a new array; with weights d2 >= 0 (m,) J diag(d2) J^T."""
+        """The kernel K = J J^T (n, n) in a new array, or J diag(d2) J^T with weights d2 >= 0 (m,)."""
         point, n = self._point, self.shape[0]
         K = np.zeros((n, n))
         if self._parts is None:
@@ -190,13 +190,13 @@ class PickedJacobian(_Operator):
         return self._J.rmatmat(whole)
 
     def gram(self, d2: Array | None = None) -> Array:
-        """The kernel of these rows."""
+        """The kernel of the picked rows."""
         K: Array = self._J.gram(d2)[np.ix_(self._rows, self._rows)]
         return K
 
 
 def divided(others: Sequence[int], shapes: Sequence[tuple[int, ...]], n: int, m: int) -> tuple[list[int], list[int]]:
-    """Of the parameters in no layer those whose rows of J are few enough to be held, and the rest."""
+    """Divide the parameters outside layers into those whose rows of J can be held, and the rest."""
     left = max(HELD // n, m // SHARE)
     held: list[int] = []
     for i in sorted(others, key=lambda i: math.prod(shapes[i])):
@@ -208,7 +208,7 @@ def divided(others: Sequence[int], shapes: Sequence[tuple[int, ...]], n: int, m:
 
 
 def grouped(leaves: Sequence[int], sizes: Sequence[int], m: int, whole: bool) -> list[tuple[tuple[int, ...], int]]:
-    """Parameters whose rows of J are made together, and in how many chunks; ``whole``: all, in one."""
+    """Group parameters whose rows of J are computed together, with the number of chunks; ``whole``: one of each."""
     if whole:
         return [(tuple(leaves), 1)] if leaves else []
     room = max(m // PART, 1)
@@ -224,16 +224,16 @@ def grouped(leaves: Sequence[int], sizes: Sequence[int], m: int, whole: bool) ->
 
 
 def as_rows(rows: Any, n: int, q: int) -> tuple[Indices, Indices]:
-    """The examples to which these equations belong (q for each), and their positions among those examples' rows."""
+    """The examples (q equations each) that contain the equations ``rows``, and the positions of these among theirs."""
     given = as_real(rows, "rows")
     if given.ndim != 1 or given.dtype.kind not in "iu" or (given.size and not 0 <= given.min() <= given.max() < n):
-        raise ValueError(f"`rows` must be numbers of equations, from 0 to {n - 1}, got {rows!r}.")
+        raise ValueError(f"`rows` must be indices of equations, from 0 to {n - 1}, got {rows!r}.")
     examples, inverse = np.unique(given.astype(np.int64) // q, return_inverse=True)
     return examples, inverse * q + given % q
 
 
 def as_weights(w: Any, m: int) -> Array:
-    """A vector of unknowns."""
+    """Check and convert a vector of unknowns."""
     vector = as_float(w, "w")
     if vector.shape != (m,):
         raise ValueError(f"`w` must have shape ({m},), got {vector.shape}.")
@@ -241,7 +241,7 @@ def as_weights(w: Any, m: int) -> Array:
 
 
 def by_rows(K: Array, point: Point, block: Block, d2: Any) -> None:
-    """Add what the unknowns of the block contribute, two chunks of rows of J at a time."""
+    """Add the contribution of the block to K, from two chunks of rows of J at a time."""
     for i, some in enumerate(block.chunks):
         R = point.rows(block, i)
         left = R if d2 is None else R * d2
@@ -253,7 +253,7 @@ def by_rows(K: Array, point: Point, block: Block, d2: Any) -> None:
 
 
 def by_blocks(K: Array, parts: Sequence[Layer | Rows], host: Host) -> None:
-    """Set K: blocks of rows by what lies left of them, the rest by symmetry."""
+    """Fill K block by block, up to its diagonal, and the rest by symmetry."""
     first = parts[0].J if isinstance(parts[0], Rows) else parts[0].D
     N, q = first.shape[:2]
     step = max(1, BLOCK_ROWS // q)
@@ -267,7 +267,7 @@ def by_blocks(K: Array, parts: Sequence[Layer | Rows], host: Host) -> None:
 
 
 def block(parts: Sequence[Layer | Rows], some: slice, others: slice) -> Any:
-    """The contribution of the parts to a block of K, for some examples and others, in their arrays' own library."""
+    """The contribution of the parts to the block of K between some examples and others, in the parts' library."""
     total: Any = 0.0
     alike: dict[int, list[Layer]] = {}  # layers with the same sensitivities, as a matrix and its bias have
     for part in parts:
@@ -291,7 +291,7 @@ def block(parts: Sequence[Layer | Rows], some: slice, others: slice) -> Any:
 
 
 def entries(part: Layer | Rows, host: Host) -> Array:
-    """J (n, k), of the unknowns of the part."""
+    """J (n, k) for the unknowns of the part."""
     if isinstance(part, Rows):
         return flat(host(part.J))  # type: ignore[no-any-return]
     part = part._replace(A=host(part.A), D=host(part.D))
@@ -301,7 +301,7 @@ def entries(part: Layer | Rows, host: Host) -> Array:
 
 
 def product(part: Layer | Rows, v: Array) -> Array:
-    """J v, of the unknowns of the part."""
+    """The contribution to J v of the unknowns of the part."""
     if isinstance(part, Rows):
         return flat(part.J) @ v[part.where]  # type: ignore[no-any-return]
     N, uses, fan_in = part.A.shape
@@ -311,7 +311,7 @@ def product(part: Layer | Rows, v: Array) -> Array:
 
 
 def adjoint(part: Layer | Rows, z: Array) -> Array:
-    """J^T z, of the unknowns of the part."""
+    """J^T z for the unknowns of the part."""
     if isinstance(part, Rows):
         g: Array = z @ flat(part.J)
         return g
@@ -322,7 +322,7 @@ def adjoint(part: Layer | Rows, z: Array) -> Array:
 
 
 def flat(J: Any) -> Any:
-    """One row for each equation."""
+    """Reshape J (N, q, ...) to one row for each equation."""
     return J.reshape(J.shape[0] * J.shape[1], -1)
 
 
