@@ -1,9 +1,9 @@
 """Find the linear layers of a JAX function in its jaxpr: the places where it multiplies by its parameters.
 
-A parameter may only be multiplied by values that are not parameters, or added to them as a bias. It then enters f only
-through z = a W or z = z' + b, and df/dW is the sum of a (x) df/dz over its uses. One forward and one backward pass give
-a and df/dz for all examples: f is evaluated with a zero, called a tap, added to every z, and differentiated with
-respect to the taps.
+A parameter belongs to a linear layer if it is only multiplied by values that are not parameters, or added to them as a
+bias. It then enters f only through z = a W or z = z' + b, and df/dW is the sum of a (x) df/dz over its uses. One forward
+and one backward pass give a and df/dz for all examples: f is evaluated with a zero, called a tap, added to every z, and
+differentiated with respect to the taps.
 """
 
 from __future__ import annotations
@@ -243,9 +243,7 @@ class Layers:
             some, others = [], []
             for i in part.uses:
                 a, d = inputs[i], sensitivities(self._uses[i], slopes[i])
-                if (
-                    self._uses[i].contracted != part.contracted
-                ):  # contracted along the other axes, which is allowed for one output
+                if self._uses[i].contracted != part.contracted:  # the other axes: `worth` allows it for one output
                     a, d = d[0], a[None]
                 some.append(a)
                 others.append(d)
