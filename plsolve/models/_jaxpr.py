@@ -1,9 +1,9 @@
 """Find the linear layers of a JAX function in its jaxpr: the places where it multiplies by its parameters.
 
 A parameter belongs to a linear layer if it is only multiplied by values that are not parameters, or added to them as a
-bias. It then enters f only through z = a W or z = z' + b, and df/dW is the sum of a (x) df/dz over its uses. One forward
-and one backward pass give a and df/dz for all examples: f is evaluated with a zero, called a tap, added to every z, and
-differentiated with respect to the taps.
+bias. It then enters f only through z = a W or z = z' + b, and df/dW is the sum of a (x) df/dz over its uses. One
+forward and one backward pass give a and df/dz for all examples: f is evaluated with a zero, called a tap, added to
+every z, and differentiated with respect to the taps.
 """
 
 from __future__ import annotations
