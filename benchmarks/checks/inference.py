@@ -1,4 +1,4 @@
-"""`infer` beside other ways to the most probable parameters: what issue 19 says it must reach.
+"""`infer` beside other ways to the most probable parameters: Jacobians, objective, time.
 
     python -m benchmarks.checks.inference [groundwater] [spectrum] [--cells N]
 
