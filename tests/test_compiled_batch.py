@@ -82,7 +82,7 @@ def test_batch_shows_a_bar(capsys):
 def test_batch_releases_the_gil():
     ticks, done = [], threading.Event()
     thread = threading.Thread(
-        target=lambda: (solve_batch(hand, hand_jac, np.full(7, 0.1), targets(3000), threads=1), done.set())
+        target=lambda: (solve_batch(hand, hand_jac, np.full(7, 0.1), targets(30_000), threads=1), done.set())
     )
     thread.start()
     while not done.wait(0.005):
