@@ -202,3 +202,37 @@ class Tangent:
     def toarray(self) -> Array:
         """J as an array."""
         return self.J  # type: ignore[no-any-return]
+
+
+class ByTangent:
+    """What most pseudo-inverses do by their tangent alone; T is the tangent, free the mask of the free unknowns."""
+
+    T: Tangent
+    free: Mask
+
+    def coordinates(self, x: Array) -> tuple[Array, Array]:
+        raise NotImplementedError
+
+    def from_coordinates(self, u: Array) -> Array:
+        raise NotImplementedError
+
+    def solve(self, x: Array) -> Array:
+        return self.from_coordinates(self.coordinates(x)[0])
+
+    def multiple(self, u: Array, share: float) -> Array:
+        return self.from_coordinates(share * u)
+
+    def own_kernel(self) -> bool:
+        return False
+
+    def step_or_empty(self, u: Array) -> Array:
+        return self.from_coordinates(u)
+
+    def image(self, u: Array, p: Array) -> Array:
+        return self.T.apply(p)
+
+    def kernel(self, x: Array) -> tuple[Array, float]:
+        return self.T.kernel_times(self.free, x)
+
+    def slope(self, x: Array) -> float:
+        return norm(self.T.adjoint(x))

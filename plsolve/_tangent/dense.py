@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -21,11 +21,12 @@ from plsolve._linalg import (
     orthogonal,
     weighted,
 )
-from plsolve._tangent.base import Inverse, Tangent, count, only, spread
+from plsolve._tangent.base import ByTangent, Inverse, Tangent, count, only, spread
 from plsolve._tangent.products import by_products
 
 
-class DenseInverse(NamedTuple):
+@dataclass
+class DenseInverse(ByTangent):
     """J^+ of an array, by Cholesky of K, or by Householder reflections (Q) on (J D)^T; for n > m on J D."""
 
     T: DenseTangent
@@ -35,7 +36,7 @@ class DenseInverse(NamedTuple):
     dual: bool
     orthogonal: bool
     sound: bool
-    direct: bool
+    direct = True
 
     def coordinates(self, x: Array) -> tuple[Array, Array]:
         if not self.orthogonal:
@@ -48,29 +49,8 @@ class DenseInverse(NamedTuple):
             return only(self.free, self.T.metric_gradient(self.T.adjoint(u)))
         return self.T.scaled(spread(self.free, self.Q.from_coordinates(u) if self.dual else u))
 
-    def multiple(self, u: Array, share: float) -> Array:
-        return self.from_coordinates(share * u)
-
-    def own_kernel(self) -> bool:
-        return False
-
-    def step_or_empty(self, u: Array) -> Array:
-        return self.from_coordinates(u)
-
-    def image(self, u: Array, p: Array) -> Array:
-        return self.T.apply(p)
-
-    def kernel(self, x: Array) -> tuple[Array, float]:
-        return self.T.kernel_times(self.free, x)
-
-    def solve(self, x: Array) -> Array:
-        return self.from_coordinates(self.coordinates(x)[0])
-
     def length(self, x: Array) -> float:
         return norm(self.coordinates(x)[0] if self.orthogonal else self.K.half(x))
-
-    def slope(self, x: Array) -> float:
-        return norm(self.T.adjoint(x))
 
 
 class DenseTangent(Tangent):
@@ -103,7 +83,8 @@ def dense_inverse(T: DenseTangent, free: Mask, by_reflections: bool) -> DenseInv
     if dual and not by_reflections:
         K = cholesky(gram(T.J, T.weights(free)))
         Q = Orthogonal(NO_MATRIX, NO_VECTOR, NO_MATRIX, False, NO_MATRIX, NO_VECTOR, NO_MATRIX)
-        return DenseInverse(T, free, K, Q, True, False, K.sound, True)
+        return DenseInverse(T=T, free=free, K=K, Q=Q, dual=True, orthogonal=False, sound=K.sound)
     A = weighted(T.J, T.scale, free)
     Q = orthogonal(np.asfortranarray(A.T) if dual else np.asfortranarray(A))
-    return DenseInverse(T, free, Cholesky(NO_MATRIX, False), Q, dual, True, True, True)
+    K = Cholesky(NO_MATRIX, False)
+    return DenseInverse(T=T, free=free, K=K, Q=Q, dual=dual, orthogonal=True, sound=True)

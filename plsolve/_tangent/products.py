@@ -10,14 +10,14 @@ import scipy.sparse as sps
 import scipy.sparse.linalg as spla
 
 from plsolve._linalg import Array, Mask, norm
-from plsolve._tangent.base import Inverse, Tangent, count, only
+from plsolve._tangent.base import ByTangent, Inverse, Tangent, count, only
 from plsolve._tangent.inverses import DirectInverse
 
 _ROUGHLY = 0.1  # relative accuracy of the squares of lengths that only control the steps
 _BLOCK_NUMBERS = 1 << 22  # in a block of vectors (32 MiB)
 
 
-class CGInverse:
+class CGInverse(ByTangent):
     """J^+ x = D^2 J^T z, where K z = x is solved by conjugate gradients to the requested accuracy.
 
     If the first x is not in the range of K (singular K, inconsistent equations), LSMR solves min ||x - J p|| for this
@@ -28,7 +28,7 @@ class CGInverse:
     direct = dual = False
 
     def __init__(self, tangent: Tangent, free: Mask) -> None:
-        self._tangent, self._free, self._solver = tangent, free, tangent.solver
+        self.T, self.free, self._solver = tangent, free, tangent.solver
         d = tangent.weights(free)
         self._d2 = d * d
         self._columns = max(1, _BLOCK_NUMBERS // tangent.shape[1])
@@ -42,8 +42,8 @@ class CGInverse:
     def _product(self, z: Array) -> Array:
         """K z, or K Z."""
         self._solver.check()
-        G = self._tangent.adjoint(z)
-        return self._tangent.apply((self._d2 * G.T).T if self._d2.size else G)
+        G = self.T.adjoint(z)
+        return self.T.apply((self._d2 * G.T).T if self._d2.size else G)
 
     def coordinates(self, x: Array) -> tuple[Array, Array]:
         first = self._accuracy == 0.0
@@ -53,34 +53,13 @@ class CGInverse:
             found = self._solver.memory.solve(self._product, x, self._accuracy, self._columns)
             if not (first and found.lost):
                 return found.z, x
-            self._by_lsmr = iterative(self._tangent, self._free, True)
+            self._by_lsmr = iterative(self.T, self.free, True)
         return self._by_lsmr.coordinates(x)
 
     def from_coordinates(self, u: Array) -> Array:
         if self._by_lsmr is not None:
             return self._by_lsmr.from_coordinates(u)
-        return only(self._free, self._tangent.metric_gradient(self._tangent.adjoint(u)))
-
-    def multiple(self, u: Array, share: float) -> Array:
-        return self.from_coordinates(share * u)
-
-    def own_kernel(self) -> bool:
-        return False
-
-    def step_or_empty(self, u: Array) -> Array:
-        return self.from_coordinates(u)
-
-    def image(self, u: Array, p: Array) -> Array:
-        return self._tangent.apply(p)
-
-    def kernel(self, x: Array) -> tuple[Array, float]:
-        return self._tangent.kernel_times(self._free, x)
-
-    def solve(self, x: Array) -> Array:
-        return self.from_coordinates(self.coordinates(x)[0])
-
-    def slope(self, x: Array) -> float:
-        return norm(self._tangent.adjoint(x))
+        return only(self.free, self.T.metric_gradient(self.T.adjoint(u)))
 
     def length(self, x: Array) -> float:
         if self._by_lsmr is not None:

@@ -81,7 +81,7 @@ class Tuning(NamedTuple):
     patience: int = 8  # number of steps within which it must fall; 7 to 16 alike
     patience_hand_over: int = 2  # `patience` if another method follows; CUTEst's square systems
     patience_long: int = 15  # `patience` after a failed phase, or below `phase_steepness`; 10 to 30 alike
-    phase_steepness: float = 1.0  # `gauss_newton.steepness` below which a minimum may be near, and kicks cost less
+    phase_steepness: float = 1.0  # `gauss_newton.steepness` above which `patience` is enough; measured on arms
     phase_steps: int = 30  # number of undamped steps in one phase; 20 to 100 alike
     phase_longest: float = 5.0  # of ||w - w0||: longest undamped step; 1 to no limit alike, 5 ends nearer to w0
     phase_shortest: float = 1e-3  # of ||w - w0||: undamped steps and kicks are not shortened below this
