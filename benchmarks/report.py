@@ -1,8 +1,9 @@
-"""README's tables and pictures from the newest results of asv: no number in them is typed by hand.
+"""The tables and pictures of docs/benchmarks.md from the newest results of asv: no number in them is typed by hand.
 
     asv run -E existing --set-commit-hash HEAD && python -m benchmarks.report [--results .asv/results]
 
-Rewrites what stands between `<!-- report: NAME -->` and `<!-- /report -->` in README.md, and benchmarks/figures/*.png.
+Rewrites what stands between `<!-- report: NAME -->` and `<!-- /report -->` in docs/benchmarks.md, and the pictures in
+benchmarks/figures.
 """
 
 import argparse
@@ -229,19 +230,19 @@ REGIONS = {
 
 
 def rewritten(text: str, new: Newest) -> str:
-    """README with every region replaced."""
+    """The page with every region replaced."""
     found = set()
 
     def replace(match: re.Match[str]) -> str:
         name = match[1]
         found.add(name)
         if name not in REGIONS:
-            raise SystemExit(f"README asks for a report that there is not: {name}")
+            raise SystemExit(f"docs/benchmarks.md asks for a report that there is not: {name}")
         return f"<!-- report: {name} -->\n{REGIONS[name](new)}\n<!-- /report -->"
 
     text = re.sub(r"<!-- report: ([\w ]+) -->\n.*?<!-- /report -->", replace, text, flags=re.DOTALL)
     if missing := REGIONS.keys() - found:
-        raise SystemExit(f"README has no place for: {', '.join(sorted(missing))}")
+        raise SystemExit(f"docs/benchmarks.md has no place for: {', '.join(sorted(missing))}")
     return text
 
 
@@ -337,13 +338,13 @@ def main() -> int:
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    readme = ROOT / "README.md"
-    text = rewritten(readme.read_text(encoding="utf-8"), new)
+    page = ROOT / "docs" / "benchmarks.md"
+    text = rewritten(page.read_text(encoding="utf-8"), new)
     FIGURES.mkdir(exist_ok=True)
     for name, draw in PICTURES.items():
         draw(new, plt).savefig(FIGURES / f"{name}.png", dpi=110, bbox_inches="tight", metadata={"Software": None})
-    readme.write_text(text, encoding="utf-8")
-    print(f"README.md and {len(PICTURES)} pictures: {new.machine()}")
+    page.write_text(text, encoding="utf-8")
+    print(f"docs/benchmarks.md and {len(PICTURES)} pictures: {new.machine()}")
     return 0
 
 
