@@ -12,13 +12,14 @@ import itertools
 import json
 import math
 import platform
-import re
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from benchmarks import marks
 
 ROOT = Path(__file__).parents[1]
 FIGURES = ROOT / "benchmarks" / "figures"
@@ -229,21 +230,16 @@ REGIONS = {
 }
 
 
-def rewritten(text: str, new: Newest) -> str:
+def rewritten(page: str, new: Newest) -> str:
     """The page with every region replaced."""
-    found = set()
-
-    def replace(match: re.Match[str]) -> str:
-        name = match[1]
-        found.add(name)
-        if name not in REGIONS:
-            raise SystemExit(f"docs/benchmarks.md asks for a report that there is not: {name}")
-        return f"<!-- report: {name} -->\n{REGIONS[name](new)}\n<!-- /report -->"
-
-    text = re.sub(r"<!-- report: ([\w ]+) -->\n.*?<!-- /report -->", replace, text, flags=re.DOTALL)
-    if missing := REGIONS.keys() - found:
-        raise SystemExit(f"docs/benchmarks.md has no place for: {', '.join(sorted(missing))}")
-    return text
+    found = marks.names(page)
+    if unknown := set(found) - REGIONS.keys():
+        raise SystemExit(f"The page asks for reports that there are not: {', '.join(sorted(unknown))}")
+    if missing := REGIONS.keys() - set(found):
+        raise SystemExit(f"The page has no place for: {', '.join(sorted(missing))}")
+    for name, text in REGIONS.items():
+        page = marks.replaced(page, name, text(new))
+    return page
 
 
 # -- pictures ----------------------------------------------------------------------------------------------------------

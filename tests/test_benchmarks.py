@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import convergence, far_families, proofs, report, scaling, small
+from benchmarks import convergence, far_families, marks, proofs, report, scaling, small
 from benchmarks.checks import far_starts
 
 ROOT = Path(__file__).parents[1]
@@ -76,6 +76,25 @@ def test_forecast_benchmark():
 
 
 # The report -----------------------------------------------------------------------------------------------------------
+
+
+PAGE = "Before\n<!-- report: a b -->\nold\n<!-- /report -->\nbetween\n<!-- report: c-1 -->\n<!-- /report -->\nafter\n"
+
+
+def test_a_report_is_written_between_its_marks(tmp_path):
+    path = tmp_path / "page.md"
+    path.write_text(PAGE)
+    marks.write(path, "c-1", "| \\1 |")
+    assert path.read_text() == PAGE.replace("c-1 -->\n", "c-1 -->\n| \\1 |\n")
+    marks.write(path, "c-1", "")
+    assert path.read_text() == PAGE.replace("c-1 -->\n", "c-1 -->\n\n")
+    assert marks.replaced(PAGE, "a b", "new\n") == PAGE.replace("old", "new")
+
+
+@pytest.mark.parametrize(("page", "name"), [(PAGE, "a"), (PAGE, "c"), (PAGE + PAGE, "c-1"), ("", "a b")])
+def test_a_report_has_exactly_one_place(page, name):
+    with pytest.raises(ValueError, match=f"one place for the report '{name}'"):
+        marks.replaced(page, name, "new")
 
 
 @pytest.mark.parametrize(
