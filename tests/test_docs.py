@@ -17,7 +17,7 @@ FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 def test_models():
     for package in ("jax", "torch"):
         pytest.importorskip(package)
-    result = doctest.testfile(str(DOCS / "models.md"), module_relative=False, optionflags=FLAGS)
+    result = doctest.testfile(str(DOCS / "guide" / "models.md"), module_relative=False, optionflags=FLAGS)
     assert result.attempted > 30
     assert result.failed == 0
 
@@ -29,7 +29,7 @@ def test_a_program_on_two_ranks(tmp_path):
     if mpiexec is None:
         pytest.skip("there is no mpiexec")
     (code,) = re.findall(
-        r"^```python\n(.*?)^```$", (DOCS / "distributed.md").read_text("utf-8"), re.MULTILINE | re.DOTALL
+        r"^```python\n(.*?)^```$", (DOCS / "guide" / "distributed.md").read_text("utf-8"), re.MULTILINE | re.DOTALL
     )
     (tmp_path / "program.py").write_text(code, "utf-8")
     command = [mpiexec, "-n", "2", sys.executable, "-m", "mpi4py", "program.py"]
