@@ -77,7 +77,7 @@ def solve_batch(
     progress: bool = False,
     compiled: bool | None = None,
 ) -> BatchResult:
-    """Solve F(w, *args, *each[i]) = Y[i] for many i by Gauss-Newton, each from its own start W0[i].
+    """Solve ``F(w, *args, *each[i]) = Y[i]`` for many i by Gauss-Newton, each from its own start W0[i].
 
     With numba functions the systems run compiled on all cores; others are solved one after the other. The results do
     not depend on the number of threads.

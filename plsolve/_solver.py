@@ -80,9 +80,9 @@ def solve(
     tol : float
         The system is solved when ||F(w) - y|| <= tol max(||y||, ||F(w0)||). This bound must also be small beside the
         terms of F at the end of the run, since a huge F(w0) proves nothing: at most 1e-6 (or tol, if larger) times
-        max(||y||, || |J| (|w| + |w - w0|) ||), J of the point before; else tol is relative to these terms with J at w.
-        It is also solved at the rounding level of F, 4 u (||F|| + ||y|| + || |J| |w| ||), u = 1.1e-16 (6e-8 where F
-        returns float32). 0 asks for the rounding level.
+        ``max(||y||, || |J| (|w| + |w - w0|) ||)``, J of the point before; else tol is relative to these terms with J at
+        w. It is also solved at the rounding level of F, ``4 u (||F|| + ||y|| + || |J| |w| ||)``, u = 1.1e-16 (6e-8
+        where F returns float32). 0 asks for the rounding level.
     xtol : float
         The system is solved when a solution is proved (theory 3.1, h <= 1/2) to lie within xtol max(1, ||w||) of w. The
         proof uses ``beta`` or, if that is not given, 10 times the largest curvature of F along the steps so far. Only

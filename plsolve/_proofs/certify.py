@@ -86,11 +86,11 @@ def certify(
     all equations together or for any one (3.5).
 
     ``rigorous`` means that rounding cannot invalidate the proof, under this model: F is computed to within
-    8u (|F| + |y| + |J||w|) in every equation and J to within 8u |J| in every entry, u = 1.1e-16 (a ``gram()`` of a
-    LinearOperator as accurately as a product of J with itself). s0 is bounded from below and ||J||, e0, t* from above,
-    with all errors of the computation included. A certificate is never rigorous if J comes from differences, if F or J
-    has less than double precision, if beta is estimated, if F contradicts beta or J (tested at a few points, far enough
-    for errors to exceed rounding; a RuntimeWarning says so), or if the ball leaves the bounds.
+    ``8u (|F| + |y| + |J||w|)`` in every equation and J to within ``8u |J|`` in every entry, u = 1.1e-16 (a ``gram()``
+    of a LinearOperator as accurately as a product of J with itself). s0 is bounded from below and ||J||, e0, ``t*``
+    from above, with all errors of the computation included. A certificate is never rigorous if J comes from
+    differences, if F or J has less than double precision, if beta is estimated, if F contradicts beta or J (tested at a
+    few points, far enough for errors to exceed rounding; a RuntimeWarning says so), or if the ball leaves the bounds.
 
     Examples
     --------

@@ -60,7 +60,7 @@ def curve_fit(
     nan_policy: str | None = None,
     **kwargs: Any,
 ) -> tuple[Any, ...]:
-    """Fit f(xdata, *params) to ydata by least squares: `scipy.optimize.curve_fit`, also for more parameters than data.
+    """Fit ``f(xdata, *params)`` to ydata by least squares: scipy's `curve_fit`, also for more parameters than data.
 
     The parameters are scipy's. With more parameters than data, the fit is the one with the least change ||p - p0||.
 
