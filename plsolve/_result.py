@@ -32,6 +32,10 @@ from plsolve._tangent import LinearSolver, tangent
 BY_ROWS = " No certificate: it needs J as a whole, which sgd reads by rows; `certify` makes one from F and jac."
 
 
+class NoJacobianError(ValueError):
+    """The Jacobian at x is not finite, or is out of range."""
+
+
 class Result(OptimizeResult):
     """A `scipy.optimize.OptimizeResult` that computes some entries on first access.
 
@@ -64,7 +68,7 @@ class Result(OptimizeResult):
     certificate : Certificate or None
         Whether a solution near x is proved, see `plsolve.certify`. If beta was not given, it is estimated from the
         points of the run. If it was given, no Jacobian at x is needed where the last one is near (theory 3.9). None
-        with ``certify=False``, where F or jac raised, or where sgd does not form J as a whole (the message says so).
+        with ``certify=False``; also, as the message says then, where jac is not finite at x or sgd does not form J.
     nit, nfev, njev, nfev_jac : int
         Iterations, calls of F, evaluations of the Jacobian, and calls of F for differences. Computations on first
         access of an entry are not counted.
@@ -96,10 +100,8 @@ class Result(OptimizeResult):
                 problem.forget()
 
     def __missing__(self, name: str) -> Any:
-        if name not in self._lazy:
-            raise KeyError(name)
-        if self._problem is None:
-            raise KeyError(f"{name}: it was not computed before this Result was pickled")
+        if name not in self:
+            raise KeyError(self._absence(name))
         with self._problem.at_work():
             self[name] = getattr(self, f"_{name}")(self._problem)
         return self[name]
@@ -112,7 +114,7 @@ class Result(OptimizeResult):
         try:
             return problem.linearise(problem.remembered(self.x), self.fun, True).J
         except Ended as end:
-            raise ValueError(f"There is no Jacobian at x:{end}") from None
+            raise NoJacobianError(f"There is no Jacobian at x:{end}") from None
         finally:
             problem.forget()
 
@@ -127,7 +129,7 @@ class Result(OptimizeResult):
         return float(np.max(np.abs(moved)))
 
     def _certificate(self, problem: Problem) -> Certificate | None:
-        """The certificate at x; None, with the reason in the message, where F or jac cannot be evaluated there."""
+        """The certificate at x; None, with the reason in the message, where there is no Jacobian."""
         run: Record = self._record
         if problem.system.by_rows:
             self["message"] += BY_ROWS
@@ -135,8 +137,8 @@ class Result(OptimizeResult):
         try:
             point = self.x, self.fun
             return certificate_of_run(problem, lambda: self["jac"], point, self._beta, run.path, run.beta_seen)
-        except Exception as error:  # noqa: BLE001 - the result of the run must not be lost
-            self["message"] += f" No certificate: {type(error).__name__}: {error}"
+        except NoJacobianError as error:
+            self["message"] += f" No certificate: {error}"
             return None
         finally:
             problem.forget()
@@ -244,10 +246,13 @@ class Result(OptimizeResult):
         return PICTURES[what](self, ax)
 
     def __getattr__(self, name: str) -> Any:
-        try:
-            return self[name]
-        except KeyError as error:
-            raise AttributeError(*error.args) from None
+        if name not in self:
+            raise AttributeError(self._absence(name))
+        return self[name]
+
+    def _absence(self, name: str) -> str:
+        """The message where there is no such entry."""
+        return f"{name}: it was not computed before this Result was pickled" if name in self._lazy else name
 
     def __contains__(self, name: object) -> bool:
         return dict.__contains__(self, name) or (name in self._lazy and self._problem is not None)
@@ -267,10 +272,7 @@ class Result(OptimizeResult):
         object
             The entry or the default.
         """
-        try:
-            return self[name]
-        except KeyError:
-            return default
+        return self[name] if name in self else default  # noqa: SIM401 - this is that function
 
     def __dir__(self) -> list[str]:
         return sorted({*super().__dir__(), *(name for name in self._lazy if name in self)})

@@ -25,9 +25,11 @@ def test_an_error_while_certifying_leaves_the_result_whole():
     sol = solve(p.F, jac, p.w0, p.y)
     limit = len(calls)
     assert sol.success
-    assert sol.certificate is None
-    assert "ZeroDivisionError" in sol.message
-    assert "too late" in sol.message
+    with pytest.raises(ZeroDivisionError, match="too late"):
+        _ = sol.certificate
+    assert sol.success
+    limit = 10**9
+    assert sol.certificate.exists
 
 
 def test_certify_false():
