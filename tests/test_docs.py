@@ -1,4 +1,4 @@
-"""The examples of docs/ run as printed, where the packages that they need are installed."""
+"""The examples of README and docs/ run as printed, each section from its own imports on."""
 
 import doctest
 import re
@@ -9,17 +9,54 @@ from pathlib import Path
 
 import pytest
 
-DOCS = Path(__file__).parents[1] / "docs"
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+PROGRAMS = ["docs/guide/distributed.md"]  # pages whose python blocks are whole programs
+
+
+def place(page):
+    return page.relative_to(ROOT).as_posix()
+
+
+def sections():
+    """(page, title, examples) of every section; one without imports from plsolve continues the one above."""
+    parser, chains = doctest.DocTestParser(), []
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        first = True
+        for title, body in re.findall(r"^##? (.+)\n((?:(?!##? ).*\n?)*)", text, re.MULTILINE):
+            if not parser.get_examples(body):
+                continue
+            if first or re.search(r"^>>> from plsolve\S* import", body, re.MULTILINE):
+                chains.append((page, title, body))
+            else:
+                chains[-1] = (page, f"{chains[-1][1]} + {title}", chains[-1][2] + body)
+            first = False
+    return chains
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch's forward mode of itself
-def test_models():
-    for package in ("jax", "torch"):
+@pytest.mark.parametrize(
+    ("page", "title", "text"), [pytest.param(*found, id=f"{place(found[0])}: {found[1]}") for found in sections()]
+)
+def test_the_examples_of_a_section_run_as_printed(page, title, text):
+    for package in re.findall(r"^>>> import (jax|torch)\b", text, re.MULTILINE):
         pytest.importorskip(package)
-    result = doctest.testfile(str(DOCS / "guide" / "models.md"), module_relative=False, optionflags=FLAGS)
-    assert result.attempted > 30
-    assert result.failed == 0
+    test = doctest.DocTestParser().get_doctest(text, {}, title, str(page), 0)
+    printed: list[str] = []
+    failed, attempted = doctest.DocTestRunner(optionflags=FLAGS).run(test, out=printed.append)
+    assert attempted
+    assert not failed, "".join(printed)
+
+
+def python_blocks(page):
+    return re.findall(r"^```python\n(.*?)^```$", page.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if place(page) not in PROGRAMS], ids=place)
+def test_every_example_is_one_that_runs(page):
+    assert all(block.startswith(">>> ") and block.endswith("\n\n") for block in python_blocks(page))
 
 
 def test_a_program_on_two_ranks(tmp_path):
@@ -28,10 +65,29 @@ def test_a_program_on_two_ranks(tmp_path):
     mpiexec = str(beside) if beside.exists() else shutil.which("mpiexec")
     if mpiexec is None:
         pytest.skip("there is no mpiexec")
-    (code,) = re.findall(
-        r"^```python\n(.*?)^```$", (DOCS / "guide" / "distributed.md").read_text("utf-8"), re.MULTILINE | re.DOTALL
-    )
+    (code,) = python_blocks(ROOT / "docs" / "guide" / "distributed.md")
     (tmp_path / "program.py").write_text(code, "utf-8")
     command = [mpiexec, "-n", "2", sys.executable, "-m", "mpi4py", "program.py"]
     out = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300, check=True)
     assert out.stdout == "Solved: the residual is within `tol`.\n"
+
+
+def anchor(title):
+    """The fragment that a heading has where the page is browsed."""
+    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=place)
+def test_links_lead_to_pages_and_headings_that_are_there(page):
+    for target, fragment in re.findall(r"\]\(([^)#\s]*)(?:#([^)\s]+))?\)", page.read_text("utf-8")):
+        if re.match(r"\w+:", target):
+            continue
+        file = (page.parent / target) if target else page
+        assert file.exists(), target
+        if fragment:
+            headings = re.findall(r"^#+ (.+)$", file.read_text("utf-8"), re.MULTILINE)
+            assert fragment in map(anchor, headings), f"{target}#{fragment}"
+
+
+def test_two_set_up_commands_are_printed():
+    assert len(re.findall(r"^```bash\n.+\n```$", PAGES[0].read_text(encoding="utf-8"), re.MULTILINE)) == 2

@@ -18,9 +18,9 @@ from numpydoc.validate import validate
 
 OFF = {  # the checks of numpydoc that are not asked for
     "ES01": "a summary may say it all",
-    "EX01": "the examples of most names are the README's",
+    "EX01": "the examples of most names are the guide's",
     "GL01": "a docstring begins beside its quotes, as ruff sees to",
-    "SA01": "the README leads from one name to the other",
+    "SA01": "the guide leads from one name to the other",
     "PR08": "a description may begin with a symbol: w, lambda_max, ||r||",
     "RT04": "so may that of a result",
     "SS02": "and a summary",

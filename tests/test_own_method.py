@@ -1,4 +1,4 @@
-"""A method of the user's own (README, "Adding a method") runs with whatever F and jac are."""
+"""A method of the user's own (docs/guide/own_method.md) runs with whatever F and jac are."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Systems F(w) = y with known answers: used by the tests, the benchmarks and the README.
+"""Systems F(w) = y with known answers: used by the tests, the benchmarks and the documentation.
 
 Each function returns a `System`: the callbacks, a start, a target, and all constants that are known exactly. The module
 `more_garbow_hillstrom` has the classical problems of least squares.
