@@ -108,7 +108,7 @@ def solve(
         Seeds SGD's batches.
     compiled : bool, optional
         Whether the whole run is compiled code, for numba functions F and jac (jac may be None). None: if that is
-        possible. True: if it is not possible, a TypeError says why.
+        possible. True: if it is not possible, a TypeError says why. Needs the extra 'compiled'.
     options : dict, optional
         'gauss-newton': ``nearest`` (bool: the solution nearest to w0), ``linear_solver`` ('auto', 'cholesky', 'qr' or
         'cg': how J^+ is applied). 'gd': ``step_size`` ('theorem', 'polyak', 'cauchy' or a number), ``momentum``

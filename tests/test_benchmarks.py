@@ -56,6 +56,7 @@ def test_scaling(form):
 
 
 def test_the_planar_arm_is_the_same_in_all_ways():
+    pytest.importorskip("numba")
     assert set(small.ways()) == set(small.WAYS)
     call, _ = small.ways()["compiled"]
     assert call().compiled
@@ -64,6 +65,7 @@ def test_the_planar_arm_is_the_same_in_all_ways():
 
 
 def test_a_batch_of_poses():
+    pytest.importorskip("numba")
     rate, share = small.batch(1, 20)
     assert rate > 0.0
     assert share > 0.3

@@ -41,7 +41,7 @@ def sections():
     ("page", "title", "text"), [pytest.param(*found, id=f"{place(found[0])}: {found[1]}") for found in sections()]
 )
 def test_the_examples_of_a_section_run_as_printed(page, title, text):
-    for package in re.findall(r"^>>> import (jax|torch)\b", text, re.MULTILINE):
+    for package in re.findall(r"^>>> (?:import|from) (jax|numba|torch)\b", text, re.MULTILINE):
         pytest.importorskip(package)
     test = doctest.DocTestParser().get_doctest(text, {}, title, str(page), 0)
     printed: list[str] = []

@@ -6,7 +6,6 @@ import inspect
 import re
 import sys
 from functools import cached_property
-from importlib import import_module
 
 import pytest
 
@@ -38,7 +37,7 @@ def attribute(module, name):
 
 def public():
     """Dotted name -> object: what `plsolve.__all__` and the public modules list, and the methods of those classes."""
-    modules = {f"plsolve.{name}": import_module(f"plsolve.{name}") for name in plsolve._MODULES}
+    modules = {f"plsolve.{name}": found for name in plsolve._MODULES if (found := attribute(plsolve, name))}
     found = {f"plsolve.{name}": getattr(plsolve, name) for name in plsolve.__all__}
     while modules:
         room, module = modules.popitem()

@@ -5,7 +5,6 @@ import problems
 import pytest
 from scipy.sparse import csr_array
 
-from benchmarks.checks.arms import READY, pose, pose_jac, reachable
 from benchmarks.checks.far_starts import BEFORE
 from benchmarks.far_families import FAMILIES, NONE
 from plsolve import Status, least_squares, root, solve, testing
@@ -102,10 +101,12 @@ def test_where_the_gradient_is_steep_a_run_goes_on(name, seeds, scaled):
 
 def test_arms_whose_steps_end_at_a_minimum_reach_their_targets():
     """Kicks lead out of a minimum, and one that falls back to it is given up as soon as its residual tells."""
-    goals, njev = reachable(900, 0), []
+    arms = pytest.importorskip("benchmarks.checks.arms")  # in numba
+    goals, njev = arms.reachable(900, 0), []
     for k in (7, 17, 133, 196, 241, 277, 347, 412, 486, 517, 522, 682, 863, 880):
-        sol = solve(pose, pose_jac, READY, args=(goals[k],), tol=1e-11, certify=False, compiled=False)
-        assert sol.success == (np.linalg.norm(pose(sol.x, goals[k])) <= 1e-10)
+        common = {"tol": 1e-11, "certify": False, "compiled": False}
+        sol = solve(arms.pose, arms.pose_jac, arms.READY, args=(goals[k],), **common)
+        assert sol.success == (np.linalg.norm(arms.pose(sol.x, goals[k])) <= 1e-10)
         njev.append(sol.njev if sol.success else 200)
     assert np.sum(np.array(njev) < 70) >= 10
 

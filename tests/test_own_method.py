@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from numba import njit
 
 from plsolve import solve
 from plsolve.methods import METHODS, OPTIONS, Method, Stage, Start, newton
@@ -19,7 +18,10 @@ def jac(w):
     return (2 - np.tanh(A @ w) ** 2).reshape(-1, 1) * A
 
 
-COMPILED = njit(F), njit(jac)
+@pytest.fixture(scope="module")
+def of_numba():
+    njit = pytest.importorskip("numba").njit
+    return njit(F), njit(jac)
 
 
 def init(limit, problem, before):
@@ -56,9 +58,9 @@ def methods(monkeypatch):
 
 @pytest.mark.parametrize("jacobian", [True, False])
 @pytest.mark.parametrize("method", ["polyak", "late"])
-def test_with_numba_functions_it_runs_as_with_plain_ones(methods, method, jacobian):
+def test_with_numba_functions_it_runs_as_with_plain_ones(methods, of_numba, method, jacobian):
     ends = []
-    for F_, jac_ in ((F, jac), COMPILED):
+    for F_, jac_ in ((F, jac), of_numba):
         sol = solve(F_, jac_ if jacobian else None, np.zeros(9), Y, method=method)
         assert sol.success
         assert sol.method == method
@@ -68,6 +70,6 @@ def test_with_numba_functions_it_runs_as_with_plain_ones(methods, method, jacobi
     assert ends[0] == ends[1]
 
 
-def test_that_it_is_not_compiled_is_said(methods):
+def test_that_it_is_not_compiled_is_said(methods, of_numba):
     with pytest.raises(TypeError, match="`compiled=True` is not possible: this method"):
-        solve(*COMPILED, np.zeros(9), Y, method="polyak", compiled=True)
+        solve(*of_numba, np.zeros(9), Y, method="polyak", compiled=True)

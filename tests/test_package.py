@@ -190,7 +190,7 @@ def test_private_modules_are_marked():
     found = {room(name) for name in GRAPH} - {"__init__"}
     public = {name for name in found if not name.startswith("_")} - {"experiments"}
     assert public == set(plsolve._MODULES)
-    for name in public - {"models"}:  # which need extras
+    for name in public - {"models", "jit"}:  # which need extras
         module = import_module(f"plsolve.{name}")
         assert all(hasattr(module, listed) for listed in module.__all__)
 
@@ -221,6 +221,8 @@ def test_import_is_light():
 def test_modules_are_within_reach(name):
     """Each in a fresh interpreter, where nothing else has loaded it."""
     module = name.split(".")[0]
+    if module == "jit":
+        pytest.importorskip("numba")
     code = (
         f"import sys, plsolve; assert {module!r} in dir(plsolve) and 'plsolve.{module}' not in sys.modules;"
         f"plsolve.{name}; assert plsolve.{module} is sys.modules['plsolve.{module}']"
@@ -264,6 +266,20 @@ def test_a_missing_extra_is_named(name, package):
     out = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
     extra = {"mpi4py": "mpi"}.get(package, package)
     assert f"{name} needs {package}: python -m pip install 'plsolve[{extra}]'" in out.stdout
+
+
+@pytest.mark.parametrize("touched", ["jit", "jit.gauss_newton", "solve(F, None, [1.0], compiled=True)"])
+def test_without_numba_everything_but_compiled_code_runs(touched):
+    code = (
+        "import sys; sys.modules['numba'] = None\n"
+        "import plsolve\n"
+        "def F(w): return w * w - 2\n"
+        "assert plsolve.solve(F, None, [1.0]).success and plsolve.solve_batch(F, None, [[1.0], [2.0]]).success.all()\n"
+        f"try: plsolve.{touched}\n"
+        "except ImportError as error: print(error)"
+    )
+    out = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout == "Compiled solves need numba: python -m pip install 'plsolve[compiled]'\n"
 
 
 def test_typed():

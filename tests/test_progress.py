@@ -7,7 +7,6 @@ import sys
 
 import numpy as np
 import pytest
-from numba import njit
 
 from plsolve import Status, solve, solve_batch, testing
 from plsolve._pictures.progress import clock
@@ -15,16 +14,6 @@ from plsolve._pictures.progress import clock
 METHODS = ["gauss-newton", "gd", "sgd"]
 P = testing.prescribed_spectrum(5, 12, 30.0, e=0.2)
 RATES = np.array([1.0, 0.1])
-
-
-@njit
-def double(w):
-    return RATES * (w[:2] + w[2:])
-
-
-@njit
-def double_jac(w):
-    return np.hstack((np.diag(RATES), np.diag(RATES)))
 
 
 def shown(capsys):
@@ -78,7 +67,9 @@ def test_the_time_to_go_comes_from_the_spectrum(capsys, monkeypatch):
 
 
 def test_compiled_runs_show_it_too(capsys):
-    sol = solve(double, double_jac, np.zeros(4), np.ones(2), progress=True)
+    njit = pytest.importorskip("numba").njit
+    F, jac = njit(lambda w: RATES * (w[:2] + w[2:])), njit(lambda w: np.hstack((np.diag(RATES), np.diag(RATES))))
+    sol = solve(F, jac, np.zeros(4), np.ones(2), progress=True)
     assert sol.compiled
     assert sol.success
     last = shown(capsys)[-1]

@@ -4,10 +4,8 @@ import math
 
 import numpy as np
 import pytest
-from numba import njit
 
 from plsolve import Status
-from plsolve._compiled.memory import State
 from plsolve._stopping import RUNNING
 from plsolve.methods import watch
 from plsolve.methods.tuning import TUNING
@@ -94,8 +92,10 @@ def test_a_kick_arrives_where_it_is_well_below_a_minimum():
 
 def test_compiled_code_decides_alike():
     """The record of a system has the fields of a Watch."""
+    numba = pytest.importorskip("numba")
+    from plsolve._compiled.memory import State
 
-    @njit
+    @numba.njit
     def both(s, status, size, steep, nit, apart):
         first = watch.after_monotone(s[0], status, size, steep, nit)
         return first, watch.after_kicked(s[0], status, size, nit, s[0].mark, STALLED, apart)

@@ -2,6 +2,11 @@
 
 from typing import Any
 
+try:
+    import numba  # noqa: F401
+except ModuleNotFoundError as error:
+    raise ImportError("Compiled solves need numba: python -m pip install 'plsolve[compiled]'") from error
+
 from plsolve._compiled import engine, sgd
 from plsolve._compiled.blas import one_thread
 from plsolve._compiled.functions import NotCompilableError
