@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from importlib import import_module
 from pathlib import Path
 
@@ -13,7 +14,8 @@ import plsolve
 
 ROOT = Path(plsolve.__file__).parent
 TESTS = Path(__file__).parent
-CONTRIBUTING = (TESTS.parent / "CONTRIBUTING.md").read_text("utf-8")
+TOP = TESTS.parent  # ROOT's own parent where plsolve is not installed from a wheel
+CONTRIBUTING = (TOP / "CONTRIBUTING.md").read_text("utf-8")
 WINGS = {"distributed", "models", "networks", "testing", "experiments", "_scipy_api", "__main__"}
 # room -> rooms of the package that it must not know
 MAY_IMPORT_NOTHING = {"_stopping", "theory"}
@@ -156,7 +158,7 @@ def test_contributing_names_what_there_is():
     assert not {r for r in map(room, GRAPH) if not re.search(rf"(?<![\w/]){r}\b", picture)} - {"__init__"}
     files = set(re.findall(r"`((?:\w+/)*\w+\.(?:py|md))`", CONTRIBUTING))
     assert len(files) > 30
-    assert not {file for file in files if not any((folder / file).exists() for folder in (ROOT, ROOT.parent, TESTS))}
+    assert not {file for file in files if not any((folder / file).exists() for folder in (ROOT, TOP, TESTS))}
 
 
 def test_every_public_name_is_found_where_it_lives():
@@ -247,8 +249,18 @@ def test_public_names():
 
 @pytest.mark.parametrize("file", ["README.md", "CITATION.cff", "CHANGELOG.md"])
 def test_every_page_names_the_same_version(file):
-    found = re.findall(r"^(?:## |version: |  version = {)(\d[\d.]*\d)", (ROOT.parent / file).read_text(), re.MULTILINE)
+    found = re.findall(r"^(?:## |version: |  version = {)(\d[\d.]*\d)", (TOP / file).read_text(), re.MULTILINE)
     assert found[:1] == [plsolve.__version__]
+
+
+def test_the_description_has_no_links_that_lead_nowhere():
+    """README stands alone on an index of packages, where there are no files beside it."""
+    hooks = tomllib.loads((TOP / "pyproject.toml").read_text())["tool"]["hatch"]["metadata"]["hooks"]
+    text = readme = (TOP / "README.md").read_text("utf-8")
+    for change in hooks["fancy-pypi-readme"]["substitutions"]:
+        text = re.sub(change["pattern"], change["replacement"], text)
+    assert "](docs/" in readme
+    assert all(target.startswith("https:") for target in re.findall(r"\]\((.+?)\)", text))
 
 
 @pytest.mark.parametrize(
