@@ -1,4 +1,10 @@
-"""How the site is built: CONTRIBUTING.md says by which command."""
+"""How the site is built; CONTRIBUTING.md says by which command."""
+
+import inspect
+import re
+
+from docutils import nodes
+from sphinx.application import Sphinx
 
 import plsolve
 
@@ -18,27 +24,73 @@ extensions = [
 ]
 exclude_patterns = ["_build"]
 templates_path = ["_templates"]
+nitpicky = True  # a name in backticks is a link, or an error
+nitpick_ignore_regex = [("py:obj", r"(scipy|torch)\..*")]  # their own pages would be needed for links to them
 
 myst_enable_extensions = ["dollarmath", "colon_fence"]
-myst_heading_anchors = 3  # page.md#section works as it does where the repository is browsed
+myst_fence_as_directive = ["math"]  # ```math is shown where the repository is browsed too
+myst_heading_anchors = 3  # so are links to page.md#section
 
-numpydoc_show_class_members = False  # the template of a class lists them
-autodoc_typehints = "none"  # the docstrings name the types
+default_role = "py:obj"
+add_module_names = False  # where a name is defined is private, the page says where it is imported from
+autodoc_mock_imports = ["torch"]  # gigabytes, for one page
+autodoc_preserve_defaults = True
+autodoc_typehints = "none"  # the docstrings name the types, with shapes
+maximum_signature_line_length = 80
+numpydoc_show_class_members = False  # the template of a class does
+toc_object_entries_show_parents = "hide"
 
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "gallery",
-    "filename_pattern": "/plot_",
     "ignore_pattern": "with_others",  # needs packages of its own
     "abort_on_example_error": True,
     "show_memory": False,
-    "min_reported_time": 1e9,
+    "min_reported_time": 1e9,  # times of this machine are no news
 }
 
 html_theme = "pydata_sphinx_theme"
 html_title = "plsolve"
 html_static_path = ["_static"]
 html_theme_options = {
-    "show_prev_next": False,
+    "header_links_before_dropdown": 6,
     "secondary_sidebar_items": ["page-toc"],
+    "show_prev_next": False,
 }
+html_sidebars = {"*": []}  # the pages at the top have none beside them
+html_show_sourcelink = False
+html_copy_source = False
+
+
+def label_statements(_: Sphinx, doctree: nodes.document) -> None:
+    """Statement 3.1 of the theory gets the label theory-3.1."""
+    domains = doctree.settings.env.domains
+    if doctree.settings.env.docname == "theory":
+        for section in doctree.findall(nodes.section):
+            number = re.match(r"\d+\.\d+", title := section[0].astext())
+            if number:
+                label = "theory-" + number.group()
+                domains.standard_domain.labels[label] = ("theory", section["ids"][0], title)
+                domains.standard_domain.anonlabels[label] = ("theory", section["ids"][0])
+
+
+def link_statements(_: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
+    """The numbers by which docstrings cite the theory become links."""
+    cited = r"(?<=[(, ])(\d\.\d{1,2})(?=[);:,])" if name.startswith("plsolve.theory.") else r"(?<=theory )(\d\.\d{1,2})"
+    lines[:] = [re.sub(cited, r":ref:`\1 <theory-\1>`", line) for line in lines]
+
+
+def hide_made_by_the_library(
+    _: Sphinx, what: str, name: str, obj: type, options: object, signature: str | None, returns: str | None
+) -> tuple[str | None, str | None] | None:
+    """A class that users do not call has no signature: its docstring has no parameters."""
+    if inspect.isclass(obj) and "Parameters\n" not in (obj.__doc__ or ""):
+        return "", None
+    return None
+
+
+def setup(app: Sphinx) -> None:
+    """Called by Sphinx."""
+    app.connect("doctree-read", label_statements)
+    app.connect("autodoc-process-docstring", link_statements, priority=600)  # after numpydoc
+    app.connect("autodoc-process-signature", hide_made_by_the_library, priority=400)  # before numpydoc

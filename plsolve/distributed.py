@@ -65,8 +65,8 @@ class Columns:
     Notes
     -----
     All ranks must compute identical results, so use the same library versions, the same kind of processor and the same
-    number of threads on each. What a `Result` computes on request (its certificate, for example) needs J, so all ranks
-    must request it.
+    number of threads on each. What a `plsolve.Result` computes on request (its certificate, for example) needs
+    J, so all ranks must request it.
 
     Examples
     --------

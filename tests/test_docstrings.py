@@ -6,6 +6,8 @@ import inspect
 import re
 import sys
 from functools import cached_property
+from importlib import import_module
+from pathlib import Path
 
 import pytest
 
@@ -25,6 +27,7 @@ OFF = {  # the checks of numpydoc that are not asked for
     "SS02": "and a summary",
     "SS05": 'what computes a thing may be described by the thing: "The minimum-norm step."',
 }
+DIRECTIVE = re.compile(r"^\.\. (auto\w+|currentmodule):: *(.*)\n((?: +.*\n|\n)*)", re.MULTILINE)
 NO_SECTIONS = {"PR01", "RT01"}  # theory: a module explains its letters once, as a paper does
 
 
@@ -35,18 +38,28 @@ def attribute(module, name):
         return None
 
 
-def public():
-    """Dotted name -> object: what `plsolve.__all__` and the public modules list, and the methods of those classes."""
+def names(module):
+    return getattr(module, "__all__", [name for name, value in vars(module).items() if inspect.isfunction(value)])
+
+
+def listed():
+    """Dotted name -> object, None where an extra is missing: what `plsolve.__all__` and the public modules list."""
     modules = {f"plsolve.{name}": found for name in plsolve._MODULES if (found := attribute(plsolve, name))}
     found = {f"plsolve.{name}": getattr(plsolve, name) for name in plsolve.__all__}
     while modules:
         room, module = modules.popitem()
-        for name in getattr(module, "__all__", [n for n, f in vars(module).items() if inspect.isfunction(f)]):
+        for name in names(module):
             value = attribute(module, name)
             if inspect.ismodule(value):
                 modules[f"{room}.{name}"] = value
-            elif callable(value):
+            else:
                 found[f"{room}.{name}"] = value
+    return found
+
+
+def public():
+    """Dotted name -> function or class of these, and the methods of the classes."""
+    found = {path: value for path, value in listed().items() if callable(value)}
     for path, value in list(found.items()):
         for name, member in vars(value).items() if inspect.isclass(value) else ():
             if inspect.isfunction(member) and not name.startswith("_"):
@@ -58,9 +71,28 @@ PUBLIC = public()
 CLASSES = {name: value for name, value in PUBLIC.items() if inspect.isclass(value)}
 
 
+def referenced():
+    """Dotted names on the pages of the API reference, by the directives that put them there."""
+    found = set()
+    for page in (Path(__file__).parents[1] / "docs" / "reference").glob("*.rst"):
+        for directive, argument, body in DIRECTIVE.findall(page.read_text("utf-8")):
+            if directive in ("automodule", "currentmodule"):
+                room = argument
+                shown = names(import_module(room)) if ":members:" in body else []
+            else:
+                shown = re.findall(r"^ +~?([\w.]+)$", f"   {argument}\n{body}", re.MULTILINE)
+            found |= {f"{room}.{name}" for name in shown}
+    return {name for name in found if "._" not in name}
+
+
 def documented(cls):
     """The attributes that the docstring of a class lists."""
     return {name for entry in ClassDoc(cls)["Attributes"] for name in entry.name.split(", ")}
+
+
+def test_every_public_name_has_its_place_in_the_reference():
+    pytest.importorskip("numba")  # plsolve.jit is made of it
+    assert referenced() == set(listed())
 
 
 @pytest.mark.parametrize("name", PUBLIC)

@@ -91,7 +91,7 @@ def curve_fit(
     nan_policy : {'raise', 'omit'}, optional
         The treatment of NaN in the data.
     **kwargs
-        The keywords of scipy's `leastsq` (for 'lm') or of `plsolve.least_squares`.
+        The keywords of scipy's leastsq (for 'lm') or of `plsolve.least_squares`.
 
     Returns
     -------
@@ -99,7 +99,7 @@ def curve_fit(
         The parameters.
     pcov : ndarray (n, n)
         The covariance of the parameters, as in scipy; for 'lm' from the Jacobian of the last step if that was short.
-        With ``absolute_sigma`` False all entries are inf, with an `OptimizeWarning`, if J is rank-deficient or there
+        With ``absolute_sigma`` False all entries are inf, with an OptimizeWarning, if J is rank-deficient or there
         are no more data than parameters. With ``absolute_sigma`` True they are finite for the parameters that the data
         determine, and inf in the rows and columns of the others.
     infodict : dict

@@ -138,7 +138,7 @@ def least_squares(
         Start.
     jac : callable or {'2-point', '3-point', 'cs'}
         '2-point' (default) means one-sided differences far from the solution and central ones near it, with steps
-        relative to \\|x\\|. With `diff_step` or `jac_sparsity`, the named scheme everywhere.
+        relative to \\|x\\|. With ``diff_step`` or ``jac_sparsity``, the named scheme everywhere.
     bounds : (lower, upper) or scipy.optimize.Bounds
         fun is never called outside; solutions on a bound lie exactly on it.
     method : {'trf', 'dogbox', 'lm', 'gauss-newton', 'gd', 'sgd'}

@@ -1,7 +1,7 @@
 """The methods, and the types from which a method of your own is built (docs/guide/own_method.md).
 
 ``method=`` and ``options=`` are looked up in the tables `METHODS` and `OPTIONS`; to add a method, add an entry to each.
-A step calls ``residual(w)``, ``linearise(w, r, check)`` and ``project(w)`` of a `Problem`.
+A step calls ``residual(w)``, ``linearise(w, r, check)`` and ``project(w)`` of a ``Problem``.
 """
 
 from collections.abc import Callable, Mapping

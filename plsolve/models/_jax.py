@@ -71,7 +71,7 @@ class JaxSystem:
     mask : pytree of bool, optional
         A pytree with the structure of ``params`` or of its upper levels. Parameters marked False are fixed.
     dtype : {'float64', 'float32'}
-        The precision of f. With float32, `solve` judges the residual by float32's rounding level.
+        The precision of f. With float32, `plsolve.solve` judges the residual by float32's rounding level.
 
     Attributes
     ----------

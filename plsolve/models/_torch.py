@@ -56,8 +56,8 @@ class TorchModel:
     X : torch.Tensor, array_like or tuple of them
         The N examples, along the first axis. A tuple holds several arguments of the module.
     dtype : {'float64', 'float32'}
-        The precision in which the module is evaluated, whatever its own precision. With float32, `solve` judges the
-        residual by float32's rounding level.
+        The precision in which the module is evaluated, whatever its own precision. With float32, `plsolve.solve`
+        judges the residual by float32's rounding level.
 
     Attributes
     ----------

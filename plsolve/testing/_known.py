@@ -12,7 +12,7 @@ def prescribed_spectrum(n: int, m: int, kappa: float, e: float = 0.0, seed: int 
     Exact for all w (theory 8): mu = (1-e)^2 sigma_min(A)^2, L_F = (1+e) ||A||, beta = e max_j ||A e_j||_2;
     kappa(K(w)) lies within ((1+e)/(1-e))^2 of kappa. The start is w0 = 0, and w* = A^+ z with a random z: at e = 0
     it is the solution of least norm and the residual at w0 has equal weight in every eigenvector of K, so that
-    gradient descent cannot do better than its rate. F and jac take `rows`.
+    gradient descent cannot do better than its rate. F and jac take ``rows``.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def smooth_kernel(n: int = 200, m: int = 1000, kappa_jac: float = 1e10, e: float
     """F(w) = A (w + e sin w), A a smooth kernel with kappa(J(w0)) = kappa_jac, as integral equations give.
 
     A = U diag(sigma) V^T with cosines for singular vectors (smooth components have the large sigma). Constants as
-    in `prescribed_spectrum`; `kappa` is kappa_jac^2, beyond what J J^T can hold in double precision from 1e8 on.
+    in `prescribed_spectrum`; ``kappa`` is kappa_jac^2, beyond what J J^T can hold in double precision from 1e8 on.
     w* is standard normal, with equal weight in every component; the residual has the weights sigma.
 
     Parameters
@@ -251,7 +251,7 @@ def no_solution(n: int, m: int, gap: float = 1e-8, seed: int = 0) -> System:
 def repeated_equations(n: int, m: int, gap: float = 0.0, seed: int = 0) -> System:
     """`prescribed_spectrum` (n - 1 equations, kappa 100, e 0.3) with its last equation repeated, targets gap apart.
 
-    K is singular everywhere (mu = 0). gap = 0 is solvable; otherwise ||F(w) - y|| >= |gap| / sqrt 2 for all w,
+    K is singular everywhere (mu = 0). gap = 0 is solvable; otherwise ||F(w) - y|| >= ``|gap| / sqrt 2`` for all w,
     attained where the two deviations are +-gap / 2.
 
     Parameters

@@ -11,7 +11,7 @@ def two_layer_tanh(X: Matrix, y: Vector, width: int, seed: int = 0, scale: float
     """Fit y_i = a.tanh(W^T x_i + b) / sqrt(width) + c in all parameters; X is (n, d), m = width (d + 2) + 1.
 
     w = (W (d, width) by rows, b, a, c). W starts normal with standard deviation scale / sqrt(d), b with scale,
-    a with 1, c = 0. J is filled in place: no temporary of size n m. F and jac take `rows`.
+    a with 1, c = 0. J is filled in place: no temporary of size n m. F and jac take ``rows``.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ def collocation(n: int = 796, width: int = 2000, seed: int = 0, scale: float | N
 
     u(x) = a.tanh(v x + b) / sqrt(width) + c, m = 3 width + 1, w = (v, b, a, c). g and the boundary values (the first
     and the last equation) belong to u = sin(3 pi x) + x. The other rows are divided by (3 pi)^2. v starts normal with
-    standard deviation `scale`, b such that the kinks v x + b = 0 are uniform on [0, 1], a standard normal. With the
+    standard deviation ``scale``, b such that the kinks v x + b = 0 are uniform on [0, 1], a standard normal. With the
     default scale n / 7, kappa(J(w0)) is 1e6 to 1e9, rising with n; smaller scales are worse: n / 10 gives 1e13.
 
     Parameters

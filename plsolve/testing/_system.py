@@ -20,7 +20,7 @@ class System:
     name : str
         The name of the family.
     F, jac : callable
-        w (m,) -> (n,), and w -> (n, m) ndarray or scipy.sparse. Some also take `rows`, for SGD.
+        w (m,) -> (n,), and w -> (n, m) ndarray or scipy.sparse. Some also take ``rows``, for SGD.
     w0, y : ndarray (m,), (n,)
         Start and target.
     solution : ndarray (m,) or None
