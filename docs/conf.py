@@ -46,12 +46,15 @@ sphinx_gallery_conf = {
     "ignore_pattern": "with_others",  # needs packages of its own
     "abort_on_example_error": True,
     "show_memory": False,
+    "show_signature": False,
     "min_reported_time": 1e9,  # times of this machine are no news
+    "write_computation_times": False,
 }
 
 html_theme = "pydata_sphinx_theme"
 html_title = "plsolve"
 html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_theme_options = {
     "header_links_before_dropdown": 6,
     "secondary_sidebar_items": ["page-toc"],
@@ -74,10 +77,13 @@ def label_statements(_: Sphinx, doctree: nodes.document) -> None:
                 domains.standard_domain.anonlabels[label] = ("theory", section["ids"][0])
 
 
-def link_statements(_: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
-    """The numbers by which docstrings cite the theory become links."""
-    cited = r"(?<=[(, ])(\d\.\d{1,2})(?=[);:,])" if name.startswith("plsolve.theory.") else r"(?<=theory )(\d\.\d{1,2})"
-    lines[:] = [re.sub(cited, r":ref:`\1 <theory-\1>`", line) for line in lines]
+def link_citations(_: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
+    """What docstrings cite becomes links: statements of the theory by their numbers, and pages by their files."""
+    before, after = (r"(?<=[(, ])", r"(?=[);:,])") if name.startswith("plsolve.theory.") else (r"(?<=theory )", "")
+    for i, line in enumerate(lines):
+        line = re.sub(before + r"(\d\.\d{1,2})" + after, r":ref:`\1 <theory-\1>`", line)
+        line = line.replace("plsolve/theory/README.md", "docs/theory.md")
+        lines[i] = re.sub(r"\bdocs/([\w/]+)\.md", r":doc:`/\1`", line)
 
 
 def hide_made_by_the_library(
@@ -92,5 +98,5 @@ def hide_made_by_the_library(
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
     app.connect("doctree-read", label_statements)
-    app.connect("autodoc-process-docstring", link_statements, priority=600)  # after numpydoc
+    app.connect("autodoc-process-docstring", link_citations, priority=600)  # after numpydoc
     app.connect("autodoc-process-signature", hide_made_by_the_library, priority=400)  # before numpydoc

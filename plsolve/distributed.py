@@ -1,6 +1,6 @@
 """Systems larger than one process: the unknowns, columns of J, are divided among the ranks of an MPI communicator.
 
-Every rank runs the same program and holds all of w. Of J, rank k holds only the columns J_k of its own unknowns. Then
+Every rank runs the same program and holds all of w. Of J, rank k holds only the columns J_k of its own unknowns. Then::
 
     J v = SUM_k J_k v_k,        J^T z = (J_k^T z)_k,        K = J J^T = SUM_k J_k J_k^T,
 

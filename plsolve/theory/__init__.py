@@ -1,6 +1,6 @@
-"""The theory of PL* and tangent kernels as functions on numbers; the formulas and their sources are in README.md.
+"""The theory of PL* and tangent kernels as functions on numbers; plsolve/theory/README.md has their sources.
 
-Every function states its guarantee with its number in README.md. Nothing here depends on F, J or the rest of the
+Every function states its guarantee with the number that it has there. Nothing here depends on F, J or the rest of the
 package, so that each statement can be checked, compiled and quoted on its own.
 """
 

@@ -1,7 +1,7 @@
 """Existence, absence and distance of solutions, from numbers at one point.
 
 At w: r = ||F(w) - y||, s <= sigma_min(J), e = ||J^+ r||, lipschitz >= ||J||, mu a PL* constant, beta a Lipschitz
-constant of J, betas those of its rows. Numbers in brackets refer to README.md.
+constant of J, betas those of its rows. Numbers in brackets refer to plsolve/theory/README.md.
 """
 
 from __future__ import annotations

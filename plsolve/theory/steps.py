@@ -4,7 +4,7 @@ Letters: L = 1/2 ||r||^2, g = J^T r, K = J J^T, mu <= lambda_min(K), lipschitz >
 constant of J, eta a step size. r, r2, g2, jg2 stand for ||r||, ||r||^2, ||g||^2, ||J g||^2; largest for lambda_max(K),
 largest_row for max_i K_ii, smoothness for a bound Ls of the curvature, kappa for lambda_max(K)/mu; n is the number of
 equations, batch (s) the number of rows in a batch; theta and tube (D) belong to a tube around the solutions, on which
-sigma <= sigma_min(J). Numbers in brackets refer to README.md beside this file.
+sigma <= sigma_min(J). Numbers in brackets refer to plsolve/theory/README.md.
 """
 
 from __future__ import annotations
