@@ -79,11 +79,10 @@ def label_statements(_: Sphinx, doctree: nodes.document) -> None:
 
 def link_citations(_: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
     """What docstrings cite becomes links: statements of the theory by their numbers, and pages by their files."""
-    before, after = (r"(?<=[(, ])", r"(?=[);:,])") if name.startswith("plsolve.theory.") else (r"(?<=theory )", "")
-    for i, line in enumerate(lines):
-        line = re.sub(before + r"(\d\.\d{1,2})" + after, r":ref:`\1 <theory-\1>`", line)
-        line = line.replace("plsolve/theory/README.md", "docs/theory.md")
-        lines[i] = re.sub(r"\bdocs/([\w/]+)\.md", r":doc:`/\1`", line)
+    text = "\n".join(lines).replace("plsolve/theory/README.md", "docs/theory.md")
+    if "theory" in text or name.startswith("plsolve.theory."):
+        text = re.sub(r"(?<=[(, ])([1-8]\.\d{1,2})(?=[);:,\n])", r":ref:`\1 <theory-\1>`", text)
+    lines[:] = re.sub(r"\bdocs/([\w/]+)\.md", r":doc:`/\1`", text).split("\n")
 
 
 def hide_made_by_the_library(

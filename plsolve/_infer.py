@@ -69,7 +69,7 @@ def infer(
     max_iter : int, optional
         Limit of ``nit``, 200 by default.
     max_time : float, optional
-        Seconds.
+        Limit of the time of the whole call, in seconds.
     linear_solver : {'auto', 'cholesky', 'qr', 'cg'}
         'cholesky': of the n x n kernel J C J^T + R. 'qr': singular values of R^{-1/2} J C^{1/2}, for few parameters
         or an ill-conditioned kernel. 'cg': conjugate gradients, which need only products with J and C.

@@ -92,7 +92,7 @@ def solve(
     max_iter : int, optional
         Limit of ``nit``: Gauss-Newton steps (200), gradient steps (100 000) or mini-batch steps (1000 epochs).
     max_time : float, optional
-        Seconds.
+        Limit of the time of the whole call, in seconds.
     beta : float or array_like (n,), optional
         Lipschitz constant of jac on R^m (on the box, with bounds), or one for each equation. It makes certificates
         rigorous and, together with ``lipschitz``, the step sizes of gd and sgd exact.
@@ -110,13 +110,17 @@ def solve(
         Whether the whole run is compiled code, for numba functions F and jac (jac may be None). None: if that is
         possible. True: if it is not possible, a TypeError says why. Needs the extra 'compiled'.
     options : dict, optional
-        'gauss-newton': ``nearest`` (bool: the solution nearest to w0), ``linear_solver`` ('auto', 'cholesky', 'qr' or
-        'cg': how J^+ is applied). 'gd': ``step_size`` ('theorem', 'polyak', 'cauchy' or a number), ``momentum``
-        ('heavy-ball', 'nesterov', 'chebyshev'). 'sgd': ``step_size`` ('theorem', 'polyak', 'kaczmarz' or a number),
-        ``momentum`` ('mass'), ``batch_size`` (int or 'auto': the critical batch, for 'kaczmarz' the cheapest), ``rows``
-        ('uniform', 'residual', 'cyclic', 'max', 'shuffled'), ``damping`` (of 'kaczmarz', relative to the mean of K_ii:
-        1e-3). Both accept constants, if known: ``lipschitz`` (>= ||J||), ``mu`` (<= lambda_min(K)), sgd also
-        ``row_smoothness`` (>= max_i K_ii); constants that are not given are estimated at w0.
+        Of the method:
+
+        - gauss-newton: ``nearest`` (bool: the solution nearest to w0), ``linear_solver`` ('auto', 'cholesky', 'qr' or
+          'cg': how J^+ is applied).
+        - gd: ``step_size`` ('theorem', 'polyak', 'cauchy' or a number), ``momentum`` ('heavy-ball', 'nesterov',
+          'chebyshev').
+        - sgd: ``step_size`` ('theorem', 'polyak', 'kaczmarz' or a number), ``momentum`` ('mass'), ``batch_size`` (int
+          or 'auto': the critical batch, for 'kaczmarz' the cheapest), ``rows`` ('uniform', 'residual', 'cyclic', 'max',
+          'shuffled'), ``damping`` (of 'kaczmarz', relative to the mean of K_ii: 1e-3).
+        - gd and sgd: constants, if known, ``lipschitz`` (>= ||J||) and ``mu`` (<= lambda_min(K)), for sgd also
+          ``row_smoothness`` (>= max_i K_ii). Those that are not given are estimated at w0.
 
     Returns
     -------
