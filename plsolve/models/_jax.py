@@ -144,7 +144,10 @@ class JaxSystem:
         X = jax.tree.map(as_array, X)
         sizes = {jnp.shape(x)[:1] for x in jax.tree.leaves(X)}
         if len(sizes) != 1 or sizes & {(), (0,)}:
-            raise ValueError("`X` must be an array, or a pytree of arrays, with one entry for each example.")
+            raise ValueError(
+                "`X` must be an array, or a pytree of arrays, with one entry for each example; a list of numbers or of "
+                "lists is a pytree, not an array: pass numpy.array(X)."
+            )
         return X
 
     def _term(self, f: Callable[..., Any], X: Any) -> Term:
