@@ -4,6 +4,7 @@ import inspect
 import re
 
 from docutils import nodes
+from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 
 import plsolve
@@ -19,6 +20,7 @@ extensions = [
     "sphinx-mathjax-offline",  # brings MathJax along: mathematics without internet
     "numpydoc",
     "myst_parser",
+    "sphinx_copybutton",
     "sphinx_design",
     "sphinx_gallery.gen_gallery",
 ]
@@ -39,6 +41,8 @@ autodoc_typehints = "none"  # the docstrings name the types, with shapes
 maximum_signature_line_length = 80
 numpydoc_show_class_members = False  # the template of a class does
 toc_object_entries_show_parents = "hide"
+
+copybutton_exclude = ".linenos, .gp, .go"  # neither prompts nor what is printed
 
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
@@ -77,6 +81,26 @@ def label_statements(_: Sphinx, doctree: nodes.document) -> None:
                 domains.standard_domain.anonlabels[label] = ("theory", section["ids"][0])
 
 
+def link_names(_: Sphinx, doctree: nodes.document) -> None:
+    """The first mention of a public name on a page becomes a link; the reference has its own, and scipy some names."""
+    if doctree.settings.env.docname.startswith("reference/"):
+        return
+    names = set(plsolve.__all__) - {"curve_fit", "least_squares", "root"}
+    for literal in list(doctree.findall(nodes.literal)):
+        name = literal.astext().removesuffix("()").removeprefix("plsolve.")
+        if name in names and not isinstance(literal.parent, nodes.reference | nodes.title | pending_xref):
+            names.remove(name)
+            target = {"refdomain": "py", "reftype": "obj", "reftarget": f"plsolve.{name}"}
+            literal.replace_self(pending_xref("", literal.deepcopy(), **target))
+
+
+def trim_examples(_: Sphinx, doctree: nodes.document) -> None:
+    """The empty line at the end of an example, which doctest needs, is not shown."""
+    for block in doctree.findall(nodes.literal_block):
+        block.rawsource = block.rawsource.rstrip()
+        block[:] = [nodes.Text(block.rawsource)]
+
+
 def link_citations(_: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
     """What docstrings cite becomes links: statements of the theory by their numbers, and pages by their files."""
     text = "\n".join(lines).replace("plsolve/theory/README.md", "docs/theory.md")
@@ -97,5 +121,7 @@ def hide_made_by_the_library(
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
     app.connect("doctree-read", label_statements)
+    app.connect("doctree-read", link_names)
+    app.connect("doctree-read", trim_examples)
     app.connect("autodoc-process-docstring", link_citations, priority=600)  # after numpydoc
     app.connect("autodoc-process-signature", hide_made_by_the_library, priority=400)  # before numpydoc
