@@ -34,6 +34,7 @@ myst_fence_as_directive = ["math"]  # ```math is shown where the repository is b
 myst_heading_anchors = 3  # so are links to page.md#section
 
 default_role = "py:obj"
+smartquotes = False  # quotes of code stay as they are
 add_module_names = False  # where a name is defined is private, the page says where it is imported from
 autodoc_mock_imports = ["torch"]  # gigabytes, for one page
 autodoc_preserve_defaults = True
@@ -49,6 +50,9 @@ sphinx_gallery_conf = {
     "gallery_dirs": "gallery",
     "ignore_pattern": "with_others",  # needs packages of its own
     "abort_on_example_error": True,
+    "backreferences_dir": "reference/generated/examples",  # a name's page shows the examples that use it
+    "doc_module": ("plsolve",),
+    "reference_url": {"plsolve": None},  # names in examples are links
     "show_memory": False,
     "show_signature": False,
     "min_reported_time": 1e9,  # times of this machine are no news

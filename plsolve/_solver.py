@@ -163,7 +163,7 @@ def solve(
 
     The theory numbers refer to plsolve/theory/README.md.
 
-    The logger 'plsolve' reports the begin and the end of a run (INFO) and its iterations (DEBUG); it is silent by
+    The logger 'plsolve' reports the beginning and the end of a run (INFO) and its iterations (DEBUG); it is silent by
     default.
 
     Examples
