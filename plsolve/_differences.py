@@ -21,6 +21,7 @@ _EPS = float(np.finfo(np.float64).eps)
 Residual = Callable[[Array], Array]  # F - y, (m,) -> (n,)
 COMPLEX = 1e-30  # relative step: there is no cancellation that would need a longer one
 CROOKED = 0.03  # of the change in F: beyond this curvature a central difference has few digits
+ROUNDING = 100.0  # times eps |F|: a change that rounding in F may cause
 TINY = 1e-290  # smaller |w_j| do not set the length of a step
 
 
@@ -129,6 +130,22 @@ def complex_jacobian(f: Callable[[Any], Any], w: Array, n: int) -> Array:
         z[j] += 1j * h
         J[j] = f(z).imag / h
     return J.T
+
+
+def disagreement(
+    f: Residual, apply: Callable[[Array], Array], w: Array, magnitude: Array, box: Box, eps: float = _EPS
+) -> tuple[float, int]:
+    """How far J v (``apply``) is from a difference of f along a random direction v, and the equation where most.
+
+    It is relative to the larger of the two, 0 where rounding alone explains it, and NaN where f is not finite.
+    """
+    sizes = np.where(np.abs(w) > TINY, np.abs(w), norm(w) / math.sqrt(w.size) or 1.0)
+    step = eps ** (1 / 3) * np.random.default_rng(0).standard_normal(w.size) * sizes
+    ahead, behind = box.project(w + step), box.project(w - step)
+    change, expected = difference(f(ahead), f(behind)), apply(ahead - behind)
+    error = np.abs(change - expected)
+    size = max(norm(change), norm(expected))
+    return 0.0 if norm(error) <= ROUNDING * eps * norm(magnitude) else norm(error) / size, int(np.argmax(error))
 
 
 class Ahead:

@@ -12,6 +12,7 @@ import numpy as np
 from scipy.optimize import OptimizeResult
 from scipy.sparse.linalg import LinearOperator
 
+from plsolve._differences import disagreement
 from plsolve._history import History
 from plsolve._inference.noise import as_noise
 from plsolve._inference.posterior import posterior
@@ -203,7 +204,8 @@ class Result(OptimizeResult):
         Returns
         -------
         str
-            The summary, of several lines.
+            The summary, of several lines. If the system is not solved, it says whether jac agrees with differences of
+            F, which takes three calls of F.
 
         Raises
         ------
@@ -211,7 +213,25 @@ class Result(OptimizeResult):
             If there is not one name for each parameter, or for the reasons of `uncertainty`.
         """
         known = noise is not None or self._assumed is not None
-        return report(self, self.uncertainty(noise, prior) if known else None, names)
+        u = self.uncertainty(noise, prior) if known else None
+        return report(self, u, names, None if self["success"] else self._disagreement())
+
+    def _disagreement(self) -> tuple[float, int] | None:
+        """How far jac is from differences of F at x, and the equation where most; None where they are not compared."""
+        problem = self._problem
+        if problem is None or problem.differenced or problem.system.by_rows:
+            return None
+        with problem.at_work():
+            w = problem.remembered(self["x"])
+            r = problem.residual(w)
+            try:
+                J = problem.linearise(w, r, True)
+                terms, eps = problem.magnitudes(r), problem.system.precision
+                return disagreement(problem.residual, J.apply, w, terms, problem.box, eps)
+            except Ended:  # there is no J at x
+                return None
+            finally:
+                problem.forget()
 
     def plot(self, what: str = "run", ax: Any = None) -> Any:
         """Draw the run, the spectrum of the kernel, the landscape, or the uncertainty.

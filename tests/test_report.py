@@ -5,6 +5,8 @@ import pickle
 import matplotlib as mpl
 import numpy as np
 import pytest
+from scipy import sparse
+from scipy.sparse.linalg import aslinearoperator
 
 from plsolve import infer, least_squares, root, solve
 
@@ -68,6 +70,60 @@ def test_of_least_squares_the_residual_tells_the_noise():
     assert "certificate" not in text
     redundant = least_squares(lambda w: decay([w[0], w[1], w[2] + w[3]]) - DATA, [1.0, 1.0, 0.0, 0.0])
     assert "hardly determined by the data: w[2], w[3]" in redundant.report()
+
+
+A = np.random.default_rng(0).standard_normal((20, 60)) / 8
+
+
+def sinh(w):
+    return np.sinh(A @ w)
+
+
+def cosh(w):
+    return np.cosh(A @ w)[:, None] * A
+
+
+def with_one_row_turned(w):
+    J = cosh(w)
+    J[3] *= -1.0
+    return J
+
+
+@pytest.mark.parametrize("form", [np.asarray, sparse.csr_array, aslinearoperator])
+@pytest.mark.parametrize("bounds", [None, (-0.3, 0.3)])
+@pytest.mark.parametrize("size", [1e-9, 1.0, 1e9])
+def test_a_wrong_jacobian_is_told_by_its_equation(form, bounds, size):
+    """In any units of F, at the start (which is 0) and at a bound."""
+    kept = {"y": np.full(20, size), "bounds": bounds, "max_iter": 3}
+    sol = solve(lambda w: size * sinh(w), lambda w: form(size * with_one_row_turned(w)), np.zeros(60), **kept)
+    assert not sol.success
+    assert "%, most in equation 3 (of 0, 1, ...): it is wrong, or F is noisy or not smooth" in sol.report()
+    right = solve(lambda w: size * sinh(w), lambda w: form(size * cosh(w)), np.zeros(60), **kept | {"max_iter": 0})
+    assert "jac agrees with differences of F at x" in right.report()
+
+
+def test_the_jacobian_is_compared_only_where_it_is_the_users_and_the_system_is_not_solved():
+    solved, differenced = solve(sinh, cosh, np.zeros(60)), solve(sinh, None, np.zeros(60), np.ones(20), max_iter=0)
+    unsolved = solve(sinh, cosh, np.zeros(60), np.ones(20), max_iter=0)
+    assert "jacobian " in unsolved.report()
+    unpickled = pickle.loads(pickle.dumps(unsolved))
+    for sol in (solved, differenced, unpickled):
+        assert "jacobian " not in sol.report()
+
+
+def test_a_flat_or_undefined_function_is_no_wrong_jacobian():
+    flat = solve(lambda w: [0.0 * w[0] + 1e3], lambda w: np.zeros((1, 2)), np.ones(2), max_iter=0)
+    assert "jac agrees" in flat.report()
+    beside = solve(lambda w: np.where(w == 1.0, w, np.nan), lambda w: np.eye(2), np.ones(2), max_iter=0)
+    assert "F is not finite close to x" in beside.report()
+    noise = np.random.default_rng(0)
+    noisy = solve(lambda w: w[:2] + noise.standard_normal(2), lambda w: np.eye(2, 3), np.ones(3), max_iter=0)
+    assert "jac differs from differences of F at x by" in noisy.report()
+
+
+def test_single_precision_is_no_wrong_jacobian():
+    sol = solve(lambda w: sinh(w).astype(np.float32), cosh, np.full(60, 0.1), np.ones(20), max_iter=0)
+    assert "jac agrees" in sol.report()
 
 
 def test_of_root_and_of_pickles():

@@ -20,6 +20,7 @@ SHOWN = 30  # up to this number all parameters are shown; of more, FEW
 FEW = 10
 UNDETERMINED = 0.9  # of the prior's standard deviation: above, the data hardly determine the parameter
 CORRELATED = 0.5  # smaller correlations are not listed
+AGREES = 1e-3  # relative difference between jac and differences of F that is not reported
 ROUNDING = 1e-9  # relative error of differences: smaller singular values of J count as zero
 
 Rows = list[tuple[str, str]]
@@ -47,6 +48,16 @@ def kernel_rows(result: Any) -> Rows:
     solved = isinstance(status, Status) and status in (Status.RESIDUAL, Status.DISTANCE)
     certificate = result.get("certificate") if solved else None
     return rows if certificate is None else [*rows, ("certificate", str(certificate))]
+
+
+def jacobian_rows(share: float, equation: int) -> Rows:
+    """Whether jac is the derivative of F, by how much it differs from differences of F along one direction."""
+    if math.isnan(share):
+        return [("jacobian", "F is not finite close to x, where it was compared with jac")]
+    if share <= AGREES:
+        return [("jacobian", "jac agrees with differences of F at x")]
+    where = f"by {100.0 * share:.3g} %, most in equation {equation} (of 0, 1, ...)"
+    return [("jacobian", f"jac differs from differences of F at x {where}: it is wrong, or F is noisy or not smooth")]
 
 
 def posterior_rows(u: Uncertainty) -> Rows:
@@ -125,10 +136,14 @@ def as_names(names: Sequence[str] | None, m: int) -> Sequence[str]:
     return [str(name) for name in names]
 
 
-def report(result: Any, u: Uncertainty | None, names: Sequence[str] | None) -> str:
-    """The whole report; u is None if noise and prior are not known."""
+def report(
+    result: Any, u: Uncertainty | None, names: Sequence[str] | None, disagreement: tuple[float, int] | None
+) -> str:
+    """The whole report; u is None if noise and prior are not known, disagreement if F and jac were not compared."""
     x, before = result["x"], None
     names, rows = as_names(names, x.size), [*run_rows(result), *kernel_rows(result)]
+    if disagreement is not None:
+        rows += jacobian_rows(*disagreement)
     few, lines = np.arange(x.size), list[str]()
     if u is not None:
         rows += posterior_rows(u)
