@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from functools import cached_property
 
 from docutils import nodes
 from sphinx.addnodes import pending_xref
@@ -122,10 +123,16 @@ def hide_made_by_the_library(
     return None
 
 
+def skip_attributes(_: Sphinx, what: str, name: str, member: object, skip: bool, options: object) -> bool | None:
+    """Attributes are described in the docstring of their class."""
+    return True if inspect.isdatadescriptor(member) or isinstance(member, cached_property) else None
+
+
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
     app.connect("doctree-read", label_statements)
     app.connect("doctree-read", link_names)
     app.connect("doctree-read", trim_examples)
+    app.connect("autodoc-skip-member", skip_attributes)
     app.connect("autodoc-process-docstring", link_citations, priority=600)  # after numpydoc
     app.connect("autodoc-process-signature", hide_made_by_the_library, priority=400)  # before numpydoc

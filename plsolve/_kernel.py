@@ -75,7 +75,7 @@ class TangentKernel:
     n, m : int
         Equations and unknowns.
     matrix : ndarray (n, n)
-        K.
+        K itself.
     eigenvalues : ndarray (min(n, m),)
         Ascending; for n > m those of J^T J, the rest being zero. Computed to about n u ||K||, or from the singular
         values of J where that is not enough. Beyond order 4096 only approximations to the ends of the spectrum, by

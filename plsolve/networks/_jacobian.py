@@ -53,19 +53,10 @@ def sum_of_products(Z: Array, D: list[Array]) -> Array:
 
 
 class NetworkJacobian(_Operator):
-    """J of a network: J v, J^T z, and K = J J^T without J.
-
-    Parameters
-    ----------
-    network : WideNetwork
-        The network.
-    point : Point
-        Where it was evaluated.
-    output : ndarray (N,) or None
-        None: all outputs of every point are equations; else the number of the output at each point that is one.
-    """
+    """J of a network at a point, as `WideNetwork.jac` returns it: J v, J^T z, and K = J J^T without J."""
 
     def __init__(self, network: WideNetwork, point: Point, output: Indices | None) -> None:
+        """``output`` (N,): the number of the output at each point that is an equation; None: all are."""
         self._network, self._w = network, point.w
         self._A = [point.X, *point.kept[:-2:2]][: sum(layer.trained for layer in network.layers)]  # their inputs
         q, N = network.outputs, len(point.X)
