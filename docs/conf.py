@@ -5,7 +5,7 @@ import re
 from functools import cached_property
 
 from docutils import nodes
-from sphinx.addnodes import pending_xref
+from sphinx.addnodes import download_reference, pending_xref
 from sphinx.application import Sphinx
 
 import plsolve
@@ -99,6 +99,15 @@ def link_names(_: Sphinx, doctree: nodes.document) -> None:
             literal.replace_self(pending_xref("", literal.deepcopy(), **target))
 
 
+def link_gallery(_: Sphinx, doctree: nodes.document) -> None:
+    """A link to an example's file, which serves where the repository is browsed, leads to its page in the gallery."""
+    for link in list(doctree.findall(download_reference)):
+        example = re.search(r"examples/(plot_\w+)\.py$", link["reftarget"])
+        if example:
+            target = {"refdomain": "std", "reftype": "doc", "reftarget": f"/gallery/{example[1]}", "refexplicit": True}
+            link.replace_self(pending_xref("", *link.children, refdoc=link["refdoc"], refwarn=True, **target))
+
+
 def trim_examples(_: Sphinx, doctree: nodes.document) -> None:
     """The empty line at the end of an example, which doctest needs, is not shown."""
     for block in doctree.findall(nodes.literal_block):
@@ -132,6 +141,7 @@ def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
     app.connect("doctree-read", label_statements)
     app.connect("doctree-read", link_names)
+    app.connect("doctree-read", link_gallery, priority=400)  # before files to download are collected
     app.connect("doctree-read", trim_examples)
     app.connect("autodoc-skip-member", skip_attributes)
     app.connect("autodoc-process-docstring", link_citations, priority=600)  # after numpydoc
