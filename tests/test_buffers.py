@@ -51,6 +51,7 @@ def outcome(sol):
     return sol.status, sol.nit, sol.nfev, sol.njev, sol.message, sol.x.tobytes(), sol.fun.tobytes()
 
 
+@pytest.mark.filterwarnings("ignore:`beta` = 20 is contradicted:RuntimeWarning")  # sinh has none
 @pytest.mark.parametrize("kind", [np.asarray, sps.csr_array])
 @pytest.mark.parametrize("pair", [True, False], ids=["jac=True", "jac"])
 @pytest.mark.parametrize("shape", SHAPES)

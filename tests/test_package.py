@@ -158,7 +158,8 @@ def test_contributing_names_what_there_is():
     assert not {r for r in map(room, GRAPH) if not re.search(rf"(?<![\w/]){r}\b", picture)} - {"__init__"}
     files = set(re.findall(r"`((?:\w+/)*\w+\.(?:py|md))`", CONTRIBUTING))
     assert len(files) > 30
-    assert not {file for file in files if not any((folder / file).exists() for folder in (ROOT, TOP, TESTS))}
+    folders = ROOT, ROOT.parent, TOP, TESTS
+    assert not {file for file in files if not any((folder / file).exists() for folder in folders)}
 
 
 def test_every_public_name_is_found_where_it_lives():
@@ -251,6 +252,12 @@ def test_public_names():
 def test_every_page_names_the_same_version(file):
     found = re.findall(r"^(?:## |version: |  version = {)(\d[\d.]*\d)", (TOP / file).read_text(), re.MULTILINE)
     assert found[:1] == [plsolve.__version__]
+
+
+def test_a_release_has_one_date():
+    (when,) = re.findall(r"^## \S+ \((.+)\)$", (TOP / "CHANGELOG.md").read_text(), re.MULTILINE)[:1]
+    released = re.findall(r"^date-released: (.+)$", (TOP / "CITATION.cff").read_text(), re.MULTILINE)
+    assert released == ([] if when == "unreleased" else [when])
 
 
 def test_the_description_has_no_links_that_lead_nowhere():
