@@ -114,6 +114,15 @@ class Metric:
             return EMPTY
         return self._largest if self._largest.size else np.zeros(self._w0.size)
 
+    @property
+    def columns(self) -> tuple[Array, Array] | None:
+        """The scale, and the norms from which it comes; None where it does not come from J."""
+        return (self.scale, self._largest) if self.by_columns else None
+
+    def take_columns(self, columns: tuple[Array, Array]) -> None:
+        """Take over `columns` of an earlier process."""
+        self.scale, self._largest = columns
+
     def take_norms(self, largest: Array, scaled: bool) -> None:
         """Take over these norms from compiled code; scaled: they determine the scale."""
         if largest.any():

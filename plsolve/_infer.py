@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from plsolve import _loop as loop
+from plsolve._checkpoint import EVERY, OVER, Checkpoint, size_by
 from plsolve._checks import LINEAR_SOLVERS, as_choice, as_count, as_deadline, as_flag, as_tolerance
 from plsolve._inference.noise import as_noise
 from plsolve._inference.prior import as_prior
@@ -17,8 +18,10 @@ from plsolve._record import Record
 from plsolve._result import Result
 from plsolve._stopping import MESSAGES, STATUSES
 from plsolve.methods import most_probable
+from plsolve.methods.method import Stage
 
 LIMIT = 200  # of iterations, where ``max_iter`` is not given
+ASKED = {"call": "infer", "method": "gauss-newton"}
 REASON = "gauss-newton: in the metric of the prior, with the noise in its kernel."
 
 
@@ -38,6 +41,9 @@ def infer(
     linear_solver: str = "auto",
     callback: Callable[..., Any] | None = None,
     progress: bool = False,
+    checkpoint: Any = None,
+    resume: bool = False,
+    checkpoint_every: float = EVERY,
 ) -> Result:
     """The most probable parameters w, given data y = F(w) + noise and the prior w ~ N(w0, C).
 
@@ -77,6 +83,12 @@ def infer(
         As for `plsolve.solve`; ``cost`` is that of the Result.
     progress : bool
         Show a bar.
+    checkpoint : str or path, optional
+        File in which the state of the run is kept: checkpoint, resume and checkpoint_every are as for `plsolve.solve`.
+    resume : bool
+        Go on where the run in ``checkpoint`` has stopped.
+    checkpoint_every : float
+        Least time between two writes, in seconds.
 
     Returns
     -------
@@ -107,16 +119,25 @@ def infer(
     (array([1.961, 0.02 ]), array([0.14, 0.1 ]))
     """
     tol, max_iter = as_tolerance(tol, "tol"), LIMIT if max_iter is None else as_count(max_iter, "max_iter", 0)
-    progress = as_flag(progress, "progress")
+    progress, keeper = as_flag(progress, "progress"), Checkpoint(checkpoint, resume, checkpoint_every)
     linear_solver = as_choice(linear_solver, "linear_solver", LINEAR_SOLVERS)
     problem = Problem(
         F, jac, w0, y, args=args, bounds=bounds, deadline=as_deadline(max_time), linear_solver=linear_solver
     )
     aim = most_probable.Aim(noise=as_noise(noise, problem.n), prior=as_prior(prior, problem.m), tol=tol)
     record = Record(callback, problem, loss=most_probable.loss)
-    init, step = partial(most_probable.init, aim=aim), partial(most_probable.step, aim=aim)
-    with watching(problem, None, REASON, max_iter, progress) as record.watchers:
-        s, ended = loop.run(problem, init, step, record, loop.latest, -1.0, max_iter)
+    keeper.open(problem, record, asked(problem, aim, linear_solver) if checkpoint is not None else ASKED)
+    keeper.reason = REASON
+    stage = Stage(lambda limit, problem, before: most_probable.init(problem, aim), partial(most_probable.step, aim=aim))
+    with keeper, watching(problem, None, REASON, max_iter, progress) as record.watchers:
+        stopped = keeper.resumed([stage], None, max_iter)
+        place = None if stopped is None else stopped.place
+        if place is not None and keeper.stage == OVER:
+            s, ended = place.s, keeper.status
+        else:
+            init = partial(most_probable.init, aim=aim)
+            s, ended = loop.run(problem, init, stage.step, record, loop.latest, -1.0, max_iter, at=place)
+            keeper.end(s, ended, ended, "")
     status = STATUSES[int(ended)]
     problem.run.finish()
     fields = {
@@ -136,3 +157,9 @@ def infer(
     counts = record.last, problem.system.nfev, problem.system.njev
     LOG.info("%s %d iterations, %d F, %d J, loss %.3g", fields["message"], *counts, fields["cost"])
     return Result(fields, problem, record, None, (noise, prior))
+
+
+def asked(problem: Problem, aim: most_probable.Aim, linear_solver: str) -> dict[str, Any]:
+    """What tells this fit from others."""
+    noise, prior = size_by(aim.noise.colour, problem.n), size_by(aim.prior.times, problem.m)
+    return ASKED | {"linear_solver": linear_solver, "tol": aim.tol, "noise": noise, "prior": prior}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from plsolve._linalg import norm
 from plsolve._problem import Problem
@@ -21,10 +21,27 @@ STALLED, STATIONARY, DISTANCE = int(Status.STALLED), int(Status.STATIONARY), int
 MAX_ITER, MAX_TIME, CALLBACK = int(Status.MAX_ITER), int(Status.MAX_TIME), int(Status.CALLBACK)
 
 
+class Place(NamedTuple):
+    """Where a run stands: the state, the best one by its measure, and the status that the observer has returned."""
+
+    s: Any
+    best: Any
+    least: float  # measure of the best state
+    stop: int = RUNNING
+
+
+class Stopped(NamedTuple):
+    """Where an earlier run has stopped: the number of the stage, the best state of those before it, and the place."""
+
+    stage: int
+    before: Any
+    place: Place
+
+
 class Native(Protocol):
     """A run in compiled code, which returns the best state and the status."""
 
-    def __call__(self, s: Any, stop: int, enough: float, max_iter: int) -> tuple[Any, int]: ...
+    def __call__(self, at: Place, enough: float, max_iter: int) -> tuple[Any, int]: ...
 
 
 def residual_norm(problem: Problem, s: State) -> float:
@@ -36,8 +53,17 @@ def latest(problem: Problem, s: State) -> float:
     return 0.0
 
 
-def exceeded(problem: Problem, s: Any, max_iter: int) -> int:
-    """The status where a limit is reached, else RUNNING; time ends a run only at states where r is known."""
+def ended(problem: Problem, s: Any, stop: int, latest: bool, max_iter: int) -> int:
+    """The status with which the run ends at s, else RUNNING; time ends a run only at states where r is known.
+
+    stop: what the observer has returned; latest: s is the best state.
+    """
+    if stop == CALLBACK:
+        return stop
+    if s.status != RUNNING:  # which holds for s, not for a better point
+        return int(s.status) if latest else STALLED
+    if stop != RUNNING:
+        return stop
     if s.nit >= max_iter or problem.spent:
         return MAX_ITER
     return MAX_TIME if s.checked and problem.run.late() else RUNNING
@@ -48,16 +74,13 @@ def advance(
     step: Callable[[Problem, Any], Any],
     observe: Callable[[Any], int],
     measure: Callable[[Problem, Any], float],
-    s: Any,
-    stop: int,
+    at: Place,
     enough: float,
     max_iter: int,
 ) -> tuple[Any, int]:
-    """Make steps from s until the run ends; returns the best state by its measure, and the status.
-
-    stop: the status that the observer has returned for s.
-    """
-    best, least = s, measure(problem, s)
+    """Make steps from a place until the run ends; returns the best state by its measure, and the status."""
+    s, best, least, stop = at
+    keeper = problem.run.keeper
     try:
         while True:
             latest, better = False, s.nit == 0
@@ -68,15 +91,11 @@ def advance(
                     latest, best, least = True, s, size
             if better and least <= enough and problem.goal.accepts(problem, s.w, s.r):
                 return best, RUNNING
-            if stop == CALLBACK:
-                return best, stop
-            if s.status != RUNNING:  # which holds for s, not for a better point
-                return best, s.status if latest else STALLED
-            if stop != RUNNING:
-                return (s if stop == DISTANCE else best), stop
-            limit = exceeded(problem, s, max_iter)
-            if limit != RUNNING:
-                return best, limit
+            if keeper is not None:
+                keeper.keep(s, best, least)
+            status = ended(problem, s, stop, latest, max_iter)
+            if status != RUNNING:
+                return (s if status == DISTANCE else best), status
             s = attempt(problem, step, s)
             stop = observe(s) if is_noted(s) else stop
     except Ended as end:
@@ -103,24 +122,27 @@ def run(
     enough: float,
     max_iter: int,
     native: Native | None = None,
+    at: Place | None = None,
 ) -> tuple[State, int]:
     """Run a method; returns the best state by its measure, and the status: RUNNING if the measure is <= ``enough``.
 
     observe is called with every noted state; if it returns a status other than RUNNING, the run ends. Exceptions get
-    the best point at which F was evaluated as their attribute ``best``. native makes the steps in compiled code.
+    the best point at which F was evaluated as their attribute ``best``. native makes the steps in compiled code. at:
+    the place where an earlier run has stopped, instead of the first state.
     """
     with problem.at_work():
-        try:
-            s = init(problem)
-            stop = observe(s)
-        except Ended as end:
-            s = Start(problem.w0, problem.r0)
-            with suppress(Ended):
-                observe(s)
-            return s, problem.run.end(end)
+        if at is None:
+            try:
+                s = init(problem)
+                at = Place(s=s, best=s, least=measure(problem, s), stop=observe(s))
+            except Ended as end:
+                s = Start(problem.w0, problem.r0)
+                with suppress(Ended):
+                    observe(s)
+                return s, problem.run.end(end)
         if native is not None:
-            return native(s, stop, enough, max_iter)
-        return advance(problem, step, observe, measure, s, stop, enough, max_iter)
+            return native(at, enough, max_iter)
+        return advance(problem, step, observe, measure, at, enough, max_iter)
 
 
 def run_stages(
@@ -130,15 +152,21 @@ def run_stages(
     enough: float,
     max_iter: int,
     native: Callable[[Any], Native | None] = lambda step: None,
+    stopped: Stopped | None = None,
 ) -> tuple[State, int]:
     """Run one stage after the other, each from the best point of the last, until one ends with a solution.
 
-    The state returned is at the best point at which F was ever evaluated, rejected trials included.
+    The state returned is at the best point at which F was ever evaluated, rejected trials included. stopped: where an
+    earlier run has stopped, and this one goes on.
     """
-    best: Any = None
-    for init, step in stages:
+    best: Any
+    first, best, at = (0, None, None) if stopped is None else stopped
+    for number, (init, step) in enumerate(stages[first:], first):
+        if problem.run.keeper is not None:
+            problem.run.keeper.begin(number, best)
         start = partial(init, max_iter, before=best)
-        s, status = run(problem, start, step, observe, residual_norm, enough, max_iter, native(step))
+        s, status = run(problem, start, step, observe, residual_norm, enough, max_iter, native(step), at)
+        at = None
         if best is None or status > 0 or norm(s.r) <= norm(best.r):
             best = s
         else:  # the verdict holds for s, not for a better point

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,10 +17,43 @@ from plsolve._losses import Loss, Robust, scaled_rows
 from plsolve._run import AtWork, Goal, Run
 from plsolve._stopping import JACOBIAN_NOT_FINITE, JACOBIAN_OUT_OF_RANGE, Ended, Status
 from plsolve._system import Indices, System, check_functions, some
-from plsolve._tangent import LinearSolver, RowsJacobian, Tangent, tangent
+from plsolve._tangent import Learnt, LinearSolver, RowsJacobian, Tangent, tangent
 
 NOTHING = nullcontext()
 CALLED = Names()
+BIT_GENERATORS = ("PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64")  # numpy's
+
+
+class Progress(NamedTuple):
+    """What a Problem has learnt in a run, and later steps depend on.
+
+    Attributes
+    ----------
+    best, best_residual, least, target, note
+        As in its Run and its Goal.
+    counts, narrow
+        As in its System.
+    columns : tuple of two ndarrays, or None
+        As in its Metric.
+    solver : Learnt
+        As in its LinearSolver.
+    rng : dict or None
+        State of the random numbers; None if none was drawn.
+    precise : bool
+        Whether J at the point is there already, by central differences.
+    """
+
+    best: Array
+    best_residual: Array
+    least: float
+    target: float
+    note: str
+    counts: dict[str, int]
+    narrow: bool
+    columns: tuple[Array, Array] | None
+    solver: Learnt
+    rng: Any
+    precise: bool
 
 
 class Problem:
@@ -147,6 +180,47 @@ class Problem:
     @cached_property
     def rng(self) -> np.random.Generator:
         return np.random.default_rng() if self._rng is None else self._rng
+
+    def progress(self, w: Array) -> Progress:
+        """What has been learnt until w, the point from which the next step starts."""
+        run, rng = self.run, self.__dict__.get("rng", self._rng)
+        return Progress(
+            best=run.best,
+            best_residual=run.best_residual,
+            least=run.least,
+            target=self.goal.target,
+            note=run.note,
+            counts=self.system.counts,
+            narrow=self.system.narrow,
+            columns=self.metric.columns,
+            solver=self.linear_solver.learnt,
+            rng=None if rng is None else rng.bit_generator.state,
+            precise=self._last is not None and self._last[0] is w and self._last[1] and self.differenced,
+        )
+
+    def go_on(self, progress: Progress, s: Any) -> None:
+        """Go on with the progress of an earlier process from the state s, None if no step will follow."""
+        self.run.resume(progress.best, progress.best_residual, progress.least, progress.note)
+        self.goal.aim(progress.target)
+        self.system.go_on(progress.counts, progress.narrow)
+        self.linear_solver.take(progress.solver)
+        if progress.columns is not None:
+            self.metric.take_columns(progress.columns)
+        if progress.rng is not None:
+            self._draw_on(progress.rng)
+        self._last = None
+        if progress.precise and s is not None:
+            with suppress(Ended):  # the time is over, which ends the run before the next step
+                self.linearise(s.w, s.r, True)
+
+    def _draw_on(self, state: dict[str, Any]) -> None:
+        """Go on with the random numbers of an earlier process."""
+        kind = str(state["bit_generator"])
+        if type(self.rng.bit_generator).__name__ != kind:
+            if kind not in BIT_GENERATORS:
+                raise ValueError(f"`rng` must be a numpy Generator of {kind}, whose numbers `checkpoint` goes on with.")
+            self.rng = np.random.Generator(getattr(np.random, kind)())
+        self.rng.bit_generator.state = state
 
     @property
     def scale(self) -> Array:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from scipy.optimize import OptimizeResult
@@ -22,8 +22,37 @@ Point = tuple[Array, Array]  # w and F(w) - y
 _KEPT = 2  # points of the run that are stored for the certificate, in addition to the start
 
 
+class Mark(NamedTuple):
+    """How much a record has seen at a place from which the run can go on."""
+
+    entries: int  # of the history
+    pl: float  # of the last one
+    last: int
+    noted: bool
+    beta_seen: float
+    path: tuple[Point, ...]
+    near: tuple[float, float] | None
+
+
+class Seen(NamedTuple):
+    """A mark, with the history until there."""
+
+    mark: Mark
+    nit: Array
+    loss: Array
+    step: Array
+    pl: Array
+
+
 class Nearness(Protocol):
     """The test of `xtol`."""
+
+    @property
+    def learnt(self) -> tuple[float, float]:
+        """What later tests depend on."""
+
+    def take(self, learnt: tuple[float, float]) -> None:
+        """Go on with what was learnt in an earlier process."""
 
     def __call__(self, w: Array, r: Array, path: Sequence[Point], beta_seen: float) -> bool:
         """Whether a solution is proved to lie near w."""
@@ -141,6 +170,33 @@ class Record:
             for nit, *numbers in log.tolist():
                 self._note(int(nit), *numbers)
         self._logs.clear()
+
+    def mark(self) -> Mark:
+        """How much has been seen."""
+        self._read()
+        return Mark(
+            entries=len(self._nit),
+            pl=self._pl[-1] if self._pl else math.nan,
+            last=self.last,
+            noted=self._noted,
+            beta_seen=self._beta_seen,
+            path=tuple(self.path),
+            near=None if self._near is None else self._near.learnt,
+        )
+
+    def seen(self, mark: Mark) -> Seen:
+        """The history until the mark."""
+        nit, loss, step, pl = (np.array(x[: mark.entries]) for x in (self._nit, self._loss, self._step, self._pl))
+        pl[-1:] = mark.pl
+        return Seen(mark=mark, nit=nit, loss=loss, step=step, pl=pl)
+
+    def go_on(self, seen: Seen) -> None:
+        """Go on with the history of an earlier process."""
+        mark = seen.mark
+        self._nit, self._loss, self._step, self._pl = (x.tolist() for x in (seen.nit, seen.loss, seen.step, seen.pl))
+        self.last, self._noted, self._beta_seen, self.path = mark.last, mark.noted, mark.beta_seen, list(mark.path)
+        if self._near is not None and mark.near is not None:
+            self._near.take(mark.near)
 
     def _remember(self, s: State) -> None:
         """Add the point to the path if its residual is known."""

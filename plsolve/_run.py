@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -20,6 +20,22 @@ if TYPE_CHECKING:
 SMALL = 1e-6  # of the terms of F: a smaller residual counts as zero
 
 
+class Keeper(Protocol):
+    """Keeps the places from which a run can go on later: see `plsolve._checkpoint`."""
+
+    def begin(self, stage: int, before: Any) -> None:
+        """A stage begins; before: the best state of those before it, or None."""
+
+    def keep(self, s: Any, best: Any, least: float) -> None:
+        """The run goes on from s; best, least: the best state of the stage, and its measure."""
+
+    def due(self) -> bool:
+        """Whether it is time to write the next place."""
+
+    def within(self, s: Any) -> None:
+        """The run can go on from s within a step; the best state is still that of the last call of `keep`."""
+
+
 class Run:
     """The best point so far, the time, and the reason why the run ended.
 
@@ -31,11 +47,14 @@ class Run:
         The reason why the run ended, where the status is not enough.
     theirs : callable
         Calls F, jac and callback with the settings for floating-point errors that the user has outside.
+    keeper : Keeper or None
+        Sees each place from which the run can go on.
     """
 
     least = math.inf
     best_residual: Array
     note = ""
+    keeper: Keeper | None = None
     _inside = False
     _reserve = 0.0  # seconds
 
@@ -52,6 +71,10 @@ class Run:
     def settle(self, w: Array, r: Array) -> None:
         """Make this the best point whatever ||r|| is elsewhere, for methods with another measure."""
         self.best, self.best_residual, self.least = w, r, -math.inf
+
+    def resume(self, best: Array, residual: Array, least: float, note: str) -> None:
+        """Go on with the best point of an earlier process."""
+        self.best, self.best_residual, self.least, self.note = best, residual, least, note
 
     def late(self) -> bool:
         """Whether the time is over, except for the time reserved for a last evaluation of F."""

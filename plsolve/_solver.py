@@ -8,6 +8,7 @@ from functools import cache, partial
 from typing import Any, Protocol
 
 from plsolve import _loop as loop
+from plsolve._checkpoint import EVERY, NEAREST, OVER, Checkpoint, size_by
 from plsolve._checks import as_beta, as_count, as_deadline, as_flag, as_tolerance, check_options, generator
 from plsolve._choice import choose, no_step, prepared
 from plsolve._inference.metric import Whitened, is_covariance, solved_in_metric
@@ -48,6 +49,9 @@ def solve(
     progress: bool = False,
     rng: Any = None,
     compiled: bool | None = None,
+    checkpoint: Any = None,
+    resume: bool = False,
+    checkpoint_every: float = EVERY,
     options: Mapping[str, Any] | None = None,
 ) -> Result:
     r"""Solve F(w) = y, usually with more unknowns than equations.
@@ -109,6 +113,17 @@ def solve(
     compiled : bool, optional
         Whether the whole run is compiled code, for numba functions F and jac (jac may be None). None: if that is
         possible. True: if it is not possible, a TypeError says why. Needs the extra 'compiled'.
+    checkpoint : str or path, optional
+        File in which the state of the run is kept: written every few seconds, at the end, and when an exception ends
+        the run, Ctrl-C included. A file of this name is replaced. Where it cannot be written, a warning says so, and
+        the run goes on.
+    resume : bool
+        Go on where the run in ``checkpoint`` has stopped, with the same iterates as if it had not; begin anew if there
+        is no file. The arguments must be those of that run, except max_iter (counted from its beginning), max_time
+        (counted from now), callback, progress, certify and rng (whose state is in the file). F(w0), constants that are
+        estimated there, and J are evaluated again, and counted.
+    checkpoint_every : float
+        Least time between two writes, in seconds. They are rarer where writing takes more than 2 % of the time.
     options : dict, optional
         Of the method:
 
@@ -131,7 +146,8 @@ def solve(
     Raises
     ------
     TypeError, ValueError
-        For bad input, before the first step: the message names the argument.
+        For bad input, before the first step: the message names the argument. Also if the file of ``resume`` is damaged
+        or belongs to another run; it is left as it is.
     Exception
         Exceptions of F, jac and callback, KeyboardInterrupt included, are passed on with the best point as
         ``exc.best``.
@@ -177,7 +193,9 @@ def solve(
     if is_covariance(x_scale):
         settings = {"method": method, "tol": tol, "xtol": xtol, "eps": eps, "max_iter": max_iter, "max_time": max_time}
         settings |= {"certify": certify, "progress": progress, "rng": rng, "compiled": compiled, "options": options}
-        return in_metric(F, jac, w0, y, args, bounds, x_scale, beta, callback, settings)
+        kept = {"path": checkpoint, "resume": resume, "every": checkpoint_every}
+        return in_metric(F, jac, w0, y, args, bounds, x_scale, beta, callback, settings, kept)
+    keeper = checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint, resume, checkpoint_every)
     options = check_options(method, {} if options is None else options, OPTIONS)
     tol, xtol, eps = as_tolerance(tol, "tol"), as_tolerance(xtol, "xtol"), as_tolerance(eps, "eps")
     max_iter = None if max_iter is None else as_count(max_iter, "max_iter", 0)
@@ -202,14 +220,14 @@ def solve(
         raise ValueError("`options`: 'nearest' cannot be combined with `bounds`.")
     betas = as_beta(beta, problem.n)
     record = Record(callback, problem, Nearness(problem, betas, xtol) if xtol > 0.0 else None, problem.goal.enough)
-    method, reason, chosen = method_for(problem, method, options, betas)
+    asked = {"call": "solve", "method": method, "options": options, "beta": betas, "tol": tol, "xtol": xtol, "eps": eps}
+    method, reason, chosen = method_for(problem, keeper.open(problem, record, asked), options, betas)
+    keeper.reason = reason = keeper.reason or reason
     limit = chosen.limit if max_iter is None else max_iter
     native = engine(problem, compiled, chosen.stages[0].step)
-    with watching(problem, chosen.forecast, reason, limit, progress) as record.watchers:
-        s, status, message = run(problem, chosen.stages, record, limit, native)
-        if status > 0 and options.get("nearest"):
-            s, missed = to_nearest(problem, s, record, limit, native)
-            message += missed
+    with keeper, watching(problem, chosen.forecast, reason, limit, progress) as record.watchers:
+        nearby = bool(options.get("nearest"))
+        s, status, message = run(problem, chosen.stages, record, limit, native, nearby, keeper)
     record.guarantee = None if chosen.guarantee is None else partial(chosen.guarantee, s)
     size = norm(s.r)
     left, outlook = forecast(problem, chosen.forecast, s, status, record)
@@ -245,13 +263,16 @@ def in_metric(
     beta: Any,
     callback: Any,
     settings: Mapping[str, Any],
+    kept: Mapping[str, Any],
 ) -> Result:
-    """The result of `solve` with a covariance as the metric of the step."""
+    """The result of `solve` with a covariance as the metric of the step; kept: the arguments of Checkpoint."""
     if bounds is not None:
         raise ValueError("`bounds` cannot be combined with a covariance as `x_scale`.")
     check_functions(F, jac, CALLED)
     at = Whitened(F, jac, w0, covariance)
-    sol = solved_in_metric(partial(solve, y=y, args=args, **settings), at, callback)
+    also = {} if kept["path"] is None else {"w0": at.w0, "x_scale": size_by(at.prior.times, at.w0.size)}
+    keeper = Checkpoint(**kept, also=also)
+    sol = solved_in_metric(partial(solve, y=y, args=args, checkpoint=keeper, **settings), at, callback)
     problem = Problem(F, jac, at.w(sol.x), y, args=args)
     record = sol._record
     record.path[:] = [(problem.w0, problem.r0)]
@@ -269,29 +290,50 @@ def method_for(
 
 
 def run(
-    problem: Problem, stages: Sequence[Stage], record: Record, limit: int, native: Engine | None
+    problem: Problem,
+    stages: Sequence[Stage],
+    record: Record,
+    limit: int,
+    native: Engine | None,
+    nearby: bool,
+    keeper: Checkpoint,
 ) -> tuple[Any, Status, str]:
-    """Run the stages; returns the last state, the status, and its message."""
+    """Run the stages, then move to the nearest solution if ``nearby``; returns the last state, status and message.
+
+    The run goes on where an earlier one has stopped, if the keeper knows of one.
+    """
 
     def compiled(step: Any) -> Any:
         return None if native is None else native.run(step, record)
 
-    s, ended = loop.run_stages(problem, stages, record, problem.goal.enough, limit, compiled)
+    stopped = keeper.resumed(stages, native, limit)
+    if stopped is not None and stopped.stage in (NEAREST, OVER):
+        s, place = stopped.place.s, stopped.place
+        status, message = STATUSES[keeper.status], keeper.message
+        if stopped.stage == OVER:
+            return s, status, message
+    else:
+        s, ended = loop.run_stages(problem, stages, record, problem.goal.enough, limit, compiled, stopped)
+        place, (status, message) = None, outcome(problem, s, ended)
+    if status > 0 and nearby:
+        keeper.begin(NEAREST, None, status, message)
+        init = partial(nearest.init, w=s.w, r=s.r, nit=s.nit)
+        way = compiled(nearest.step)
+        s, ended = loop.run(problem, init, nearest.step, record, loop.latest, -1.0, limit, way, place)
+        message += "" if ended == Status.RESIDUAL else NEAREST_MISSED.format(Status(ended).name)
+    keeper.end(s, ended, status, message)
+    return s, status, message
+
+
+def outcome(problem: Problem, s: Any, ended: int) -> tuple[Status, str]:
+    """The status of a run whose stages have ended so, and its message."""
     size = norm(s.r)
     if ended == RUNNING:
         ended = Status.RESIDUAL if size <= problem.target else Status.EPSILON
     status = STATUSES[int(ended)]
     if status == Status.RESIDUAL and size > min(problem.target, problem.goal.tol * problem.size0):
-        return s, status, AT_ROUNDING_LEVEL + (NARROW if problem.system.narrow else ".")
-    return s, status, MESSAGES[status]
-
-
-def to_nearest(problem: Problem, s: Any, record: Record, limit: int, native: Engine | None) -> tuple[Any, str]:
-    """Move from a solution to the one nearest to w0; returns the state, and a message if that was not reached."""
-    init = partial(nearest.init, w=s.w, r=s.r, nit=s.nit)
-    compiled = None if native is None else native.run(nearest.step, record)
-    s, ended = loop.run(problem, init, nearest.step, record, loop.latest, -1.0, limit, compiled)
-    return s, "" if ended == Status.RESIDUAL else NEAREST_MISSED.format(Status(ended).name)
+        return status, AT_ROUNDING_LEVEL + (NARROW if problem.system.narrow else ".")
+    return status, MESSAGES[status]
 
 
 def forecast(problem: Problem, of: Forecast | None, s: Any, status: Status, record: Record) -> tuple[float, str]:

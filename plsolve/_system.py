@@ -137,6 +137,11 @@ class System:
         self.njev += njev
         self.nfev_jac += nfev_jac
 
+    def go_on(self, counts: dict[str, int], narrow: bool) -> None:
+        """Add the counts of an earlier process, and whether its F or jac returned less than double precision."""
+        self.count(**counts)
+        self.narrow |= narrow
+
     @property
     def counts(self) -> dict[str, int]:
         """The counts of calls so far, by their names in a Result."""

@@ -6,7 +6,8 @@ import math
 import time
 from collections.abc import Callable
 from functools import cache, lru_cache, partial
-from typing import Any
+from typing import Any, NamedTuple
+from zlib import crc32
 
 import numpy as np
 from numba import types
@@ -21,7 +22,7 @@ from plsolve._compiled.kernel import advance, whole
 from plsolve._compiled.memory import System, blank, system
 from plsolve._compiled.words import address, data, take
 from plsolve._linalg import Array, norm
-from plsolve._loop import Native
+from plsolve._loop import Native, Place
 from plsolve._problem import Problem
 from plsolve._record import Record
 from plsolve._state import Start
@@ -33,13 +34,43 @@ PAUSE = 0.1  # seconds at most between two checks of the callback, Ctrl-C and th
 ROWS, ENTRIES = 80, 1 << 14  # min(n, m) and n m at most: beyond, BLAS is faster (measured: 60 x 120 and 100 x 200)
 UNCURVED = 50  # iterations for n > m before the method with the curvature of the residual takes over
 NO_ROWS = np.zeros(0, np.int64)
+OWN = (
+    *("n", "m", "width", "height", "F", "jac", "args", "rows", "count", "now", "cut", "within_bounds", "differences"),
+    *("rescale", "deadline", "nfev", "njev", "nfev_jac"),
+)  # numbers of a system that are not those of an earlier process
+
+
+GOES_ON = loop.CHUNK, int(Status.MAX_ITER), int(Status.MAX_TIME)  # the kernel has ended between two steps
+LAYOUT = crc32(f"{k.WHOLES} {k.REALS} {k.ROWS_OF_V}".encode())
+
+
+class Kept(NamedTuple):
+    """A point of a run, as `Start`, and the memory of the kernel, with which the run can go on from there."""
+
+    w: Array
+    r: Array
+    status: int
+    nit: int
+    step: float
+    checked: bool
+    pl: float
+    beta_seen: float
+    layout: int  # of the memory
+    memory: Array
 
 
 class Engine:
     """A problem in compiled code.
 
     Raises NotCompilableError if the problem, F, jac or args cannot be used in compiled code.
+
+    Attributes
+    ----------
+    kept : type
+        The class of the states from which a compiled run can go on.
     """
+
+    kept = Kept
 
     def __init__(self, problem: Problem, step: Any) -> None:
         F, jac, args, _, full = problem.system.functions()
@@ -95,8 +126,10 @@ class Engine:
             return partial(self._run, record)
         return partial(self._tall, record) if step is tall.step and self._problem.n > self._problem.m else None
 
-    def _run(self, record: Record, s: Any, stop: int, enough: float, max_iter: int) -> tuple[Any, int]:
-        self._begin(s)
+    def _run(self, record: Record, at: Place, enough: float, max_iter: int) -> tuple[Any, int]:
+        stop = at.stop
+        self._begin(at.s)
+        self._keep()
         state, memory = self._system.state, self._system.address
         log, run, status = np.empty((1 if record.every else CHUNK, loop.ROW)), runner(), loop.CHUNK
         place, end = address(log), None
@@ -111,23 +144,37 @@ class Engine:
                 end = self._state(k.W, k.R) if state.logged > 0 else None
                 if end is not None:
                     stop = int(record.extend(end, log[: state.logged]))
+                if status in GOES_ON:
+                    self._keep()
         finally:
             if end is None or (state.size > state.least and status != Status.DISTANCE):
                 end = self._state(k.W_BEST, k.R_BEST)
             self._leave(end)
         return end, self._failed(state.error) if status == loop.FAILURE else status
 
-    def _tall(self, record: Record, s: Any, stop: int, enough: float, max_iter: int) -> tuple[Any, int]:
+    def _tall(self, record: Record, at: Place, enough: float, max_iter: int) -> tuple[Any, int]:
         """n > m: first without the curvature of the residual, then with it, from the point reached."""
-        at, status = self._run(record, s, stop, enough, min(max_iter, UNCURVED))
-        if not (status == Status.STALLED or (status == Status.MAX_ITER and at.nit < max_iter)):
-            return at, status
         p = self._problem
-        state = tall.init(p, float(self._system.state.beta), at)._replace(nit=at.nit)
-        return loop.advance(p, tall.step, record, loop.residual_norm, state, RUNNING, enough, max_iter)
+        if not isinstance(at.s, tall.State) or at.s.nit == 0:
+            end, status = self._run(record, at, enough, min(max_iter, UNCURVED))
+            if not (status == Status.STALLED or (status == Status.MAX_ITER and end.nit < max_iter)):
+                return end, status
+            s = tall.init(p, float(self._system.state.beta), end)._replace(nit=end.nit)
+            at = Place(s=s, best=s, least=norm(s.r))
+        return loop.advance(p, tall.step, record, loop.residual_norm, at, enough, max_iter)
+
+    def _keep(self) -> None:
+        """Show the present point to the keeper of the run."""
+        keeper = self._problem.run.keeper
+        if keeper is not None:
+            s = Kept(**self._state(k.W, k.R)._asdict(), layout=LAYOUT, memory=self._system.memory.copy())
+            keeper.keep(s, s, norm(s.r))
 
     def _begin(self, s: Any) -> None:
         """Copy the state from which a run starts into the kernel's memory."""
+        if isinstance(s, Kept):
+            self._go_on(s)
+            return
         p, state, V = self._problem, self._system.state, self._system.V
         known = getattr(s, "watch", None)
         state.plan, state.root = (known.plan, known.root) if known is not None else (watch.ALONE, True)
@@ -142,6 +189,18 @@ class Engine:
         if s.nit > 0:
             self._scale()
         state.phase = kernel.FRESH
+
+    def _go_on(self, s: Kept) -> None:
+        """Take over the memory of an earlier process, except for what belongs to this one."""
+        p, own = self._problem, self._system
+        if s.layout != LAYOUT or s.memory.size != own.memory.size:
+            raise ValueError("`checkpoint` was written by another version of plsolve.")
+        own.state.deadline = p.run.deadline
+        own.state.nfev, own.state.njev, own.state.nfev_jac = p.system.nfev, p.system.njev, p.system.nfev_jac
+        earlier = System(s.memory.copy(), p.n, p.m)
+        for name in OWN:
+            setattr(earlier.state, name, getattr(own.state, name))
+        own.memory[:] = earlier.memory
 
     def _state(self, w: int, r: int) -> Start:
         s, vector = self._system.state, self._system.vector

@@ -121,6 +121,7 @@ class Engine:
         plan, nit, w, u, epoch = s.plan, s.nit, s.w.copy(), s.ahead.copy(), -(-problem.n // s.plan.batch)
         last = min(nit + epoch - nit % epoch, plan.last) - 1  # this step is interpreted, since its state is checked
         mass = (s.gamma, s.kick) if plan.mass else (0.0, 0.0)
+        keeper = problem.run.keeper
         how = sgd.safeguarded(plan), (s.shrink * s.eta * problem.n / plan.batch, *mass)
         while nit < last and not problem.run.late():
             count = max(min(last - nit, ROWS // plan.batch, self._count), 1)
@@ -136,4 +137,6 @@ class Engine:
                 sgd.drawn(problem, plan, nit, made)
                 last = 0
             nit += made
+            if keeper is not None and keeper.due():
+                keeper.within(s._replace(w=w.copy(), ahead=u.copy(), nit=nit, step=0.0, checked=False, noted=False))
         return sgd.step(problem, s._replace(w=w, ahead=u, nit=nit, checked=False))

@@ -39,11 +39,11 @@ class Whitened:
     def __init__(self, F: Any, jac: Any, w0: Any, covariance: Any) -> None:
         self.w0 = as_vector(w0, "w0")
         self._F, self._jac = F, jac
-        self._prior: Prior = as_prior(covariance, self.w0.size, "x_scale")
+        self.prior: Prior = as_prior(covariance, self.w0.size, "x_scale")
 
     def w(self, z: Array) -> Array:
         """The point w0 + L z."""
-        return self.w0 + self._prior.root(z)
+        return self.w0 + self.prior.root(z)
 
     def F(self, z: Array, *args: Any) -> Any:
         f = self._F(self.w(z), *args)
@@ -62,8 +62,8 @@ class Whitened:
     def _whitened(self, J: Any) -> Any:
         """J L."""
         if isinstance(J, LinearOperator) or sps.issparse(J):
-            return WhitenedJacobian(J, self._prior)
-        return self._prior.root_adjoint(np.atleast_2d(np.asarray(J, np.float64)).T).T
+            return WhitenedJacobian(J, self.prior)
+        return self.prior.root_adjoint(np.atleast_2d(np.asarray(J, np.float64)).T).T
 
     def callback(self, callback: Any) -> Any:
         """The user's callback as a function of z; it receives w."""

@@ -188,6 +188,15 @@ class Nearness:
         self._problem, self._beta, self._xtol = problem, beta, xtol
         self._lipschitz, self._failed = theory.INFINITE, theory.INFINITE
 
+    @property
+    def learnt(self) -> tuple[float, float]:
+        """What later tests depend on."""
+        return self._lipschitz, self._failed
+
+    def take(self, learnt: tuple[float, float]) -> None:
+        """Go on with what was learnt in an earlier process."""
+        self._lipschitz, self._failed = learnt
+
     def __call__(self, w: Array, r: Array, path: Sequence[Point], beta_seen: float) -> bool:
         problem, enough = self._problem, self._xtol * max(1.0, norm(w))
         if (

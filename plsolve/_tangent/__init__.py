@@ -18,7 +18,7 @@ import numpy as np
 import scipy.sparse as sps
 
 from plsolve._linalg import Array
-from plsolve._tangent.base import Inverse, LinearSolver, Tangent, count, only, spread
+from plsolve._tangent.base import Inverse, Learnt, LinearSolver, Tangent, count, only, spread
 from plsolve._tangent.dense import DenseInverse, DenseTangent, dense_inverse
 from plsolve._tangent.operator import OperatorTangent
 from plsolve._tangent.rows import RowsJacobian, RowsTangent
@@ -28,6 +28,7 @@ __all__ = [
     "DenseInverse",
     "DenseTangent",
     "Inverse",
+    "Learnt",
     "LinearSolver",
     "RowsJacobian",
     "Tangent",

@@ -5,14 +5,25 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from plsolve._krylov import Memory
+from plsolve._krylov import Memory, Nystrom
 from plsolve._linalg import Array, Mask, norm
 
 KERNEL_ROWS = 8192  # no larger n x n matrix is formed (512 MiB)
+
+
+class Learnt(NamedTuple):
+    """What a LinearSolver passes on from point to point; rank, steps and due are those of the preconditioner."""
+
+    augmented: bool | None
+    size: float
+    preconditioner: Nystrom | None
+    rank: int
+    steps: int
+    due: float
 
 
 class LinearSolver:
@@ -35,6 +46,25 @@ class LinearSolver:
     def memory(self) -> Memory:
         """The preconditioner of conjugate gradients, kept from point to point."""
         return Memory()
+
+    @property
+    def learnt(self) -> Learnt:
+        """What later points will use of earlier ones."""
+        past = self.memory
+        return Learnt(
+            augmented=self.augmented,
+            size=self._size,
+            preconditioner=past.preconditioner,
+            rank=past.rank,
+            steps=past.steps,
+            due=past.due,
+        )
+
+    def take(self, learnt: Learnt) -> None:
+        """Go on with what a solver has learnt in an earlier process."""
+        self.augmented, self._size = learnt.augmented, learnt.size
+        self.memory.preconditioner = learnt.preconditioner
+        self.memory.rank, self.memory.steps, self.memory.due = learnt.rank, learnt.steps, learnt.due
 
     def loosen(self, target: float) -> None:
         """Solve only as accurately as Newton's method needs in order to reach ||r|| <= target."""

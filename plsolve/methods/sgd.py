@@ -101,6 +101,11 @@ class State(NamedTuple):
     wait: float  # value of ``calm`` at which all equations are evaluated
     pl: float  # negative: not known
     beta_seen: float  # 0: not looked at
+    cut: bool  # all equations were evaluated only because the run ends here
+
+    def limited(self, limit: int) -> State:
+        """The state in a run with another limit of iterations."""
+        return self._replace(plan=self.plan._replace(last=limit))
 
 
 class Asked(NamedTuple):
@@ -225,6 +230,7 @@ def init(limit: int, problem: Problem, before: Any, plan: Plan) -> State:
         wait=CALM * problem.n,
         pl=-1.0,
         beta_seen=0.0,
+        cut=False,
     )
 
 
@@ -264,8 +270,9 @@ def step(problem: Problem, s: State) -> State:
         solved = size * math.sqrt(problem.n / rows.size) <= problem.goal.enough
         s = s._replace(calm=s.calm + rows.size if solved else 0)
     over = nit % epoch(problem, s) == 0
-    if nit == s.plan.last or s.calm >= s.wait or problem.run.late() or not norm(w) < HUGE or (over and not s.met.size):
-        return checked(problem, s, w, ahead, nit, T.distance(w, s.w))
+    due = s.calm >= s.wait or not norm(w) < HUGE or (over and not s.met.size)
+    if due or nit == s.plan.last or problem.run.late():
+        return checked(problem, s, w, ahead, nit, T.distance(w, s.w))._replace(cut=not due)
     if over:
         return noted(problem, s, w, ahead, nit, T.distance(w, s.w))
     return s._replace(w=w, ahead=ahead, nit=nit, step=0.0, checked=False, noted=False)
