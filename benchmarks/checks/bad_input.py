@@ -37,6 +37,7 @@ from benchmarks.checks.bad_values import (
     NO_NUMBER,
     OFF,
     PASS,
+    PLACE,
     REFUSE,
     SCALE,
     SECONDS,
@@ -122,6 +123,7 @@ def network_right(net, given):
 
 SYSTEM = {"F": functions(F), "jac": JACOBIAN, "y": numbers(Y), "args": taken(()), "bounds": BOUNDS}
 SETTINGS = {"x_scale": SCALE, "tol": TOLERANCE, "eps": TOLERANCE, "max_iter": COUNT, "rng": SEED}
+KEPT = {"checkpoint": PLACE, "resume": NO_FLAG + taken(True), "checkpoint_every": TOLERANCE}
 SETTINGS |= {"progress": NO_FLAG, "compiled": NO_FLAG}
 
 
@@ -129,7 +131,7 @@ def of_solve():
     from plsolve import solve
 
     kinds_of_solve = {"w0": STARTS, "method": CHOICE, "xtol": TOLERANCE, "max_time": SECONDS, "beta": BETA}
-    kinds_of_solve |= {"certify": FLAG, "callback": CALLBACK}
+    kinds_of_solve |= KEPT | {"certify": FLAG, "callback": CALLBACK}
     kinds_of_solve["options"] = MAPPING + refused({"typo": 1}, {"nearest": "yes"}, {"linear_solver": "lu"})
     good = {"F": F, "jac": jac, "w0": np.zeros(M), "y": Y}
     steps = [{"step_size": size} for size in ("large", 0.0, -1.0, np.nan, True, np.ones(2), None)]
@@ -162,7 +164,7 @@ def of_infer():
     good = {"F": F, "jac": jac, "w0": np.zeros(M), "y": Y, "noise": 1e-6, "prior": 10.0}
     kinds = SYSTEM | {"w0": STARTS, "tol": TOLERANCE, "max_iter": COUNT, "max_time": SECONDS, "callback": CALLBACK}
     kinds |= {"noise": DEVIATIONS, "prior": DEVIATIONS + taken(None, np.eye(M), sps.eye_array(M))}
-    kinds |= {"linear_solver": CHOICE, "progress": NO_FLAG}
+    kinds |= KEPT | {"linear_solver": CHOICE, "progress": NO_FLAG}
     yield infer, good, kinds, inferred
 
 

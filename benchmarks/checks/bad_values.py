@@ -1,5 +1,8 @@
 """Values for every kind of argument, with the verdict that each deserves."""
 
+import tempfile
+from pathlib import Path
+
 import numpy as np
 import scipy.sparse as sps
 
@@ -221,4 +224,10 @@ WIDTHS = [
     *refused(2.5, "12", b"1", None, {}, [], (), 0, -3, [4, 0], [2.5, 1], True, [4, "3"], 1j, np.nan, [[4]], print),
     *refused(np.ones(2), 10**400),
     *taken(np.array([4, 3]), 5, range(3, 5)),
+]
+FOLDER = tempfile.TemporaryDirectory()
+PLACE = [
+    *refused(3, 1.5, True, b"run.npz", "", [], {}, print, np.ones(2), np.nan, "a\0b", FOLDER.name),
+    *refused("no such folder/run.npz", Path("no such folder", "run.npz")),
+    *taken(str(Path(FOLDER.name, "run.npz")), Path(FOLDER.name, "another.npz"), None),
 ]
