@@ -141,8 +141,8 @@ def test_a_run_goes_on_as_if_it_had_not_been_stopped(name, way, tmp_path):
     case, whole, path = CASES[name], undisturbed(name), str(tmp_path / "run.npz")
     if way == "jac" and not callable(case.jac):
         pytest.skip("there is no jac")
-    last = {"F": whole.nfev + whole.nfev_jac, "jac": whole.njev}.get(way, whole.nit - 1)
-    for k in moments(last):
+    last = {"F": whole.nfev + whole.nfev_jac, "jac": whole.njev, "limit": whole.nit - 1}
+    for k in moments(last.get(way, whole.history.nit.size - 2)):
         stop(case, way, k, path)
         if not os.path.exists(path):
             assert way in ("F", "jac"), "nothing is kept before the first step"
