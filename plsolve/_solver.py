@@ -25,6 +25,7 @@ from plsolve.methods.method import Forecast, Method, Stage
 
 FORECAST = 0.1  # time for a forecast: this share of the run's time or, if more, of a second that is left
 NARROW = ", which does not return double precision."
+COMPARES = " `report()` compares `jac` with differences of F."
 NEAREST_MISSED = " The solution nearest to w0 was not reached ({}): x is the nearest solution found."
 
 
@@ -333,6 +334,8 @@ def outcome(problem: Problem, s: Any, ended: int) -> tuple[Status, str]:
     status = STATUSES[int(ended)]
     if status == Status.RESIDUAL and size > min(problem.target, problem.goal.tol * problem.size0):
         return status, AT_ROUNDING_LEVEL + (NARROW if problem.system.narrow else ".")
+    if status == Status.STALLED and not (problem.differenced or problem.system.by_rows):
+        return status, MESSAGES[status] + COMPARES
     return status, MESSAGES[status]
 
 

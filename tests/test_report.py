@@ -8,7 +8,7 @@ import pytest
 from scipy import sparse
 from scipy.sparse.linalg import aslinearoperator
 
-from plsolve import infer, least_squares, root, solve
+from plsolve import Status, infer, least_squares, root, solve
 
 mpl.use("agg")
 X = np.linspace(0, 4, 40)
@@ -100,6 +100,15 @@ def test_a_wrong_jacobian_is_told_by_its_equation(form, bounds, size):
     assert "%, most in equation 3 (of 0, 1, ...): it is wrong, or F is noisy or not smooth" in sol.report()
     right = solve(lambda w: size * sinh(w), lambda w: form(size * cosh(w)), np.zeros(60), **kept | {"max_iter": 0})
     assert "jac agrees with differences of F at x" in right.report()
+
+
+@pytest.mark.parametrize(("jac", "pointed"), [(with_one_row_turned, True), (None, False)])
+def test_the_message_of_a_stalled_run_points_to_the_comparison(jac, pointed):
+    noise = np.random.default_rng(0)
+    size = 1e-4 if jac is None else 0.0
+    sol = solve(lambda w: sinh(w) + size * noise.standard_normal(20), jac, np.zeros(60), np.ones(20))
+    assert sol.status == Status.STALLED
+    assert sol.message.endswith(" `report()` compares `jac` with differences of F.") == pointed
 
 
 def test_the_jacobian_is_compared_only_where_it_is_the_users_and_the_system_is_not_solved():
