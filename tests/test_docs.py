@@ -1,6 +1,7 @@
 """The examples of README and docs/ run as printed, each section from its own imports on."""
 
 import doctest
+import inspect
 import math
 import re
 import shutil
@@ -9,6 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from plsolve import solve
+from plsolve.methods import OPTIONS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -85,6 +89,18 @@ def test_a_program_on_two_ranks(tmp_path):
     command = [mpiexec, "-n", "2", sys.executable, "-m", "mpi4py", "program.py"]
     out = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300, check=True)
     assert out.stdout == "Solved: the residual is within `tol`.\n"
+
+
+def test_the_tables_of_arguments_are_complete():
+    text = (ROOT / "docs" / "guide" / "arguments.md").read_text("utf-8")
+    arguments, options = (
+        table.split("\n\n")[0] for table in re.split(r"^\| (?:argument|option) \|", text, flags=re.M)[1:]
+    )
+    assert re.findall(r"^\| `(\w+)`", arguments, re.MULTILINE) == list(inspect.signature(solve).parameters)
+    rows = re.findall(r"^\| (.+?) \| (.+?) \|", options, re.MULTILINE)[1:]
+    listed = {(method, name) for names, methods in rows for method in methods.split(", ") for name in names.split(", ")}
+    known = {(method, f"`{name}`") for method in ("gauss-newton", "gd", "sgd") for name in OPTIONS[method]}
+    assert listed == known
 
 
 def anchor(title):
