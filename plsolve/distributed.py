@@ -23,6 +23,8 @@ import numpy as np
 from scipy.sparse.linalg import LinearOperator
 
 from plsolve import _clock
+from plsolve._checkpoint import EVERY, Shared
+from plsolve._checkpoint import SHARED as SHARED_FILE
 from plsolve._checks import as_count, as_matrix, warn
 from plsolve._linalg import Array
 from plsolve._record import takes_whole
@@ -43,6 +45,9 @@ _OF_FIRST = {
     "rng": None,
     "progress": False,
     "max_time": None,
+    "checkpoint": None,
+    "resume": False,
+    "checkpoint_every": EVERY,
 }  # arguments whose values on rank 0 are used on all ranks, and their defaults
 
 
@@ -152,8 +157,8 @@ class Columns:
     def solve(self, F: Callable[..., Any], jac: Any, w0: Any, y: Any = None, **as_solve: Any) -> Result:
         """Call `plsolve.solve` on all ranks together, with all of its arguments.
 
-        The clock, callback, progress bar, log and random numbers of rank 0 are used. If the callback raises
-        StopIteration there, all ranks stop.
+        The clock, callback, progress bar, log and random numbers of rank 0 are used, and it alone reads and writes the
+        file of ``checkpoint``. If the callback raises StopIteration there, all ranks stop.
 
         Parameters
         ----------
@@ -197,12 +202,17 @@ class Columns:
 
         return of_all if whole else lambda w: stops(w)
 
+    def _by_first(self, function: Callable[[], Any]) -> Any:
+        """The value of the function on rank 0, which alone calls it."""
+        return self._comm.bcast(function() if self._comm.rank == 0 else None)
+
     @contextmanager
     def _one_voice(self) -> Iterator[None]:
-        """Within this context all ranks use the clock of rank 0, and only rank 0 writes to the log and stderr."""
+        """In this context all ranks use the clock and the files of rank 0, and it alone writes to the log and stderr."""
         log = logging.getLogger("plsolve")
         token = _clock.SHARED.set(lambda: float(self._comm.bcast(time.monotonic())))
         silent = self._comm.rank > 0
+        file = SHARED_FILE.set(Shared(first=self._by_first, writes=not silent))
         try:
             if not silent:
                 yield
@@ -212,6 +222,7 @@ class Columns:
                 yield
         finally:
             _clock.SHARED.reset(token)
+            SHARED_FILE.reset(file)
             log.removeFilter(nothing)
 
 

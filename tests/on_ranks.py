@@ -2,8 +2,10 @@
 
 import logging
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import time
 from importlib.util import find_spec
 
@@ -118,6 +120,30 @@ def stopped():
 
     sol = part.solve(*system(part), W0, Y, method="gd", callback=callback if COMM.rank == 0 else None)
     assert (sol.status, sol.nit) == (plsolve.Status.CALLBACK, 3)
+
+
+def resumed():
+    """A run goes on from the file of rank 0, or is refused on all ranks."""
+    part, folder = Columns(M, COMM), COMM.bcast(tempfile.mkdtemp() if COMM.rank == 0 else None)
+    path = os.path.join(folder, "run.npz")
+    for name in ("auto", "cg", "gd", "sgd"):
+        request = REQUESTS[name] | {"checkpoint": path if COMM.rank == 0 else None}
+        whole = part.solve(*system(part), W0, Y, **REQUESTS[name])
+        assert whole.nit > 3
+        part.solve(*system(part), W0, Y, **request | {"max_iter": 3})
+        assert COMM.rank > 0 or os.listdir(folder) == ["run.npz"]
+        sol = part.solve(*system(part), W0, Y, resume=COMM.rank == 0, **request)
+        assert sol.x.tobytes() == whole.x.tobytes(), name
+        assert (sol.nit, sol.status, sol.message) == (whole.nit, whole.status, whole.message)
+        assert len({x.tobytes() for x in COMM.allgather(sol.x)}) == 1
+        try:
+            part.solve(*system(part), W0, 2 * Y, resume=True, **request)
+        except ValueError as error:
+            said = str(error)
+        assert "belongs to another run: y is" in said
+    COMM.barrier()
+    if COMM.rank == 0:
+        shutil.rmtree(folder)
 
 
 def told():

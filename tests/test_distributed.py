@@ -25,7 +25,7 @@ def run(case, ranks=2):
 
 
 @on_ranks
-@pytest.mark.parametrize("case", ["products", "agreement", "network", "stopped"])
+@pytest.mark.parametrize("case", ["products", "agreement", "network", "stopped", "resumed"])
 @pytest.mark.parametrize("ranks", [2, 3])
 def test_on_ranks(case, ranks):
     out = run(case, ranks=ranks)
