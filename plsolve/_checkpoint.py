@@ -43,6 +43,20 @@ ALIKE = 1e-6  # relative difference that rounding in F, noise or prior explains
 NEAREST, OVER = -1, -2  # instead of the number of a stage: the way to the nearest solution; the run is over
 GOES_ON = Status.MAX_ITER, Status.MAX_TIME, Status.CALLBACK  # the run can go on after these
 F_AT_START = "||F(w0)||"
+IN_RUN = {
+    "method",
+    "reason",
+    "compiled",
+    "stage",
+    "status",
+    "message",
+    "least",
+    "s",
+    "best",
+    "before",
+    "progress",
+    "seen",
+}
 NONE: Mapping[str, Any] = {}
 
 
@@ -146,6 +160,8 @@ class Checkpoint:
             header, arrays = archive.parsed(content)
             form, theirs, run = header["format"], dict(header["identity"]), dict(header["run"])
             if form == FORMAT:
+                if IN_RUN - run.keys():
+                    raise ValueError(f"{', '.join(sorted(IN_RUN - run.keys()))} not found")
                 different = [name for name in ours if not alike(theirs.get(name), ours[name], self._slack(name))]
         except archive.DAMAGE as error:
             raise self._refused(f"is damaged, or no checkpoint of plsolve ({type(error).__name__}: {error})") from None
@@ -173,11 +189,10 @@ class Checkpoint:
         if found is None:
             self._problem.run.keeper = None if stages[0].step is no_step else self
             return None
-        run = found[0]
-        if stages[0].step is no_step:  # the time is over before the first step; the best point is known
-            self._go_on(found, None)
-            return None
-        if run["compiled"] != self._compiled and run["stage"] != OVER:
+        run, over = found[0], found[0]["stage"] == OVER
+        if stages[0].step is no_step:  # there was no time for the first step, but the best point is known
+            return self._ended(found, over)
+        if run["compiled"] != self._compiled and not over:
             raise self._refused(f"belongs to another run: compiled is {self._compiled} here, {run['compiled']} there")
         with self._problem.at_work():
             classes = [Start, nearest.State, *(class_of(stage, self._problem, limit) for stage in stages)]
@@ -189,6 +204,17 @@ class Checkpoint:
         self._problem.run.keeper = self
         LOG.info("The run goes on from iteration %d in %s", self._record.last, self._path)
         return Stopped(stage=self.stage, before=before, place=Place(s=s, best=best, least=run["least"]))
+
+    def _ended(self, found: tuple[dict[str, Any], archive.Arrays], over: bool) -> Stopped | None:
+        """The end of the earlier run, None if it would have gone on."""
+        run, arrays = found
+        self._go_on(found, None)
+        if not over:
+            return None
+        self.begin(OVER, None, run["status"], run["message"])
+        w, r, nit = (archive.decoded(run["s"]["fields"][name], Any, arrays) for name in ("w", "r", "nit"))
+        s = Start(w, r, nit=nit)
+        return Stopped(stage=OVER, before=None, place=Place(s=s, best=s, least=norm(r)))
 
     def _states(self, found: tuple[dict[str, Any], archive.Arrays], classes: tuple[type, ...]) -> list[Any]:
         """The state, the best one, and that of the stages before."""
@@ -220,9 +246,10 @@ class Checkpoint:
         """The run goes on from s; best, least: the best state of the stage, and its measure."""
         if getattr(s, "cut", False):
             return
-        first, self._kept = self._kept is None, self._place(s, best, least)
-        if first:
-            self._try()
+        place = self._place(s, best, least)
+        if self._kept is None:
+            self._try(place)
+        self._kept = place
         if self.due():
             self.write()
 
@@ -252,7 +279,7 @@ class Checkpoint:
         try:
             archive.write(self._path, *self._content_of(self._kept))
             self._written = self._kept
-        except (OSError, TypeError) as error:
+        except (OSError, TypeError, MemoryError) as error:
             LOG.warning("The checkpoint %s could not be written: %s", self._path, error)
             if not self._warned:
                 self._warned = True
@@ -285,12 +312,11 @@ class Checkpoint:
         }
         return {"format": FORMAT, "identity": self._identity, "run": run}, arrays
 
-    def _try(self) -> None:
+    def _try(self, place: Kept) -> None:
         """Raise TypeError if the state of the method cannot be stored."""
-        assert self._kept is not None
         try:
-            run, arrays = self._content_of(self._kept)
-            archive.decoded(run["run"]["s"], Any, {**arrays, "w0": None, "r0": None}, (type(self._kept.s),))
+            header, arrays = self._content_of(place)
+            archive.decoded(header["run"]["s"], Any, {**arrays, "w0": None, "r0": None}, (type(place.s),))
         except (TypeError, archive.DifferentClassError) as error:
             raise TypeError(
                 f"`checkpoint` is not possible with the method {self._method!r}: {error}. Fields of a state may be "

@@ -208,7 +208,7 @@ class Columns:
 
     @contextmanager
     def _one_voice(self) -> Iterator[None]:
-        """In this context all ranks use the clock and the files of rank 0, and it alone writes to the log and stderr."""
+        """In this context all ranks use the clock and the file of rank 0, which alone writes to the log and stderr."""
         log = logging.getLogger("plsolve")
         token = _clock.SHARED.set(lambda: float(self._comm.bcast(time.monotonic())))
         silent = self._comm.rank > 0

@@ -230,23 +230,30 @@ def test_the_time_is_that_of_each_call(tmp_path, monkeypatch):
         same(sol, whole)
 
 
-def test_no_time_is_left_for_a_step(tmp_path):
-    """What an earlier run has reached is returned, and stays in the file."""
-    path, case = str(tmp_path / "run.npz"), CASES["gd"]
-    stop(case, "limit", 20, path)
-    before = Path(path).read_bytes()
-    for options in ({}, {"momentum": "nesterov"}):
-        case = Case(case.F, case.jac, case.w0, case.y, case.settings | {"options": options})
-        if options:
-            stop(case, "limit", 20, path)
-            before = Path(path).read_bytes()
-        sol = case.run(checkpoint=path, resume=True, max_time=0.0)
-        assert sol.status == Status.MAX_TIME
-        assert sol.nit == 20
-        assert sol.cost == case.run(max_iter=20).cost
-        kept = json.loads(json.dumps(header(path)["run"]["s"]))
-        assert kept == json.loads(_archive.parsed(before)[0] and json.dumps(_archive.parsed(before)[0]["run"]["s"]))
-        same(case.run(checkpoint=path, resume=True), case.run())
+@pytest.mark.parametrize("name", ["gd", "nesterov", "infer"])
+def test_no_time_is_left_for_a_step(name, tmp_path):
+    """What an earlier run has reached is returned, and the place stays in the file."""
+    path, case = str(tmp_path / "run.npz"), CASES[name]
+    stop(case, "limit", 5, path)
+    before = header(path)["run"]["s"]
+    sol = case.run(checkpoint=path, resume=True, max_time=0.0)
+    assert (sol.status, sol.nit) == (Status.MAX_TIME, 5)
+    assert sol.cost == case.run(max_iter=5).cost
+    assert header(path)["run"]["s"] == before
+    same(case.run(checkpoint=path, resume=True), undisturbed(name))
+    if undisturbed(name).status != Status.MAX_ITER:
+        same(case.run(checkpoint=path, resume=True, max_time=0.0), undisturbed(name))
+
+
+def test_no_time_is_left_after_the_end(tmp_path):
+    path, case = str(tmp_path / "run.npz"), CASES["heavy ball"]
+    case = Case(case.F, case.jac, case.w0, case.y, case.settings | {"max_iter": 1000, "tol": 1e-4})
+    whole = case.run(checkpoint=path)
+    assert whole.success
+    sol = case.run(checkpoint=path, resume=True, max_time=0.0)
+    assert sol.success
+    assert (sol.nit, sol.message) == (whole.nit, whole.message)
+    np.testing.assert_array_equal(sol.x, whole.x)
 
 
 def test_rng_goes_on_whatever_it_is(tmp_path):

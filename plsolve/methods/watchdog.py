@@ -121,7 +121,7 @@ def resumed(problem: Problem, best: gauss_newton.State, k: Watch, failed: bool, 
 
 
 def retreated(s: State) -> State:
-    return monotone(s.best._replace(nit=s.nit, pl=-1.0), s.watch, failed=True)
+    return monotone(s.best._replace(nit=s.nit, pl=-1.0), replace(s.watch), failed=True)
 
 
 # -- undamped steps ----------------------------------------------------------------------------------------------------
