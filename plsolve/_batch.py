@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -279,7 +279,8 @@ def carrying(x: Array) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        error.best = x.copy()  # type: ignore[attr-defined]
+        with suppress(Exception):  # its class may not allow attributes
+            error.best = x.copy()  # type: ignore[attr-defined]
         raise
 
 

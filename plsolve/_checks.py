@@ -17,6 +17,7 @@ import scipy.sparse as sps
 from scipy.sparse.linalg import LinearOperator
 
 from plsolve import _clock
+from plsolve._lasting import lasting
 from plsolve._linalg import FLOAT64, Array, norm
 
 _FEW = 10_000
@@ -220,16 +221,38 @@ def check_operator(J: Any) -> None:
         raise not_working(J, "matvec", "it implements neither _matvec nor _matmat")
     if hasattr(J, "gram"):
         return
-    for name, product, size in (("rmatvec", J.rmatvec, n), ("matvec", J.matvec, m)):
-        try:
-            product(np.zeros(size))
-        except (NotImplementedError, ValueError) as error:
-            raise not_working(J, name, error) from error
+    product(J, "rmatvec", np.zeros(n))
+    product(J, "matvec", np.zeros(m))
 
 
-def not_working(J: Any, name: str, error: Exception | str) -> ValueError:
+def product(J: Any, name: str, v: Array, argument: str = "jac") -> Array:
+    """The product of an operator with v by its method of this name, as float64; errors name the argument.
+
+    Exceptions of the operator's own are passed on. It is copied where the operator may fill the same array again.
+    """
+    single = {"matmat": "matvec", "rmatmat": "rmatvec"}.get(name)
+    if single is not None and getattr(type(J), f"_{name}") is getattr(LinearOperator, f"_{name}"):
+        return np.column_stack([product(J, single, column, argument) for column in v.T])  # as scipy, but with copies
+    try:
+        value = lasting(getattr(J, name)(v))
+    except (NotImplementedError, TypeError, ValueError) as error:
+        if not is_scipys(error):
+            raise
+        raise not_working(J, name, error, argument) from error
+    return value if type(value) is np.ndarray and value.dtype is FLOAT64 else as_float(value, f"{argument}: {name}")
+
+
+def is_scipys(error: Exception) -> bool:
+    """Whether scipy raised it: a product is not implemented, or what it returned has another shape or type."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and str(trace.tb_frame.f_globals.get("__name__")).startswith("scipy.")
+
+
+def not_working(J: Any, name: str, error: Exception | str, argument: str = "jac") -> ValueError:
     """The error for a product of an operator that fails."""
-    return ValueError(f"`jac`: the LinearOperator of shape {J.shape} has no working {name}: {error}")
+    return ValueError(f"`{argument}`: the LinearOperator of shape {J.shape} has no working {name}: {error}")
 
 
 def takes_rows(function: Any, n_args: int) -> tuple[bool, bool]:

@@ -208,11 +208,16 @@ class Sparsity:
         self.columns = np.repeat(np.arange(self.shape[1]), np.diff(pattern.indptr))
         self.group = first_free(self.shape[0], np.split(self.rows, pattern.indptr[1:-1]))
 
+    @property
+    def count(self) -> int:
+        """The number of groups."""
+        return int(self.group.max()) + 1
+
     def groups(self) -> Iterator[tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]]:
         """For each group: a mask of its columns, and the indices of their entries."""
         numbers = self.group[self.columns]
         order = np.argsort(numbers, kind="stable")
-        ends = np.searchsorted(numbers[order], np.arange(1, self.group.max() + 1))
+        ends = np.searchsorted(numbers[order], np.arange(1, self.count))
         for k, places in enumerate(np.split(order, ends)):
             yield self.group == k, places
 
@@ -233,7 +238,7 @@ def first_free(n: int, columns: list[npt.NDArray[np.int64]]) -> npt.NDArray[np.i
 
 
 def sparse_jacobian(
-    values: Callable[[Iterable[Any]], Iterable[Any]],
+    values: Callable[[Iterable[Any], int], Iterable[Any]],
     w: Array,
     f: Array,
     kind: str,
@@ -243,11 +248,12 @@ def sparse_jacobian(
 ) -> Any:
     """DF(w) (n, m) as a CSR matrix; all unknowns of a group are moved at once.
 
-    f is F(w); values(points) gives F at each point; relative: the steps as multiples of |w|.
+    f is F(w); values(points, count) gives F at each point; relative: the steps as multiples of |w|.
     """
     ends = [w + 1j * lengths(w, relative, COMPLEX)] if kind == "cs" else ends_inside(w, kind, relative, *bounds)
     entries = np.empty(sparsity.rows.size)
-    found = iter(values(np.where(columns, end, w) for columns, _ in sparsity.groups() for end in ends))
+    points = (np.where(columns, end, w) for columns, _ in sparsity.groups() for end in ends)
+    found = iter(values(points, len(ends) * sparsity.count))
     for _, places in sparsity.groups():
         i, j = sparsity.rows[places], sparsity.columns[places]
         entries[places] = slope(f[i], [next(found)[i] for _ in ends], [(end - w)[j] for end in ends])

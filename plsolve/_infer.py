@@ -124,7 +124,8 @@ def infer(
     problem = Problem(
         F, jac, w0, y, args=args, bounds=bounds, deadline=as_deadline(max_time), linear_solver=linear_solver
     )
-    aim = most_probable.Aim(noise=as_noise(noise, problem.n), prior=as_prior(prior, problem.m), tol=tol)
+    with problem.at_work():
+        aim = most_probable.Aim(noise=as_noise(noise, problem.n), prior=as_prior(prior, problem.m), tol=tol)
     record = Record(callback, problem, loss=most_probable.loss)
     keeper.open(problem, record, asked(problem, aim, linear_solver) if checkpoint is not None else ASKED)
     keeper.reason = REASON

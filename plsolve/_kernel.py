@@ -14,6 +14,7 @@ from plsolve._lasting import lasting
 from plsolve._linalg import Array, finite, gram, lanczos
 from plsolve._pictures import plotting
 from plsolve._tangent import Tangent, is_sparse, tangent
+from plsolve._tangent.operator import as_kernel
 
 _WHOLE = 4096  # beyond this order, only the ends of the spectrum are computed, by Lanczos
 _RITZ = 100
@@ -116,7 +117,7 @@ class TangentKernel:
         if is_sparse(J):
             return (J.T @ J if across else J @ J.T).toarray()  # type: ignore[no-any-return]
         if hasattr(J, "gram") and not across:
-            return np.array(J.gram(), dtype=np.float64)
+            return as_kernel(J.gram(), self.n).copy()
         A = self._T.toarray()
         return _symmetric(gram(A.T if across else A, np.zeros(0)))
 

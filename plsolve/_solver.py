@@ -277,7 +277,8 @@ def in_metric(
     problem = Problem(F, jac, at.w(sol.x), y, args=args)
     record = sol._record
     record.path[:] = [(problem.w0, problem.r0)]
-    return Result({**dict(sol), "x": problem.w0.copy()}, problem, record, as_beta(beta, problem.n))
+    fields = {**dict(sol), "x": problem.w0.copy(), "nfev": sol.nfev + problem.system.nfev}
+    return Result(fields, problem, record, as_beta(beta, problem.n))
 
 
 def method_for(

@@ -14,7 +14,7 @@ from scipy.sparse.linalg import LinearOperator
 
 from plsolve import _clock
 from plsolve import _differences as differences
-from plsolve._checks import DIFFERENCES, Names, as_float, as_matrix, as_real, as_vector, shown, takes_rows
+from plsolve._checks import DIFFERENCES, Names, as_float, as_matrix, as_real, as_vector, product, shown, takes_rows
 from plsolve._geometry import EMPTY, Box
 from plsolve._lasting import lasting
 from plsolve._linalg import FLOAT64, UNIT, Array, norm
@@ -297,7 +297,7 @@ class System:
         self.nfev_jac += len(points)
         called, mapped = partial(_called, self._F, self._args, self._full_F), self._mapped
         assert mapped is not None
-        values = self._run.theirs(lambda: list(mapped(called, points)))
+        values = self._run.theirs(lambda: as_values(mapped(called, points), len(points)))
         if self._jac == "cs":
             return [np.asarray(value).reshape(self.n) for value in values]
         return [self._vector(value, self.n) - self.y for value in values]
@@ -335,8 +335,18 @@ def precision(value: Any) -> float:
     return max(float(np.finfo(kind).eps), 2 * UNIT)
 
 
+def as_values(values: Any, count: int) -> list[Any]:
+    """What the map of ``workers`` has made of so many points."""
+    if not hasattr(values, "__iter__"):
+        raise TypeError(f"`workers` must return one value for each point, got {type(values).__name__}.")
+    found = list(values)
+    if len(found) != count:
+        raise ValueError(f"`workers` must return one value for each of {count} points, got {len(found)}.")
+    return found
+
+
 def _called(F: Callable[..., Any], args: tuple[Any, ...], keywords: dict[str, Any], w: Array) -> Any:
-    f = F(w, *args, **fresh(keywords))
+    f = F(w.copy(), *args, **fresh(keywords))  # F may overwrite w
     return f.copy() if isinstance(f, np.ndarray) else f  # F may fill the same array at every call
 
 
@@ -349,6 +359,6 @@ def some(J: Any, rows: Indices) -> Any:
     def rmatvec(z: Array) -> Array:
         full = np.zeros(n)
         np.add.at(full, rows, z.ravel())
-        return J.rmatvec(full)
+        return product(J, "rmatvec", full)
 
-    return LinearOperator((rows.size, J.shape[1]), lambda v: J.matvec(v)[rows], rmatvec, dtype=np.float64)
+    return LinearOperator((rows.size, J.shape[1]), lambda v: product(J, "matvec", v)[rows], rmatvec, dtype=np.float64)

@@ -263,3 +263,25 @@ def test_a_residual_that_curves_is_left_to_the_method_that_knows_of_it():
     np.testing.assert_allclose(one.cost, two.cost, rtol=1e-8)
     batch = solve_batch(F, None, np.array([start] * 3), compiled=True)
     np.testing.assert_allclose(batch.x[2], two.x, rtol=1e-3)
+
+
+@pytest.mark.parametrize("xtol", [1e-12, 1e-6, 1e-3])
+@pytest.mark.parametrize("beta", [None, 5.0])
+def test_calls_of_the_test_of_xtol_are_counted(xtol, beta):
+    """It asks for F and J between the steps of the kernel, which does not know of these calls."""
+
+    @njit
+    def F(w, counts):
+        counts[0] += 1
+        return np.array([w[0] ** 2 + w[1] - 2.0, np.sin(w[1]) + w[2]])
+
+    @njit
+    def jac(w, counts):
+        counts[1] += 1
+        return np.array([[2 * w[0], 1.0, 0.0], [0.0, np.cos(w[1]), 1.0]])
+
+    for start in ([3.0, 1.0, 2.0], [-9.0, 4.0, 0.5], [0.1, 30.0, -7.0]):
+        counts = np.zeros(2, np.int64)
+        sol = solve(F, jac, start, args=(counts,), xtol=xtol, beta=beta, compiled=True)
+        assert sol.success
+        assert (sol.nfev, sol.njev) == tuple(counts)

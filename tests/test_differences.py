@@ -131,12 +131,12 @@ def test_sparse_differences_inside_a_box(kind, share):
         lower, upper = w - 10.0 ** rng.integers(-9, 2, m), w + 10.0 ** rng.integers(-9, 2, m)
         lower = np.where(rng.random(m) < 0.3, w, lower)
 
-        def values(points, A=A, lower=lower, upper=upper):
+        def values(points, count, A=A, lower=lower, upper=upper):
             for z in points:
                 assert ((lower <= z.real) & (z.real <= upper)).all()
                 yield A @ (np.sin(z) + z**2)
 
-        f = next(values([w]))
+        f = next(values([w], 1))
         J = sparse_jacobian(values, w, f, kind, RELATIVE[kind], Sparsity(A), (lower, upper)).toarray()
         h = RELATIVE[kind] * np.where(w == 0.0, 1.0, np.abs(w))
         h = h if kind == "cs" else np.minimum(h, np.maximum(upper - w, w - lower) / 2)

@@ -5,8 +5,9 @@ import pytest
 import scipy.sparse as sps
 
 from benchmarks.checks import faults
-from benchmarks.checks.fault_cases import Operator, case
-from plsolve import Status, curve_fit, least_squares, root, solve, solve_batch
+from benchmarks.checks.fault_cases import case
+from benchmarks.checks.fault_runs import Operator
+from plsolve import Status, curve_fit, infer, least_squares, root, solve, solve_batch
 
 A = np.random.default_rng(0).standard_normal((4, 9)) / 3
 Y = np.full(4, 2.0)
@@ -21,7 +22,7 @@ def jac(w):
 
 
 @pytest.mark.parametrize("hundred", range(10))
-@pytest.mark.filterwarnings("ignore:.*is contradicted by F")
+@pytest.mark.filterwarnings("ignore")
 def test_injected(hundred):
     """A thousand runs of benchmarks/checks/faults.py, which says what is tried."""
     with np.errstate(all="ignore"):
@@ -42,7 +43,7 @@ def test_what_is_injected_would_be_seen(monkeypatch):
         sol["history"] = sol.history._replace(nit=-sol.history.nit)
         return sol
 
-    monkeypatch.setattr("benchmarks.checks.fault_cases.solve", lossy)
+    monkeypatch.setattr("benchmarks.checks.fault_runs.solve", lossy)
     plain = [seed for seed in range(60) if case(seed).door == "solve" and case(seed).fault.what == "none"]
     found = {what.split()[0] for seed in plain for what in faults.broken(case(seed))}
     assert {"x", "nfev", "history.nit"} <= found
@@ -175,6 +176,90 @@ def test_a_jacobian_that_is_not_finite_at_any_call(door, value):
             assert door.startswith("curve_fit")
             assert type(raised) is RuntimeError
             assert "Optimal parameters not found" in str(raised)
+
+
+class Bar:
+    """A progress bar whose terminal is gone."""
+
+    def __init__(self, at):
+        self.n, self.at, self.calls = 0.0, at, 0
+
+    def set_description_str(self, text):
+        self.calls += 1
+        if self.calls == self.at:
+            raise BrokenPipeError("terminal")
+
+    def close(self):
+        raise BrokenPipeError("terminal")
+
+
+@pytest.mark.parametrize("at", [1, 2, 0])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda **more: solve(F, jac, np.zeros(9), Y, **more),
+        lambda **more: solve(F, jac, np.zeros(9), Y, method="gd", max_iter=5, **more),
+        lambda **more: infer(F, jac, np.zeros(9), Y, noise=0.1, **more),
+    ],
+    ids=["gauss-newton", "gd", "infer"],
+)
+def test_a_bar_that_fails_loses_nothing(monkeypatch, call, at):
+    clean = call()
+    monkeypatch.setattr("plsolve._pictures.progress.new_bar", lambda **settings: Bar(at))
+    with pytest.raises(BrokenPipeError) as failure:
+        call(progress=True)
+    if at != 1:
+        np.testing.assert_array_equal(failure.value.best, clean.x)
+
+
+class Sealed(Exception):  # noqa: N818
+    """An exception that takes no attributes."""
+
+    def __setattr__(self, name, value):
+        if name == "best":
+            raise AttributeError(name)
+        super().__setattr__(name, value)
+
+
+@pytest.mark.parametrize("at", [1, 2, 7])
+def test_an_exception_without_attributes_passes(at):
+    calls, error = [], Sealed("lost")
+
+    def fails(w):
+        calls.append(w)
+        if len(calls) >= at:
+            raise error
+        return F(w)
+
+    for call in (
+        lambda: solve(fails, jac, np.zeros(9), Y),
+        lambda: solve(fails, jac, np.zeros(9), Y, x_scale=np.eye(9) + 0.1),
+        lambda: infer(fails, jac, np.zeros(9), Y, noise=0.1),
+        lambda: root(lambda w: fails(w) - Y, np.zeros(9), jac=jac),
+        lambda: least_squares(lambda w: fails(w) - Y, np.zeros(9), jac),
+        lambda: solve_batch(fails, jac, np.zeros((2, 9)), Y, rng=0) if at == 1 else fails(np.zeros(9)),
+    ):
+        calls.clear()
+        while len(calls) < at - 1:
+            calls.append(0)
+        assert ended(lambda _, call=call: call(), None)[1] is error
+
+
+# -- counts -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["gauss-newton", "gd", "sgd"])
+@pytest.mark.parametrize("jacobian", [jac, None, "2-point"])
+@pytest.mark.parametrize("scale", [1.0, np.eye(9) + 0.1, 2.0 * np.eye(9)], ids=["plain", "correlated", "diagonal"])
+def test_every_call_is_counted_in_a_metric(method, jacobian, scale):
+    calls = []
+
+    def counted(w):
+        calls.append(w)
+        return F(w)
+
+    sol = solve(counted, jacobian, np.zeros(9), Y, x_scale=scale, method=method, max_iter=20, rng=0)
+    assert sol.nfev + sol.nfev_jac == len(calls)
 
 
 # -- batches ----------------------------------------------------------------------------------------------------------

@@ -1,25 +1,17 @@
-"""Runs in which one call goes wrong, drawn by a seed, and what is seen of them."""
+"""Runs in which one call goes wrong, drawn by a seed: the system, the way it is solved, and the fault."""
 
 from __future__ import annotations
 
-import time
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.sparse as sps
-from scipy.sparse.linalg import LinearOperator
 
-from plsolve import least_squares, root, solve
-
-SHAPES = [(2, 5), (4, 9), (3, 3), (6, 3), (1, 1), (1, 4)]
+SHAPES = [(2, 5), (4, 9), (3, 3), (6, 3), (1, 1), (1, 4), (4, 1)]
 METHODS: list[tuple[str, dict[str, Any]]] = [
     ("auto", {}),
     ("gauss-newton", {}),
     ("gauss-newton", {"linear_solver": "qr"}),
+    ("gauss-newton", {"linear_solver": "cholesky"}),
     ("gauss-newton", {"linear_solver": "cg"}),
     ("gauss-newton", {"nearest": True}),
     ("gd", {}),
@@ -31,46 +23,52 @@ METHODS: list[tuple[str, dict[str, Any]]] = [
     ("gd", {"momentum": "chebyshev"}),
     ("sgd", {}),
     ("sgd", {"step_size": "kaczmarz", "batch_size": 1}),
+    ("sgd", {"step_size": "kaczmarz", "damping": 0.1}),
     ("sgd", {"step_size": "theorem"}),
     ("sgd", {"momentum": "mass"}),
     ("sgd", {"rows": "residual"}),
     ("sgd", {"step_size": "kaczmarz", "batch_size": 3}),
     ("sgd", {"rows": "shuffled", "batch_size": 2}),
 ]
-DOORS = ["solve", "solve", "solve", "solve", "least_squares", "root"]
-KINDS = ["array", "array", "sparse", "operator", "gram", "pair", "rows", "2-point", "3-point", "none"]
-RAISED = [RuntimeError, ValueError, TypeError, np.linalg.LinAlgError, FloatingPointError, StopIteration, MemoryError,
-          KeyboardInterrupt, SystemExit]  # fmt: skip
+DOORS = ["solve"] * 6 + ["least_squares", "least_squares", "root", "curve_fit", "infer", "infer", "batch"]
+KINDS = ["array", "array", "sparse", "operator", "gram", "weighted", "pair", "rows", "2-point", "3-point", "none"]
+DIFFERENCED = ("2-point", "3-point", "none")
+PRODUCTS = ("operator", "gram", "weighted")  # kinds of J with products of their own
+
+
+class Sealed(Exception):  # noqa: N818
+    """An exception that takes no attribute ``best``."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "best":
+            raise AttributeError(name)
+        super().__setattr__(name, value)
+
+
+class Departure(BaseException):
+    """No Exception, as KeyboardInterrupt and the cancellation of a task are none."""
+
+
+RAISED = [RuntimeError, ValueError, TypeError, KeyError, AttributeError, IndexError, NotImplementedError,
+          np.linalg.LinAlgError, FloatingPointError, ZeroDivisionError, OverflowError, StopIteration, MemoryError,
+          KeyboardInterrupt, SystemExit, GeneratorExit, Sealed, Departure]  # fmt: skip
 VALUES = {"nan": np.nan, "inf": np.inf, "-inf": -np.inf}
 HUGE = [1e100, 1e140, 1e200, 1e300]
 HARMLESS = ["none", "buffer", "writes", "list", "read-only"]
+WRONG = ["raise", "raise", "raise", "signal", *VALUES, "one nan", "huge", "shape", "dtype", "late"]
 FAULTS = {
-    "F": ["raise", "raise", "nan", "inf", "-inf", "one nan", "huge", "shape", "dtype", "late", *HARMLESS],
-    "jac": ["raise", "raise", "nan", "inf", "-inf", "one nan", "huge", "shape", "dtype", "late", *HARMLESS],
-    "callback": ["raise", "raise", "stop", "late", "none"],
+    "F": [*WRONG, *HARMLESS],
+    "jac": [*WRONG, *HARMLESS],
+    "matvec": [*WRONG, "none", "buffer", "read-only"],
+    "rmatvec": [*WRONG, "none", "buffer", "read-only"],
+    "gram": [*WRONG, "none", "buffer", "read-only"],
+    "callback": ["raise", "raise", "signal", "stop", "late", "writes", "none"],
+    "bar": ["raise", "raise", "signal", "late"],
+    "workers": ["raise", "raise", "signal", "nan", "shape", "dtype", "short", "late", "none", "list"],
+    "prior": ["raise", "raise", "signal", "nan", "inf", "one nan", "shape", "dtype", "late", "none"],
+    "library": ["interrupt"],
 }
 TOL = 1e-10
-
-
-class Operator(LinearOperator):
-    """J by its products."""
-
-    def __init__(self, J: Any) -> None:
-        self.J = J
-        super().__init__(float, J.shape)
-
-    def _matvec(self, v: Any) -> Any:
-        return self.J @ v
-
-    def _rmatvec(self, z: Any) -> Any:
-        return self.J.T @ z
-
-
-class Gram(Operator):
-    """The same with its kernel."""
-
-    def gram(self) -> Any:
-        return self.J @ self.J.T
 
 
 class System(NamedTuple):
@@ -93,10 +91,13 @@ class System(NamedTuple):
 
 
 class Fault(NamedTuple):
-    where: str  # F, jac or callback
+    where: str  # one of FAULTS
     what: str
-    at: int  # which call of it
+    at: int  # which call there; of the library, which line
     error: BaseException | None
+
+
+NO_FAULT = Fault("", "none", 0, None)
 
 
 class Case(NamedTuple):
@@ -110,6 +111,12 @@ class Case(NamedTuple):
     kind: str
     fault: Fault
     settings: dict[str, Any]
+    bar: bool = False  # with a progress bar
+
+    @property
+    def differenced(self) -> bool:
+        """Whether F is also called for differences."""
+        return self.kind in DIFFERENCED
 
 
 def case(seed: int) -> Case:
@@ -122,20 +129,61 @@ def case(seed: int) -> Case:
     door, (method, options), kind = one(DOORS), one(METHODS), one(KINDS)
     if door != "solve":
         method, options = "gauss-newton", {}
-        kind = kind if door == "root" or kind not in ("pair", "none") else "array"
-    if method != "sgd" and kind == "rows":
-        kind = "array"
-    if door == "root" or options.get("nearest"):
+    method, kind = of_door(door, method, kind, system, one)
+    if door in ("root", "batch") or options.get("nearest"):
         system = system._replace(bounds=None)
-    where = one(["F", "F", "jac", "jac", "callback"])
-    if where == "jac" and kind in ("2-point", "3-point", "none", "pair"):
-        where = "F"
-    what, at = one(FAULTS[where]), int(min(rng.geometric(0.15), 40))
-    error = one(RAISED)("injected") if what == "raise" else StopIteration() if what == "stop" else None
-    if where == "callback" and isinstance(error, StopIteration):
-        what = "stop"
-    settings = settings_of(rng, system) if door == "solve" else {}
-    return Case(seed, system, door, method, options, kind, Fault(where, what, at, error), settings)
+    settings = SETTINGS[door](rng, system, method) if door in SETTINGS else {}
+    if kind in PRODUCTS and isinstance(settings.get("x_scale"), str):  # which reads the entries of J
+        del settings["x_scale"]
+    if isinstance(settings.get("x_scale"), np.ndarray) and settings["x_scale"].ndim == 2:
+        system = system._replace(bounds=None)
+    bar = door in ("solve", "infer") and rng.random() < 0.1
+    where = one(places(door, method, kind, settings, bar))
+    return Case(seed, system, door, method, options, kind, fault(rng, where), settings, bar)
+
+
+def of_door(door: str, method: str, kind: str, p: System, one: Any) -> tuple[str, str]:
+    """The method and the kind of J, as far as this function has them."""
+    n, m = p.A.shape
+    if door == "root":
+        method = one([name for name in ("gauss-newton", "hybr", "lm") if name == "gauss-newton" or n >= m])
+        kind = "none" if kind in ("2-point", "3-point", "rows") else kind
+    if door == "least_squares":
+        dense = kind in ("array", *DIFFERENCED)
+        method = one(["trf", "dogbox", "gd", "sgd"] + ["lm"] * (p.bounds is None and dense and n >= m))
+    if door in ("least_squares", "curve_fit") and kind in ("pair", "none", "rows"):
+        kind = "2-point"
+    if door == "curve_fit":
+        method = one(["trf"] if p.bounds is not None or n < m else ["trf", "lm"])
+        kind = "array" if kind in ("sparse", *PRODUCTS) else kind
+        kind = "2-point" if method == "lm" and kind == "3-point" else kind
+    if door in ("infer", "batch") or method != "sgd":
+        kind = "array" if kind == "rows" else kind
+    return method, kind
+
+
+def places(door: str, method: str, kind: str, settings: dict[str, Any], bar: bool) -> list[str]:
+    """Where the fault may be."""
+    found = ["F", "F", "library"]
+    found += ["jac", "jac"] if kind in ("array", "sparse", "rows", *PRODUCTS) else []
+    found += ["matvec", "rmatvec"] if kind in PRODUCTS else []
+    found += ["gram"] if kind in ("gram", "weighted") else []
+    found += ["callback"] if door in ("solve", "infer") or (door == "least_squares" and method != "lm") else []
+    found += ["callback"] if door == "root" and method == "gauss-newton" else []
+    found += ["bar"] * (3 * bar)
+    found += ["workers"] if "workers" in settings else []
+    found += ["prior", "prior"] if isinstance(settings.get("prior"), str) else []
+    return found
+
+
+def fault(rng: np.random.Generator, where: str) -> Fault:
+    what = FAULTS[where][rng.integers(len(FAULTS[where]))]
+    if what == "interrupt":
+        return Fault(where, what, int(10 ** rng.uniform(0.5, 4.0)), KeyboardInterrupt("injected"))
+    error = RAISED[rng.integers(len(RAISED))]("injected") if what == "raise" else None
+    if what == "stop" or (where == "callback" and isinstance(error, StopIteration)):
+        what, error = "stop", StopIteration()
+    return Fault(where, what, int(min(rng.geometric(0.15), 40)), error)
 
 
 def of_size(rng: np.random.Generator, n: int, m: int) -> System:
@@ -148,164 +196,51 @@ def of_size(rng: np.random.Generator, n: int, m: int) -> System:
     return plain._replace(y=y, bounds=box if rng.random() < 0.3 else None)
 
 
-def settings_of(rng: np.random.Generator, p: System) -> dict[str, Any]:
+def covariance(rng: np.random.Generator, m: int) -> Any:
+    """A covariance of m unknowns."""
+    B = rng.standard_normal((m, m)) / np.sqrt(m)
+    return B @ B.T + 0.1 * np.eye(m)
+
+
+def of_solve(rng: np.random.Generator, p: System, method: str) -> dict[str, Any]:
     settings: dict[str, Any] = {
         "max_iter": int(rng.choice([3, 20, 60])),
         "xtol": float(rng.choice([0.0, 0.0, 0.0, 1e-6])),
         "eps": float(rng.choice([0.0, 0.0, 1e-3])),
     }
-    if rng.random() < 0.2:
+    scale = rng.random()
+    if scale < 0.2:
         settings["x_scale"] = rng.uniform(0.1, 10.0, p.w0.size)
+    elif scale < 0.25:
+        settings["x_scale"] = "jac"
+    elif scale < 0.3 and p.w0.size > 1 and method == "gauss-newton":
+        settings["x_scale"] = covariance(rng, p.w0.size)
     if rng.random() < 0.3:
         settings["beta"] = float(np.linalg.norm(p.A) ** 2 * (p.c + 1.0))
     return settings
 
 
-@dataclass
-class Watched:
-    """The user's functions, with the fault, and what was seen of them."""
-
-    case: Case
-    fault: Fault
-    points: list[tuple[Any, Any]] = field(default_factory=list)  # of F: w and what was returned
-    calls: Counter[str] = field(default_factory=Counter)
-    nits: list[int] = field(default_factory=list)
-    now: float = 0.0
-    struck: bool = False
-    buffers: dict[str, Any] = field(default_factory=dict)
-
-    def F(self, w: Any, rows: Any = None) -> Any:
-        point = np.array(w)
-        self.calls["F"] += 1
-        if rows is not None:
-            return self.returned("F", w, self.case.system.F(point)[rows])
-        pair = self.case.kind == "pair"
-        f = self.returned("F", w, self.case.system.F(point))
-        J = self.kept("J", self.case.system.jac(point)) if pair else None
-        real = np.asarray(f).dtype.kind == "f"
-        self.points.append((point, np.array(f) if real else None))
-        return (f, J) if pair else f
-
-    def jac(self, w: Any, rows: Any = None) -> Any:
-        self.calls["jac"] += 1
-        J = self.case.system.jac(np.array(w))
-        J = self.returned("jac", w, J if rows is None else J[rows])
-        if not isinstance(J, np.ndarray) or J.ndim != 2 or J.dtype != float:
-            return J
-        return {"sparse": sps.csr_array, "operator": Operator, "gram": Gram}.get(self.case.kind, np.asarray)(J)
-
-    def callback(self, intermediate_result: Any) -> None:
-        self.calls["callback"] += 1
-        self.nits.append(intermediate_result.nit)
-        self.returned("callback", None, np.zeros(1))
-
-    def strikes(self, where: str) -> bool:
-        strikes = self.fault.where == where and self.calls[where] == self.fault.at
-        self.struck |= strikes
-        return strikes
-
-    def returned(self, where: str, w: Any, value: Any) -> Any:
-        """The value, or what the fault makes of it."""
-        if self.fault.where == where and self.fault.what in HARMLESS:
-            return self.harmless(where, w, value)
-        if not self.strikes(where):
-            return value
-        what = self.fault.what
-        if self.fault.error is not None:
-            raise self.fault.error
-        if what == "late":
-            self.now = 1e6
-        if what in VALUES:
-            return np.full_like(value, VALUES[what])
-        if what == "one nan":
-            value.flat[-1] = np.nan
-        if what == "huge":
-            return np.full_like(value, HUGE[self.case.seed % len(HUGE)])
-        if what == "shape":
-            return np.concatenate([value, value])
-        if what == "dtype":
-            return value.astype(complex) if self.case.seed % 2 else np.full(value.shape, None)
-        return value
-
-    def harmless(self, where: str, w: Any, value: Any) -> Any:
-        what = self.fault.what
-        self.struck = True
-        if what == "buffer":
-            return self.kept(where, value)
-        if what == "writes" and w.flags.writeable:
-            w[...] = np.nan
-        if what == "list":
-            return value.tolist() if where == "F" or self.case.kind == "array" else value
-        if what == "read-only":
-            value.flags.writeable = False
-        return value
-
-    def kept(self, name: str, value: Any) -> Any:
-        """The value, with the fault 'buffer' in an array that is filled again and again."""
-        if self.fault.what != "buffer":
-            return value
-        buffer = self.buffers.setdefault(f"{name} {value.shape}", np.empty_like(value))
-        buffer[...] = value
-        return buffer
+def of_least_squares(rng: np.random.Generator, p: System, method: str) -> dict[str, Any]:
+    settings: dict[str, Any] = {}
+    if rng.random() < 0.3:
+        settings["loss"] = "linear" if method == "lm" else str(rng.choice(["soft_l1", "huber", "cauchy", "arctan"]))
+    if rng.random() < 0.4:
+        settings["workers"] = "map"
+    if rng.random() < 0.2 and method != "lm":
+        settings["jac_sparsity"] = np.ones(p.A.shape)
+    return settings
 
 
-@contextmanager
-def clock(watched: Watched) -> Iterator[None]:
-    """Time stands still but where the fault says otherwise."""
-    real, time.monotonic = time.monotonic, lambda: watched.now
-    try:
-        yield
-    finally:
-        time.monotonic = real
+def of_infer(rng: np.random.Generator, p: System, method: str) -> dict[str, Any]:
+    n, m = p.A.shape
+    settings: dict[str, Any] = {"max_iter": int(rng.choice([3, 60])), "noise": float(rng.choice([1e-3, 0.1, 1.0]))}
+    settings["prior"] = [None, 2.0, rng.uniform(0.3, 3.0, m), covariance(rng, m), "operator", "operator"][
+        rng.integers(6)
+    ]
+    settings["linear_solver"] = str(rng.choice(["auto", "auto", "cholesky", "qr", "cg"]))
+    if rng.random() < 0.3:
+        settings["noise"] = rng.uniform(0.1, 1.0, n)
+    return settings
 
 
-class Outcome(NamedTuple):
-    result: Any
-    error: BaseException | None
-    calls: dict[str, int]
-    history: Any
-
-
-def run(c: Case, fault: Fault) -> tuple[Watched, Outcome]:
-    """One run through its door, and what was seen of it."""
-    p, seen = c.system, Watched(c, fault)
-    jac: Any = {"pair": True, "2-point": "2-point", "3-point": "3-point", "none": None}.get(c.kind, seen.jac)
-    given = [p.w0, p.y, *(p.bounds or ()), *[v for v in c.settings.values() if isinstance(v, np.ndarray)]]
-    before = [value.tobytes() for value in given]
-    result, error = None, None
-    try:
-        with clock(seen):
-            result = enter(c, seen, jac)
-    except BaseException as raised:  # noqa: BLE001 - whatever was injected
-        error = raised
-    assert before == [value.tobytes() for value in given], "what was given has changed"
-    return seen, Outcome(result, error, dict(seen.calls), None if result is None else result.history)
-
-
-def enter(c: Case, seen: Watched, jac: Any) -> Any:
-    p = c.system
-    if c.door == "solve":
-        more = {"method": c.method, "options": c.options, "rng": 0, "max_time": 1e3, "tol": TOL, "compiled": False}
-        F = seen.F
-        if c.kind != "rows":
-            F, jac = (lambda w: seen.F(w)), (lambda w: seen.jac(w)) if callable(jac) else jac
-        return solve(F, jac, p.w0, p.y, bounds=p.bounds, callback=seen.callback, **more, **c.settings)
-    if c.door == "root":
-        return root(lambda w: shifted(seen.F(w), p.y), p.w0, jac=jac if jac is True or callable(jac) else None,
-                    method="gauss-newton", callback=seen.callback)  # fmt: skip
-    bounds = (-np.inf, np.inf) if p.bounds is None else widened(p.bounds)
-    return least_squares(lambda w: shifted(seen.F(w), p.y), p.w0, jac, bounds, callback=seen.callback, max_nfev=200)
-
-
-def shifted(f: Any, y: Any) -> Any:
-    """F - y, where F is what it should be."""
-    if isinstance(f, tuple):
-        return shifted(f[0], y), f[1]
-    fit = np.shape(f) == y.shape and np.asarray(f).dtype.kind == "f"
-    return np.subtract(f, y) if fit else f
-
-
-def widened(bounds: Any) -> Any:
-    """Bounds that differ, as scipy asks for."""
-    lower, upper = bounds
-    return lower - 1e-3, upper + 1e-3
+SETTINGS = {"solve": of_solve, "least_squares": of_least_squares, "infer": of_infer}

@@ -1,31 +1,49 @@
-"""Fault injection: the k-th call of F, jac or callback goes wrong, and what solve promises must hold all the same.
+"""Fault injection: one call of the user's goes wrong, and what the library promises must hold all the same.
 
-    python -m benchmarks.checks.faults [--runs 1e4] [--first 0] [--compiled] [-v]
+    python -m benchmarks.checks.faults [--runs 1e5] [--first 0] [--write] [-v]
 
-One seed is one run: a method with its options, a kind of J, a shape, bounds or none, and one fault (FAULTS). What must
-hold is what `broken` looks for: an exception of the user's arrives as it was raised and carries the best point of all
-that F was evaluated at (those of differences aside); so does what refuses a wrong value, by name; a result stands at
-the best point, with a status that is true and the numbers of calls that were made; history and callback count upwards;
-nothing that was given has changed, and F is asked inside the bounds alone. A fault that is none (arrays filled again
-and again, lists, single precision, writing into w) changes nothing. --compiled: the same of compiled runs, as far as
-numba functions can go wrong.
+One seed is one run: a function of the library with its method and options, a kind of J, a shape, bounds or none, and
+one fault (`fault_cases`). What must hold is what `broken` looks for: an exception of the user's arrives as it was
+raised and carries the best point of all that F was evaluated at (those of differences aside); so does what refuses a
+wrong value, by name; a result stands at the best point, with a status that is true and the numbers of calls that were
+made; history and callback count upwards; nothing that was given has changed, and F is called inside the bounds alone. A
+fault that is none (arrays filled again and again, lists, read-only arrays, writing into w) changes nothing. Every
+third run is compiled, as far as numba functions can go wrong (`fault_compiled`). Runs are made by the ten
+thousand in processes of their own, so that one that hangs or dies is seen. --write puts the table into docs/checks.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import faulthandler
+import sys
 import warnings
 from collections import Counter
-from collections.abc import Callable
-from functools import cache
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import Value, get_context
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.checks.fault_cases import HARMLESS, TOL, VALUES, Case, Fault, Outcome, Watched, case, run, widened
-from plsolve import Status, solve
+from benchmarks import marks
+from benchmarks.checks.fault_cases import HARMLESS, NO_FAULT, PRODUCTS, TOL, VALUES, Case, Sealed, case
+from benchmarks.checks.fault_runs import BATCH, Outcome, Watched, known_prior, run, widened
+from plsolve import Status
+from plsolve._losses import LOSSES
 
 INTERNAL = ("Ended", "FloatingPointError", "ZeroDivisionError", "OverflowError", "LinAlgError", "infs or NaNs")
+LATE = 2  # points whose evaluation may not have been noted when Ctrl-C came
+OWN = {  # the names by which a refusal may call the place of the fault
+    "F": ("F", "fun", "f", "Residuals"),
+    "jac": ("jac",),
+    "matvec": ("jac", "matvec"),
+    "rmatvec": ("jac", "rmatvec"),
+    "gram": ("jac", "gram"),
+    "workers": ("workers", "fun"),
+    "prior": ("prior",),
+}
 
 
 # -- what must hold ---------------------------------------------------------------------------------------------------
@@ -34,45 +52,58 @@ INTERNAL = ("Ended", "FloatingPointError", "ZeroDivisionError", "OverflowError",
 def broken(c: Case) -> list[str]:
     """What did not hold."""
     seen, end = run(c, c.fault)
-    wrong = [*of_points(c, seen), *counting(c, seen, end)]
+    wrong = [f"changed: {what}" for what in end.changed] + of_points(c, seen)
+    if c.door == "batch":
+        return wrong + of_batch(c, seen, end)
+    wrong += counting(c, seen, end)
     if end.error is not None:
         return wrong + of_exception(c, seen, end.error)
     wrong += [*of_result(c, seen, end.result), *of_status(c, seen, end.result)]
-    if c.fault.what in HARMLESS:
+    if c.fault.what in HARMLESS and not (c.door == "least_squares" and c.method == "sgd"):  # which has no seed
         wrong += of_harmless(c, seen, end)
-    return wrong + of_later(c, seen, end.result)
+    return wrong + (of_later(c, seen, end.result) if end.history is not None else [])
 
 
-def residuals(c: Case, seen: Watched) -> list[tuple[Any, float]]:
-    """The points that F was evaluated at, and ||r|| there, inf where it is not finite."""
-    y, found = c.system.y, []
-    for w, f in seen.points:
-        size = np.linalg.norm(f - y) if f is not None and f.shape == y.shape else np.inf
-        found.append((w, float(size) if np.isfinite(size) else np.inf))
-    return found
+def measured(c: Case, w: Any, f: Any) -> float:
+    """What the run makes small: ||r||, the cost of a robust loss, or phi of `infer`; inf where it is not finite."""
+    y = c.system.y
+    if f is None or f.shape != y.shape:
+        return np.inf
+    with np.errstate(all="ignore"):
+        if c.door == "infer":
+            p = w - c.system.w0
+            size = np.sum(((f - y) / c.settings["noise"]) ** 2) + p @ np.linalg.solve(known_prior(c), p)
+        elif c.settings.get("loss", "linear") != "linear":
+            size = np.sum(LOSSES[c.settings["loss"]]((f - y) ** 2)[0])
+        else:
+            size = np.linalg.norm(f - y)
+    return float(size) if np.isfinite(size) else np.inf
 
 
 def differenced(c: Case) -> bool:
-    return c.kind in ("2-point", "3-point", "none") or (c.door == "root" and c.kind != "pair" and c.fault.where == "")
+    """Whether F is also called where it is not a point of the run."""
+    return c.differenced or (c.door == "root" and c.kind != "pair" and c.fault.where == "")
 
 
 def of_points(c: Case, seen: Watched) -> list[str]:
-    if c.system.bounds is None or c.door == "root":
+    if c.system.bounds is None or c.door in ("root", "batch"):
         low, high = -np.inf, np.inf
     else:
-        low, high = c.system.bounds if c.door == "solve" else widened(c.system.bounds)
+        low, high = c.system.bounds if c.door in ("solve", "infer") else widened(c.system)
     inside = all(((low <= w) & (w <= high)).all() and np.isfinite(w).all() for w, _ in seen.points)
     return [] if inside else ["F outside the bounds"]
 
 
 def best_of(c: Case, seen: Watched, w: Any, where: str, among_all: bool = True) -> list[str]:
-    """Whether w is the best point of all; where F is asked for differences and proofs, too, no worse than w0."""
-    sizes = residuals(c, seen) or [(c.system.w0, np.inf)]
+    """Whether w is the best point of all; where F is called for differences and proofs, too, no worse than w0."""
+    sizes = [(point, measured(c, point, f)) for point, f in seen.points] or [(c.system.w0, np.inf)]
     own = [size for point, size in sizes if np.array_equal(point, w)]
+    if c.fault.where == "library":
+        sizes, own = sizes[: max(1, len(sizes) - LATE)], own or [np.inf] * np.array_equal(c.system.w0, w)
     if not own:
         return [f"{where} is no point that F was evaluated at"]
     least = sizes[0][1] if differenced(c) or not among_all else min(size for _, size in sizes)
-    return [] if min(own) <= least * (1 + 1e-8) else [f"{where} is not the best point"]
+    return [] if min(own) <= least * (1 + 1e-8) + (c.door == "infer") * 1e-8 else [f"{where} is not the best point"]
 
 
 def counting(c: Case, seen: Watched, end: Outcome) -> list[str]:
@@ -82,6 +113,9 @@ def counting(c: Case, seen: Watched, end: Outcome) -> list[str]:
     if end.result is None:
         return wrong
     sol, calls = end.result, end.calls
+    if c.door == "curve_fit":
+        exact = c.method == "lm" or not c.differenced
+        return wrong + ([f"nfev {sol.nfev} for {calls['F']} calls"] if exact and sol.nfev != calls["F"] else [])
     if (np.diff(end.history.nit) <= 0).any() or end.history.nit[-1] != sol.nit:
         wrong.append("history.nit")
     if seen.nits and seen.nits[-1] > sol.nit:
@@ -89,40 +123,48 @@ def counting(c: Case, seen: Watched, end: Outcome) -> list[str]:
     made = sol.nfev + (0 if c.door == "root" else sol.nfev_jac)
     if made != calls["F"]:
         wrong.append(f"nfev {made} for {calls['F']} calls")
-    if callable_jac(c) and sol.njev != calls.get("jac", 0):
+    if c.kind in ("array", "sparse", "rows", *PRODUCTS) and sol.njev != calls.get("jac", 0):
         wrong.append(f"njev {sol.njev} for {calls.get('jac', 0)} calls")
     return wrong
 
 
-def callable_jac(c: Case) -> bool:
-    return c.kind in ("array", "sparse", "operator", "gram", "rows")
-
-
 def of_exception(c: Case, seen: Watched, error: BaseException) -> list[str]:
-    wrong, name, what = [], c.fault.where, c.fault.what
-    if what == "raise":
-        if error is not c.fault.error or error.__cause__ is not None or error.args != ("injected",):
-            wrong.append(f"another exception: {type(error).__name__}")
-    elif not seen.struck or what not in ("shape", "dtype", *VALUES, "one nan", "huge"):
-        wrong.append(f"{type(error).__name__} out of nowhere")
-    elif not isinstance(error, (ValueError, TypeError)) or not named(c, name, str(error)):
-        wrong.append(f"{type(error).__name__} that does not name {name}: {str(error)[:60]}")
-    elif what in (*VALUES, "one nan") and seen.calls[name] > 1 and not differenced(c):
-        wrong.append("a value that is not finite ended a run")
+    what = c.fault.what
+    if what not in ("raise", "interrupt", "signal") and c.door == "curve_fit" and type(error) is RuntimeError:
+        return [] if str(error).startswith("Optimal parameters not found") else [f"RuntimeError: {str(error)[:60]}"]
+    if what in ("raise", "interrupt", "signal"):
+        own = type(error) is KeyboardInterrupt if what == "signal" else error is c.fault.error
+        wrong = [] if own else [f"another exception: {type(error).__name__}: {str(error)[:60]}"]
+    else:
+        wrong = of_refusal(c, seen, error)
     if not hasattr(error, "best"):
-        return [*wrong, "no exc.best"] if seen.calls["F"] > 1 or what == "raise" else wrong
+        expected = c.fault.where != "library" and not isinstance(error, Sealed)
+        return wrong + ["no exc.best"] * (expected and (seen.calls["F"] > 1 or what == "raise"))
     return wrong + best_of(c, seen, error.best, "exc.best")
 
 
+def of_refusal(c: Case, seen: Watched, error: BaseException) -> list[str]:
+    """Whether a wrong value was refused by name, and only where a run cannot go on without it."""
+    wrong, name, what = [], c.fault.where, c.fault.what
+    if not seen.struck or what not in ("shape", "dtype", *VALUES, "one nan", "huge", "short"):
+        wrong.append(f"{type(error).__name__} out of nowhere: {str(error)[:60]}")
+    elif not isinstance(error, (ValueError, TypeError)) or not named(c, name, str(error)):
+        wrong.append(f"{type(error).__name__} that does not name {name}: {str(error)[:60]}")
+    elif what in (*VALUES, "one nan", "huge") and seen.calls[name] > 1 and not differenced(c) and name in ("F", "jac"):
+        wrong.append("a value that is not finite ended a run")
+    return wrong
+
+
 def named(c: Case, name: str, message: str) -> bool:
-    own = {"F": ("F", "fun"), "jac": ("jac",)}[name]
+    own = OWN[name]
     if c.fault.what == "shape" and c.fault.at == 1:  # whichever of the two is wrong
-        own = ("F", "fun", "jac")
+        own = (*OWN["F"], "jac")
     return any(word in message for word in own) or "residuals" in message.lower()
 
 
 def of_result(c: Case, seen: Watched, sol: Any) -> list[str]:
-    chosen = c.door == "solve" and (sol.status == Status.DISTANCE or (sol.success and "nearest" in c.options))
+    nearest = "nearest" in c.options or (c.door == "curve_fit" and c.system.y.size < c.system.w0.size)
+    chosen = c.door in ("solve", "curve_fit") and (sol.get("status") == Status.DISTANCE or (sol.success and nearest))
     proof = "beta" in c.settings and sol.status == Status.STATIONARY  # that there is no solution near
     wrong = [] if chosen else best_of(c, seen, sol.x, "x", not proof)
     if any(name in sol.message for name in INTERNAL):
@@ -130,15 +172,19 @@ def of_result(c: Case, seen: Watched, sol: Any) -> list[str]:
     values = [f - c.system.y for w, f in seen.points if np.array_equal(w, sol.x) and f is not None]
     if not any(np.array_equal(sol.fun, r) for r in values):
         wrong.append("fun is not F(x) - y")
-    if sol.success and c.fault.what == "raise" and seen.struck:
+    if seen.struck and (c.fault.what in ("signal", "interrupt") or (c.fault.what == "raise" and sol.success)):
         wrong.append("the exception was lost")
     return wrong
 
 
 def of_status(c: Case, seen: Watched, sol: Any) -> list[str]:
     """Whether the status is true."""
+    if c.door == "root":
+        return [] if not sol.success or near_zero(c, sol) else ["success of root"]
+    if c.door == "infer":
+        return of_inference(c, seen, sol)
     if c.door != "solve":
-        return [] if not (sol.success and c.door == "root") or near_zero(c, sol) else ["success of root"]
+        return []
     size, p, status = float(np.linalg.norm(sol.fun)), c.system, sol.status
     scale = max(np.linalg.norm(p.y), np.linalg.norm(seen.points[0][1]))
     J = p.jac(sol.x)
@@ -148,7 +194,7 @@ def of_status(c: Case, seen: Watched, sol: Any) -> list[str]:
         Status.EPSILON: 0.5 * size * size <= c.settings.get("eps", 0.0) * 1.001,
         Status.DISTANCE: c.settings.get("xtol", 0.0) > 0.0,
         Status.MAX_ITER: sol.nit == c.settings.get("max_iter"),
-        Status.MAX_TIME: seen.now > 0.0,
+        Status.MAX_TIME: seen.now >= 1e3,
         Status.CALLBACK: c.fault.what == "stop" and seen.struck,
         Status.STALLED: True,
         Status.STATIONARY: c.fault.what not in HARMLESS or stationary(c, sol, J),
@@ -157,6 +203,37 @@ def of_status(c: Case, seen: Watched, sol: Any) -> list[str]:
     if status != Status.CALLBACK and c.fault.what == "stop" and seen.struck and not sol.success:
         wrong.append(f"{status.name} after StopIteration of the callback")
     return wrong + ([] if sol.success == (status > 0) else ["success"])
+
+
+def of_inference(c: Case, seen: Watched, sol: Any) -> list[str]:
+    """Whether the status of a fit is true: at the most probable point the gradient of phi vanishes."""
+    true = {
+        Status.MAX_ITER: sol.nit == c.settings["max_iter"],
+        Status.MAX_TIME: seen.now >= 1e3,
+        Status.CALLBACK: c.fault.what == "stop" and seen.struck,
+        Status.STALLED: True,
+        Status.CONVERGED: c.fault.what not in HARMLESS or most_probable(c, sol),
+    }
+    wrong = [] if true.get(sol.status) else [f"{sol.status.name} is not true"]
+    cost = 0.5 * measured(c, sol.x, sol.fun + c.system.y)
+    if cost < np.inf and not abs(sol.cost - cost) <= 1e-6 * cost + 1e-8:
+        wrong.append("cost is not that of x")
+    return wrong
+
+
+def most_probable(c: Case, sol: Any) -> bool:
+    """Whether the gradient of phi is small in standard deviations of the posterior, on unknowns that may move."""
+    A = c.system.jac(sol.x) / np.broadcast_to(c.settings["noise"], c.system.y.shape)[:, None]
+    P = np.linalg.inv(known_prior(c))
+    g = A.T @ (sol.fun / c.settings["noise"]) + P @ (sol.x - c.system.w0)
+    free = np.ones(g.size, bool)
+    if c.system.bounds is not None:
+        low, high = c.system.bounds
+        free = ~(((sol.x <= low) & (g > 0)) | ((sol.x >= high) & (g < 0)))
+    if not free.any():
+        return True
+    H = (A.T @ A + P)[np.ix_(free, free)]
+    return bool(np.sqrt(abs(g[free] @ np.linalg.solve(H, g[free]))) <= 1e-2)
 
 
 def near_zero(c: Case, sol: Any) -> bool:
@@ -174,11 +251,12 @@ def stationary(c: Case, sol: Any, J: Any) -> bool:
 
 def of_harmless(c: Case, seen: Watched, end: Outcome) -> list[str]:
     """Whether the run is the one without the fault."""
-    clean_seen, clean = run(c, Fault("", "none", 0, None))
+    clean_seen, clean = run(c, NO_FAULT)
     if clean.error is not None:
         return ["a clean run failed"]
     one, other = end.result, clean.result
-    same = one.x.tobytes() == other.x.tobytes() and one.status == other.status and one.nit == other.nit
+    same = one.x.tobytes() == other.x.tobytes() and one.get("status") == other.get("status")
+    same = same and one.get("nit") == other.get("nit")
     same = same and end.calls == clean.calls and len(seen.points) == len(clean_seen.points)
     return [] if same else [f"{c.fault.what} changed the run"]
 
@@ -191,100 +269,176 @@ def of_later(c: Case, seen: Watched, sol: Any) -> list[str]:
             getattr(sol, name)
         except BaseException as error:  # noqa: BLE001 - whatever was injected
             mine = error is c.fault.error or "There is no Jacobian at x" in str(error)
+            mine |= c.fault.what == "signal" and type(error) is KeyboardInterrupt
             refused = isinstance(error, (TypeError, ValueError)) and seen.struck and named(c, c.fault.where, str(error))
             if not (mine or refused):
                 wrong.append(f"{name}: {type(error).__name__}: {str(error)[:60]}")
-    if any(name in sol.message for name in INTERNAL if name != type(c.fault.error).__name__):
+    if any(name in sol.message for name in INTERNAL):
         wrong.append(f"message: {sol.message[-80:]}")
     return wrong
 
 
-# -- compiled runs ----------------------------------------------------------------------------------------------------
-
-
-@cache
-def compiled_functions() -> tuple[Any, Any]:
-    """F and jac as numba functions; state: calls of F and of jac, whose call goes wrong (1, 2), which, and how."""
-    from numba import njit
-
-    @njit
-    def F(w: Any, A: Any, c: float, state: Any, rows: Any) -> Any:
-        state[0] += 1
-        z = A[rows] @ w
-        f = z + c * np.sin(z)
-        if state[2] == 1 and state[0] == state[3]:
-            if state[4] == 0:
-                raise RuntimeError("injected")
-            f[:] = np.nan if state[4] == 1 else np.inf
-        return f
-
-    @njit
-    def jac(w: Any, A: Any, c: float, state: Any, rows: Any) -> Any:
-        state[1] += 1
-        J = (1 + c * np.cos(A[rows] @ w)).reshape(-1, 1) * A[rows]
-        if state[2] == 2 and state[1] == state[3]:
-            if state[4] == 0:
-                raise RuntimeError("injected")
-            J[:] = np.nan if state[4] == 1 else np.inf
-        return J
-
-    return F, jac
-
-
-def broken_compiled(seed: int) -> list[str]:
-    """The same of a compiled run: an exception is asked for once more, so that its counts are not looked at."""
-    c, rng = case(seed), np.random.default_rng(seed)
-    p = c.system._replace(d=0.0)
-    F, jac = compiled_functions()
-    state = np.array([0, 0, 1 + rng.integers(2), 1 + rng.geometric(0.15), rng.integers(4)], dtype=np.int64)
-    more = {"method": c.method, "options": c.options, "rng": 0, "tol": TOL, "max_iter": c.settings.get("max_iter", 20)}
-    if c.options.get("linear_solver"):
-        more["options"] = {}
-    args = (p.A, p.c, state)
-    try:
-        sol = solve(F, jac, p.w0, p.y, args=args, bounds=p.bounds, **more)  # type: ignore[arg-type]
-    except RuntimeError as error:
-        return [] if state[4] == 0 and hasattr(error, "best") else [f"{type(error).__name__}: {error}"]
-    except ValueError as error:
-        first = state[state[2] - 1] == 1
-        return [] if first and "must be finite" in str(error) else [f"{type(error).__name__}: {error}"]
-    made, wrong = [int(count) for count in state[:2]], []
-    if (sol.nfev, sol.njev) != tuple(made):
-        wrong.append(f"compiled: nfev, njev {sol.nfev, sol.njev} for {made} calls")
-    if not np.array_equal(p.F(sol.x) - p.y, sol.fun) and not np.allclose(p.F(sol.x) - p.y, sol.fun, 1e-12, 1e-13):
-        wrong.append("compiled: fun is not F(x) - y")
-    if (np.diff(sol.history.nit) <= 0).any() or sol.history.nit[-1] != sol.nit:
-        wrong.append("compiled: history.nit")
-    nearer = sol.success and c.options.get("nearest")  # the point nearest to w0 counts among solutions
-    if not nearer and sol.history.loss.min() < 0.5 * float(sol.fun @ sol.fun) * (1 - 1e-9):
-        wrong.append("compiled: x is not the best point of the history")
-    return wrong
+def of_batch(c: Case, seen: Watched, end: Outcome) -> list[str]:
+    """A system that fails does not stop the others; what is no Exception does, and carries the best points of all."""
+    fault, error = c.fault, end.error
+    W0 = c.system.w0 + np.arange(float(BATCH))[:, None]
+    if error is None:
+        res, wrong = end.result, []
+        if seen.struck and (
+            fault.what in ("signal", "interrupt") or not isinstance(fault.error or Exception(), Exception)
+        ):
+            wrong.append("the exception was lost")
+        for x, fun, done in zip(res.x, res.fun, res.success, strict=True):
+            right = np.linalg.norm(c.system.F(x) - c.system.y) <= 1e-6 * (1 + np.linalg.norm(c.system.y))
+            if done and not (right or fault.what == "huge"):
+                wrong.append("success of a system that is not solved")
+            if done and not np.array_equal(fun, c.system.F(x) - c.system.y):
+                wrong.append("fun is not F(x) - y")
+        if fault.what in HARMLESS and any(
+            a.tobytes() != b.tobytes() for a, b in zip(res, run(c, NO_FAULT)[1].result, strict=True)
+        ):
+            wrong.append(f"{fault.what} changed the run")
+        return wrong
+    if fault.what == "interrupt" or fault.what == "signal":
+        wrong = [] if type(error) is KeyboardInterrupt else [f"another exception: {type(error).__name__}"]
+    else:
+        wrong = [] if error is fault.error else [f"{type(error).__name__} out of nowhere: {str(error)[:60]}"]
+        wrong += ["an Exception stopped the others"] if isinstance(error, Exception) else []
+    if (
+        fault.where == "library"
+        or isinstance(error, Sealed)
+        or (hasattr(error, "best") and error.best.shape == W0.shape)
+    ):
+        return wrong
+    return [*wrong, "no exc.best"]
 
 
 # -- the table --------------------------------------------------------------------------------------------------------
 
 
-def main() -> None:
+CHUNK = 10_000  # seeds in one process: the first compiled run of each takes some seconds
+PATIENCE = 60  # seconds after which one run is taken to hang
+PAGE = Path(__file__).parents[2] / "docs" / "checks.md"
+WHAT = {
+    "an exception": ("raise",),
+    "Ctrl-C": ("signal", "interrupt"),
+    "NaN or inf": (*VALUES, "one nan"),
+    "1e100 to 1e300": ("huge",),
+    "another shape, too few": ("shape", "short"),
+    "complex or None": ("dtype",),
+    "the deadline passes": ("late",),
+    "StopIteration": ("stop",),
+    "the same buffer, lists, read-only, writes into w": ("buffer", "list", "read-only", "writes"),
+    "nothing": ("none",),
+}
+WHERE = {
+    "F": ("F",),
+    "jac": ("jac",),
+    "products of J": ("matvec", "rmatvec", "gram"),
+    "callback": ("callback",),
+    "bar": ("bar",),
+    "map of `workers`": ("workers",),
+    "prior": ("prior",),
+    "any line": ("library",),
+    "compiled": ("compiled",),
+}
+
+Row = tuple[int, str, str, list[str]]
+
+
+def judged(seed: int) -> Row:
+    """The seed, where its fault is, which, and what did not hold."""
+    if seed % 3 == 2:
+        from benchmarks.checks import fault_compiled
+
+        return seed, "compiled", fault_compiled.compiled_case(seed).what, fault_compiled.broken_compiled(seed)
+    c = case(seed)
+    return seed, c.fault.where, c.fault.what, broken(c)
+
+
+AT = Value("q")  # the seed of the run under way
+
+
+def some(first: int, count: int) -> list[Row]:
+    """The runs of these seeds, in a process of their own."""
+    warnings.simplefilter("ignore")  # that beta is contradicted, that the covariance is not estimated
+    rows = []
+    for seed in range(first, first + count):
+        AT.value = seed
+        faulthandler.dump_traceback_later(PATIENCE, exit=True)
+        try:
+            rows.append(judged(seed))
+        except Exception as error:  # noqa: BLE001 - the other seeds count all the same
+            rows.append((seed, "", "", [f"the check fails: {type(error).__name__}: {error}"]))
+    faulthandler.cancel_dump_traceback_later()
+    return rows
+
+
+def rows_of(first: int, runs: int) -> list[Row]:
+    """All runs; where a process hangs or dies, it is the fault of the run under way."""
+    rows, start, end = list[Row](), first, first + runs
+    while start < end:
+        count = min(CHUNK, end - start)
+        try:
+            rows += alone(start, count)
+        except BrokenProcessPool:
+            guilty = AT.value
+            count = guilty - start + 1
+            rows += [*alone(start, count - 1), (guilty, "", "", ["the process hangs or dies"])]
+        start += count
+    return rows
+
+
+def alone(first: int, count: int) -> list[Row]:
+    with ProcessPoolExecutor(1, get_context("fork")) as pool:
+        return pool.submit(some, first, count).result()
+
+
+def table(rows: list[Row]) -> str:
+    """The runs by fault and by place, and how many of them broke something."""
+    counts, wrong = Counter[tuple[str, str]](), Counter[str]()
+    for _, where, what, found in rows:
+        place = next((name for name, those in WHERE.items() if where in those), "")
+        kind = next((name for name, those in WHAT.items() if what in those), "")
+        counts[kind, place] += 1
+        wrong[kind] += bool(found)
+    kinds = [kind for kind in (*WHAT, "") if any(counts[kind, place] for place in (*WHERE, ""))]
+    lines = [["fault", *WHERE, "all", "broken"], ["---"] * (len(WHERE) + 3)]
+    for kind in kinds:
+        cells = [counts[kind, place] for place in WHERE]
+        lines.append(
+            [kind, *(f"{n:_}".replace("_", " ") if n else "" for n in cells), spaced(sum(cells)), str(wrong[kind])]
+        )
+    all_of = [spaced(sum(counts[kind, place] for kind in kinds)) for place in WHERE]
+    lines.append(["all", *all_of, spaced(len(rows)), str(wrong.total())])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def spaced(count: int) -> str:
+    """The number, with spaces between groups of three digits."""
+    return f"{count:_}".replace("_", " ")
+
+
+def main() -> int:
     parser = argparse.ArgumentParser(description="Fault injection.")
     parser.add_argument("--runs", type=float, default=1e4)
     parser.add_argument("--first", type=int, default=0, help="the first seed")
-    parser.add_argument("--compiled", action="store_true")
+    parser.add_argument("--write", action="store_true", help="write the table into docs/checks.md")
     parser.add_argument("-v", action="store_true", help="print every seed that broke something")
     asked = parser.parse_args()
-    warnings.simplefilter("ignore")  # that beta is contradicted, that the covariance is not estimated
-    tried, wrong, examples = 0, Counter[str](), dict[str, list[int]]()
-    check: Callable[[int], list[str]] = broken_compiled if asked.compiled else lambda seed: broken(case(seed))
-    for seed in range(asked.first, asked.first + int(asked.runs)):
-        tried += 1
-        for what in set(check(seed)):
-            wrong[what] += 1
+    rows = rows_of(asked.first, int(asked.runs))
+    examples: dict[str, list[int]] = {}
+    for seed, _, _, found in rows:
+        for what in set(found):
             examples.setdefault(what, []).append(seed)
-            if asked.v:
-                print(seed, what, flush=True)
-    for what, count in wrong.most_common():
-        print(f"{count:7d}  {what}  (seeds {', '.join(map(str, examples[what][:5]))})")
-    print(f"| fault injection{', compiled' if asked.compiled else ''} | {tried} runs | {sum(wrong.values())} broken |")
+    for what, seeds in sorted(examples.items(), key=lambda item: -len(item[1])):
+        print(f"{len(seeds):7d}  {what}  (seeds {', '.join(map(str, seeds if asked.v else seeds[:5]))})")
+    text = table(rows)
+    print(text)
+    if asked.write:
+        marks.write(PAGE, "faults", text)
+    return bool(examples)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

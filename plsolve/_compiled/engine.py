@@ -89,6 +89,7 @@ class Engine:
         differences = None if callable(jac) else str(jac or "refined")
         memory = template(self._functions.addresses, n, m, problem.bounded, differences)
         self._system = System(memory.copy(), n, m)
+        self._known = 0, 0, 0  # calls of F, Jacobians and calls for differences that were counted before
         self._fill()
 
     def _fill(self) -> None:
@@ -181,7 +182,7 @@ class Engine:
         state.nit, state.size, state.deadline, state.target = s.nit, norm(s.r), p.run.deadline, p.target
         state.beta = getattr(getattr(s, "at", s), "beta", 0.0)
         V[k.W, : p.m], V[k.R, : p.n] = s.w, s.r
-        state.nfev, state.njev, state.nfev_jac = p.system.nfev, p.system.njev, p.system.nfev_jac
+        state.nfev, state.njev, state.nfev_jac = self._known = p.system.nfev, p.system.njev, p.system.nfev_jac
         J = p.known(s.w)
         V[k.W_J, 0] = math.nan
         if J is not None:
@@ -207,8 +208,11 @@ class Engine:
         return Start(vector(w), vector(r), nit=s.nit, step=s.step, pl=s.pl, beta_seen=s.beta_seen)
 
     def _counted(self) -> None:
-        system, s = self._problem.system, self._system.state
-        system.count(s.nfev - system.nfev, s.njev - system.njev, s.nfev_jac - system.nfev_jac)
+        """Add the calls that the kernel has made since it was last asked; the record makes calls of its own between."""
+        s = self._system.state
+        now = s.nfev, s.njev, s.nfev_jac
+        self._problem.system.count(*(after - before for after, before in zip(now, self._known, strict=True)))
+        self._known = now
 
     def _leave(self, end: Start) -> None:
         """Pass the results of the run on to the problem."""

@@ -22,7 +22,7 @@ import numpy as np
 from plsolve._inference.noise import Noise
 from plsolve._inference.prior import Conditioned, Independent, Prior, Products, as_prior, units
 from plsolve._krylov import Memory
-from plsolve._linalg import NO_VECTOR, Array, Cholesky, cholesky, column_blocks, gram
+from plsolve._linalg import NO_VECTOR, Array, Cholesky, cholesky, column_blocks, finite, gram, norm
 from plsolve._tangent import LinearSolver, Tangent, is_sparse, tangent
 from plsolve._tangent.base import KERNEL_ROWS
 from plsolve._tangent.operator import own_kernel
@@ -31,6 +31,13 @@ BLOCK_NUMBERS = 1 << 22  # in a block of vectors (32 MiB)
 CANCELS = 1e-4  # of the prior's variance: smaller variances are computed as a sum of squares, without cancellation
 SOLVED = 1e-13  # relative residual of conjugate gradients
 STEP = 1e-9  # the same for a step, which the next one mends
+
+
+class NotFiniteError(ValueError):
+    """The products of J and the covariance of the prior are not finite."""
+
+    def __init__(self) -> None:
+        super().__init__("`jac` and `prior` must be finite, but their product has NaN or infinite entries.")
 
 
 class Posterior(Protocol):
@@ -144,6 +151,8 @@ class Dual:
     def step(self, r: Array, p0: Array, q0: Array, damping: float) -> tuple[Array, Array]:
         shift = 1.0 + damping
         x = self.noise.white(r - self.T.apply(p0) / shift)
+        if not norm(x) < math.inf:
+            raise NotFiniteError
         q = -self.T.adjoint(self.noise.white_adjoint(self._solve(x, shift, STEP)))
         return self.prior.times(q) - p0 / shift, q - q0 / shift
 
@@ -188,7 +197,10 @@ class ByKernel(Dual):
 
     def __init__(self, T: Tangent, noise: Noise, prior: Prior) -> None:
         super().__init__(T, noise, prior)
-        self._K = noise.kernel(kernel(T, prior))
+        K = kernel(T, prior)
+        if not finite(K):
+            raise NotFiniteError
+        self._K = noise.kernel(K)
         self._factors: dict[float, Cholesky] = {}
         self._spectrum: tuple[Array, Array] | None = None
         self.sound = self._factor(1.0).sound
@@ -243,7 +255,10 @@ class ByProducts(Dual):
 
     def _product(self, z: Array, shift: float) -> Array:
         G = self.T.adjoint(self.noise.white_adjoint(z))
-        return self.noise.white(self.T.apply(self.prior.times(G))) + shift * z
+        x = self.noise.white(self.T.apply(self.prior.times(G))) + shift * z
+        if not norm(x) < math.inf:
+            raise NotFiniteError
+        return x
 
     def _solve(self, x: Array, shift: float, accuracy: float = SOLVED) -> Array:
         if x.ndim > 1:
@@ -271,7 +286,10 @@ class BySingularValues:
 
     def __init__(self, J: Array, noise: Noise, prior: Prior, flat: bool = False, lost: float = 0.0) -> None:
         self.noise, self.prior, self.flat = noise, prior, flat
-        A = noise.white(prior.root_adjoint(J.T).T)
+        JL = prior.root_adjoint(J.T).T
+        if not finite(JL):
+            raise NotFiniteError
+        A = noise.white(JL)
         self._U, s, self._V = thin_svd(A)
         rank = s.size
         if flat:

@@ -11,7 +11,7 @@ import scipy.sparse as sps
 import scipy.sparse.linalg as spla
 from scipy.linalg import LinAlgError, cho_factor, cho_solve, cholesky, solve_triangular
 
-from plsolve._checks import as_float, check_finite, shown
+from plsolve._checks import as_float, check_finite, product, shown
 from plsolve._linalg import Array, norm
 
 SYMMETRIC = 1e-8  # of the largest entry: a matrix may differ from its transpose by this
@@ -140,11 +140,11 @@ class Products:
 
     scale = None
 
-    def __init__(self, C: Any) -> None:
-        self.m, self._C = C.shape[0], C
+    def __init__(self, C: Any, name: str) -> None:
+        self.m, self._C, self._name = C.shape[0], C, name
 
     def times(self, V: Array) -> Array:
-        return self._C.matvec(V) if V.ndim == 1 else self._C.matmat(V)  # type: ignore[no-any-return]
+        return product(self._C, "matvec" if V.ndim == 1 else "matmat", V, self._name)
 
     def root(self, Z: Array) -> Array:
         """C^{1/2} Z, the symmetric root."""
@@ -184,6 +184,8 @@ class Conditioned:
 
 def hold(prior: Prior, index: Any) -> tuple[Any, Callable[[Array], tuple[Array, Array]]]:
     """The prior with some unknowns held, and a function: from their step b, the most probable step (p, C^{-1} p)."""
+    if index.size == 0:
+        return prior, lambda b: (np.zeros(prior.m), np.zeros(prior.m))
     if prior.scale is not None:
         scale = np.full(prior.m, prior.scale)
         scale[index] = 0.0
@@ -234,7 +236,7 @@ def as_products(C: Any, m: int, name: str) -> Products:
     """The operator, after a test of symmetry and positivity on two vectors."""
     if C.shape != (m, m):
         raise ValueError(f"`{name}` must have shape ({m}, {m}), got a LinearOperator of shape {C.shape}.")
-    prior = Products(C)
+    prior = Products(C, name)
     u, v = np.random.default_rng(0).standard_normal((2, m))
     Cu, Cv = prior.times(u), prior.times(v)
     for Cx in (Cu, Cv):

@@ -50,7 +50,7 @@ class watching:  # noqa: N801  # a context, like open
     """The watchers of a run: a bar if requested, and the logger if it is enabled for DEBUG."""
 
     def __init__(self, problem: Problem, forecast: Forecast | None, reason: str, limit: int, shown: bool) -> None:
-        self._bar = Bar(problem, forecast, limit) if shown else None
+        self._problem, self._bar = problem, Bar(problem, forecast, limit) if shown else None
         self._all: list[Any] = [] if self._bar is None else [self._bar]
         if LOG.isEnabledFor(logging.INFO):
             LOG.info("%d equations, %d unknowns; %s", problem.n, problem.m, reason)
@@ -61,7 +61,8 @@ class watching:  # noqa: N801  # a context, like open
 
     def __exit__(self, *error: object) -> None:
         if self._bar is not None:
-            self._bar.close()
+            with self._problem.at_work():  # where the terminal is gone, that exception carries the best point, too
+                self._bar.close()
 
 
 def log_iteration(s: State, run: Run) -> None:

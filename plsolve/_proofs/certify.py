@@ -331,7 +331,7 @@ class Local:
         if len(away) == 1:
             JV = self._T.apply(away[0][0] - self._w)[:, None]
         else:
-            JV = self._T.J @ np.column_stack([u - self._w for u, _ in away])  # one pass over J
+            JV = self._T.apply(np.column_stack([u - self._w for u, _ in away]))  # one pass over J
         for i, (u, r) in enumerate(away):
             length = norm(u - self._w)
             terms = self._problem.magnitudes(r) + self._rows * (norm(u) + (self._w.size + 8) * length)

@@ -52,16 +52,10 @@ class Call:
         self.value = f"{names.F}({names.w})"
         self.first = True
         self.target = fun.target if isinstance(fun, Data) else None
-        self.last: tuple[Array, Any] | None = None
-
-    def again(self, w: Array) -> Any:
-        """The value at w if the last call was there, else None."""
-        return np.atleast_1d(self.last[1]).copy() if self.last and np.array_equal(self.last[0], w) else None
 
     def __call__(self, w: Array) -> Any:
         f = self.fun(w, *self.args, **self.kwargs)
         f = np.asarray(f) if w.dtype.kind == "c" else as_real(f, self.value)
-        self.last = w, f
         if self.first:
             self.first = False
             if f.ndim > 1:
@@ -69,6 +63,22 @@ class Call:
             if not np.isfinite(f).all():
                 raise ValueError(f"`{self.name}`: Residuals are not finite in the initial point.")
         return f
+
+
+class Remembered(Call):
+    """The same, which keeps its last value."""
+
+    last: tuple[Array, Any] | None = None
+
+    def __call__(self, w: Array) -> Any:
+        at = w.copy()  # fun may overwrite w
+        f = super().__call__(w)
+        self.last = at, f
+        return f
+
+    def again(self, w: Array) -> Any:
+        """The value at w if the last call was there, else None."""
+        return np.atleast_1d(self.last[1]).copy() if self.last and np.array_equal(self.last[0], w) else None
 
 
 class Data:
@@ -130,16 +140,21 @@ class JacobianCall:
         return J
 
 
+def one_by_one(f: Callable[[Any], Any], points: Iterable[Any]) -> list[Any]:
+    """f at all points; unlike the end of a `map`, a StopIteration of f is passed on."""
+    return [f(point) for point in points]
+
+
 def processes(workers: Any) -> AbstractContextManager[Callable[..., Iterable[Any]]]:
     """A map to evaluate a function at many points: ``workers``, or one over that many processes (-1: all cores)."""
     if workers is None or callable(workers):
-        return nullcontext(map if workers is None else workers)
+        return nullcontext(one_by_one if workers is None else workers)
     if not is_integer(workers):
         raise TypeError(f"`workers` must be an integer or map-like, got {workers!r}.")
     if workers != -1 and not 1 <= workers <= PROCESSES:
         got = shown(workers)
         raise ValueError(f"`workers` must be -1 (all cores), from 1 to {PROCESSES}, or map-like, got {got}.")
-    return nullcontext(map) if workers == 1 else pooled(None if workers == -1 else int(workers))
+    return nullcontext(one_by_one) if workers == 1 else pooled(None if workers == -1 else int(workers))
 
 
 @contextmanager

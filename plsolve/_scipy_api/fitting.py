@@ -23,6 +23,7 @@ from plsolve._result import Result
 from plsolve._scipy_api import arguments as check
 from plsolve._state import State
 from plsolve._stopping import RUNNING, Ended, Status
+from plsolve._system import as_values
 from plsolve._tangent import Tangent, tangent
 from plsolve.methods import METHODS, nearest, newton
 from plsolve.methods.linear_model import model_at
@@ -202,7 +203,7 @@ def least_squares(
         callback = None
     structure = check.check_sparsity(method, jac, jac_sparsity, tr_solver)
     args, kwargs = check.as_arguments(args), check.as_mapping(kwargs, "kwargs")
-    call = check.Call(fun, args, kwargs, names)
+    call = (check.Call if structure is None else check.Remembered)(fun, args, kwargs, names)
     step = check.as_steps(diff_step, start.size)
     robust = as_loss(loss, check.as_scale(f_scale))
     problem: Problem
@@ -363,7 +364,7 @@ class SparseDifferences:
     def __init__(
         self,
         problem: Callable[[], Problem],
-        call: check.Call,
+        call: Any,
         kind: str,
         step: Array | None,
         limits: Any,
@@ -377,14 +378,14 @@ class SparseDifferences:
 
     def __call__(self, w: Array) -> Any:
         f = self.call.again(w)
-        f = next(iter(self.values([w]))) if f is None else f
+        f = next(iter(self.values([w], 1))) if f is None else f
         if self.sparsity.shape != (f.size, w.size):
             raise ValueError(f"`jac_sparsity` has wrong shape: {self.sparsity.shape} for a Jacobian {f.size, w.size}.")
         return differences.sparse_jacobian(self.values, w, f, self.kind, self.relative, self.sparsity, self.limits)
 
-    def values(self, points: Iterable[Any]) -> Iterable[Any]:
-        """The values of fun at the points, which are counted."""
-        return self.mapped(partial(called, self.call, self.kind), self.counted(points))  # type: ignore[no-any-return]
+    def values(self, points: Iterable[Any], count: int) -> Iterable[Any]:
+        """The values of fun at so many points, which are counted."""
+        return as_values(self.mapped(partial(called, self.call, self.kind), self.counted(points)), count)
 
     def counted(self, points: Iterable[Any]) -> Iterator[Any]:
         system = self.problem().system
@@ -395,7 +396,7 @@ class SparseDifferences:
 
 def called(call: check.Call, kind: str, w: Any) -> Any:
     """The value of fun as a new array."""
-    f = np.array(call(w), ndmin=1)
+    f = np.array(call(w.copy()), ndmin=1)  # fun may overwrite w
     if kind == "cs" and np.iscomplexobj(w) and not np.iscomplexobj(f):
         raise ValueError(f"`jac='cs'` needs `fun` to return complex numbers at a complex x, got dtype {f.dtype}.")
     return f

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from plsolve._checks import not_working
+from plsolve._checks import as_float, product
 from plsolve._lasting import lasting
-from plsolve._linalg import UNIT, Array, Mask, cholesky
+from plsolve._linalg import HUGE, UNIT, Array, Mask, cholesky
 from plsolve._tangent.base import KERNEL_ROWS, Inverse, LinearSolver, Tangent, count
 from plsolve._tangent.dense import DenseTangent
 from plsolve._tangent.inverses import KernelInverse
@@ -25,10 +25,18 @@ def own_kernel(J: Any, d: Array) -> Array | None:
     if not hasattr(J, "gram"):
         return None
     if d.size == 0:
-        return lasting(np.asarray(J.gram(), dtype=np.float64))  # type: ignore[no-any-return]
+        return lasting(as_kernel(J.gram(), J.shape[0]))  # type: ignore[no-any-return]
     if not inspect.signature(J.gram).parameters:
         return None
-    return lasting(np.asarray(J.gram(d * d), dtype=np.float64))  # type: ignore[no-any-return]
+    return lasting(as_kernel(J.gram(d * d), J.shape[0]))  # type: ignore[no-any-return]
+
+
+def as_kernel(K: Any, n: int) -> Array:
+    """What gram() returned, as float64 (n, n)."""
+    kernel: Array = as_float(K, "jac: gram")
+    if kernel.shape != (n, n):
+        raise ValueError(f"`jac`: gram must return shape {(n, n)}, got {kernel.shape}.")
+    return kernel
 
 
 class OperatorTangent(Tangent):
@@ -39,16 +47,14 @@ class OperatorTangent(Tangent):
         self._dense: DenseTangent | None = None
 
     def apply(self, v: Array) -> Array:
-        try:
-            return self.J.matvec(v) if v.ndim == 1 else self.J.matmat(v)  # type: ignore[no-any-return]
-        except NotImplementedError as error:
-            raise not_working(self.J, "matvec", error) from error
+        return product(self.J, "matvec" if v.ndim == 1 else "matmat", v)
 
     def adjoint(self, z: Array) -> Array:
-        try:
-            return self.J.rmatvec(z) if z.ndim == 1 else self.J.rmatmat(z)  # type: ignore[no-any-return]
-        except NotImplementedError as error:
-            raise not_working(self.J, "rmatvec", error) from error
+        return product(self.J, "rmatvec" if z.ndim == 1 else "rmatmat", z)
+
+    def magnitude(self, w: Array) -> float:
+        size = super().magnitude(w)
+        return size if size < HUGE else 0.0  # no residual is small beside products that are out of range
 
     def toarray(self) -> Array:
         n, m = self.shape
@@ -120,6 +126,6 @@ class OperatorTangent(Tangent):
             self.solver.check()
             unit = np.zeros((n, min(step, n - start)))
             unit[start : start + step] = np.eye(unit.shape[1])
-            rows = self.J.rmatmat(unit)
-            K[:, start : start + step] = self.J.matmat(d2[:, None] * rows if d2.size else rows)
+            rows = self.adjoint(unit)
+            K[:, start : start + step] = self.apply(d2[:, None] * rows if d2.size else rows)
         return K

@@ -156,7 +156,7 @@ def search(problem: Problem, model: LinearModel, radius: float) -> tuple[Trial |
     best, reached, shortened, shortest, rejected = None, radius, False, 0.0, 0.0
     while not problem.spent:
         step = limited_step(problem, model, radius)
-        if not (step.length > shortest and step.predicted > 0.0):
+        if not (shortest < step.length < math.inf and step.predicted > 0.0):
             break
         new = tried(problem, model, step)
         if best is not None and not new.size < best.size:

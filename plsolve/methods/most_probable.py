@@ -24,11 +24,11 @@ import numpy as np
 
 from plsolve._inference.box import Point, boxed_step
 from plsolve._inference.noise import Noise
-from plsolve._inference.posterior import Posterior, posterior
+from plsolve._inference.posterior import NotFiniteError, Posterior, posterior
 from plsolve._inference.prior import Prior
 from plsolve._linalg import HUGE, NO_VECTOR, Array, alternating, norm
 from plsolve._problem import Problem
-from plsolve._stopping import RUNNING, Status
+from plsolve._stopping import OUT_OF_RANGE, RUNNING, Ended, Status
 from plsolve._tangent import Tangent, tangent
 
 ENOUGH = 1e-4  # gain of a step that is accepted
@@ -137,6 +137,8 @@ class Model(NamedTuple):
         x, square = self.noise.white(self.T.apply(p)), max(float(dual.dot(p)), 0.0)
         slope = float(self.white.dot(x)) + float(self.s.q.dot(p))
         whole = float(x.dot(x)) + square
+        if math.isnan(slope + whole):
+            raise NotFiniteError
         return Step(
             p=p, dual=dual, length=math.sqrt(square), deviations=math.sqrt(whole), predicted=-(2.0 * slope + whole)
         )
@@ -156,6 +158,16 @@ def loss(s: Any) -> float:
 
 def step(problem: Problem, s: State, aim: Aim) -> State:
     """The state after a step that reduces phi, or with the status if there is none."""
+    if not s.phi < math.inf:
+        raise Ended(Status.STALLED, OUT_OF_RANGE)
+    try:
+        return reduced(problem, s, aim)
+    except NotFiniteError as error:
+        raise Ended(Status.STALLED, f" {error}") from None
+
+
+def reduced(problem: Problem, s: State, aim: Aim) -> State:
+    """The state after a step, where products are finite."""
     model = linearised(problem, s, aim)
     newton = model.step(0.0)
     if problem.bounded:
@@ -189,6 +201,8 @@ def linearised(problem: Problem, s: State, aim: Aim) -> Model:
     T = tangent(problem.linearise(s.w, s.r, s.precise).J, NO_VECTOR, problem.linear_solver)
     white = aim.noise.white(s.r)
     errors = 2.0 * problem.system.precision * (problem.magnitudes(s.r) + np.abs(T.apply(s.w)))
+    if not norm(errors) < math.inf:
+        raise NotFiniteError
     rounding = norm(aim.noise.white(errors))
     return Model(
         s=s,
@@ -224,7 +238,9 @@ def is_last(problem: Problem, model: Model, newton: Step, left: float, tol: floa
 def last(problem: Problem, model: Model, newton: Step) -> State:
     """The final state, after a step too short to change phi visibly, which improves the last digits."""
     new = attempt(problem, model, newton)
-    return (new if new.phi <= model.s.phi + model.blur else model.s)._replace(status=int(Status.CONVERGED))
+    end = new if new.phi <= model.s.phi + model.blur else model.s
+    problem.run.settle(end.w, end.r)
+    return end._replace(status=int(Status.CONVERGED))
 
 
 def attempt(problem: Problem, model: Model, step: Step) -> State:
@@ -266,7 +282,7 @@ def corrected(problem: Problem, model: Model, step: Step, new: State) -> State:
 def mixed(problem: Problem, model: Model, newton: Step, left: float) -> State | None:
     """The state after the step mixed with earlier ones, if it reduces phi about as much as the last step did."""
     s = model.s
-    if not s.past or problem.spent:
+    if not s.past or problem.spent or not newton.predicted > 0.0:
         return None
     P, duals = np.array([x.p for x in s.past]) - newton.p, np.array([x.dual for x in s.past]) - newton.dual
     A, x = model.noise.white(model.T.apply(P.T)), model.noise.white(model.T.apply(newton.p))

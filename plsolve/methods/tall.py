@@ -198,7 +198,7 @@ def search(problem: Problem, s: State, T: Tangent, model: Quadratic, size: float
     while not problem.spent:
         proposal = proposed(T, model, gn, region)
         step = proposal.step
-        if not (step.length > 1e-16 * (length or gn.length) and step.predicted > 0.0):
+        if not (1e-16 * (length or gn.length) < step.length < math.inf and step.predicted > 0.0):
             break
         new = attempt(problem, s.w, s.r, step)
         if model.nears_bounds(proposal.q) and not straight(s.r, step.Jp, new.r):
