@@ -77,6 +77,26 @@ def test_forecast_benchmark():
     benchmark.time_one_iteration_with_forecast(20)
 
 
+def test_portability(monkeypatch, capsys, tmp_path):
+    """Of two runs here all ends are alike; another status, and another point, are seen."""
+    portability = pytest.importorskip("benchmarks.checks.portability")
+    monkeypatch.setattr(portability, "PANEL", [portability.nearest, portability.curve_fit])
+    first, second, page = tmp_path / "first.json", tmp_path / "second.json", tmp_path / "page.md"
+    page.write_text("<!-- report: portability -->\n<!-- /report -->\n")
+    for path in (first, second):
+        portability.save(path)
+    monkeypatch.setattr(sys, "argv", ["portability", "--compare", str(first), str(second), "--page", str(page)])
+    assert portability.main() == 0
+    assert page.read_text().count("| 44 | 0 | 0 | 0 | 0 | 0 |") == 2
+    run = json.loads(second.read_text())
+    (a, b), others = list(run["ends"])[:2], {**run["ends"]}
+    run["ends"] = {**others, a: ["STALLED", *others[a][1:]], b: [*others[b][:3], 1.01 * others[b][3]]}
+    second.write_text(json.dumps(run))
+    assert portability.main() == 1
+    assert page.read_text().count("| 44 | 1 | 1 | 0 | 0 | 0 |") == 1
+    assert f"second: {a}: " in capsys.readouterr().out
+
+
 # The report -----------------------------------------------------------------------------------------------------------
 
 

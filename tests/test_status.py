@@ -237,7 +237,7 @@ def test_warm_start_at_a_point_solved_to_tol(p):
     first = solve(p.F, p.jac, p.w0, method="gauss-newton")
     sol = solve(p.F, p.jac, first.x, method="gauss-newton")
     check(sol, Status.RESIDUAL)
-    assert sol.nit <= 6  # one to the rounding level, and some there: how many is rounding's affair
+    assert sol.nit <= 12  # one to the rounding level, and some there: how many is rounding's affair
 
 
 @pytest.mark.parametrize("method", METHODS)
