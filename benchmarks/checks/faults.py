@@ -1,6 +1,6 @@
 """Fault injection: one call of the user's goes wrong, and what the library promises must hold all the same.
 
-    python -m benchmarks.checks.faults [--runs 1e5] [--first 0] [--write] [-v]
+    python -m benchmarks.checks.faults [--runs 1e5] [--first 0] [--counts FILE] [--write]
 
 One seed is one run: a function of the library with its method and options, a kind of J, a shape, bounds or none, and
 one fault (`fault_cases`). What must hold is what `broken` looks for: an exception of the user's arrives as it was
@@ -8,17 +8,19 @@ raised and carries the best point of all that F was evaluated at (those of diffe
 wrong value, by name; a result stands at the best point, with a status that is true and the numbers of calls that were
 made; history and callback count upwards; nothing that was given has changed, and F is called inside the bounds alone. A
 fault that is none (arrays filled again and again, lists, read-only arrays, writing into w) changes nothing. Every
-third run is compiled, as far as numba functions can go wrong (`fault_compiled`). Runs are made by the ten
-thousand in processes of their own, so that one that hangs or dies is seen. --write puts the table into docs/checks.md.
+third run is compiled, as far as numba functions can go wrong (`fault_compiled`). Runs are made in processes
+of their own, five thousand in each, so that one that hangs or dies is seen. --write puts the table into docs/checks.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import faulthandler
+import json
 import sys
 import warnings
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import Value, get_context
@@ -316,8 +318,8 @@ def of_batch(c: Case, seen: Watched, end: Outcome) -> list[str]:
 # -- the table --------------------------------------------------------------------------------------------------------
 
 
-CHUNK = 10_000  # seeds in one process: the first compiled run of each takes some seconds
-PATIENCE = 60  # seconds after which one run is taken to hang
+CHUNK = 5000  # seeds in one process
+PATIENCE = 300  # seconds after which one run is taken to hang
 PAGE = Path(__file__).parents[2] / "docs" / "checks.md"
 WHAT = {
     "an exception": ("raise",),
@@ -374,19 +376,20 @@ def some(first: int, count: int) -> list[Row]:
     return rows
 
 
-def rows_of(first: int, runs: int) -> list[Row]:
+def chunks(first: int, runs: int) -> Iterator[list[Row]]:
     """All runs; where a process hangs or dies, it is the fault of the run under way."""
-    rows, start, end = list[Row](), first, first + runs
+    for seed in range(2, 200, 3):  # what is compiled here, the processes inherit
+        judged(seed)
+    start, end = first, first + runs
     while start < end:
         count = min(CHUNK, end - start)
         try:
-            rows += alone(start, count)
+            yield alone(start, count)
         except BrokenProcessPool:
             guilty = AT.value
             count = guilty - start + 1
-            rows += [*alone(start, count - 1), (guilty, "", "", ["the process hangs or dies"])]
+            yield [*alone(start, count - 1), (guilty, "", "", ["the process hangs or dies"])]
         start += count
-    return rows
 
 
 def alone(first: int, count: int) -> list[Row]:
@@ -394,50 +397,57 @@ def alone(first: int, count: int) -> list[Row]:
         return pool.submit(some, first, count).result()
 
 
-def table(rows: list[Row]) -> str:
-    """The runs by fault and by place, and how many of them broke something."""
-    counts, wrong = Counter[tuple[str, str]](), Counter[str]()
-    for _, where, what, found in rows:
-        place = next((name for name, those in WHERE.items() if where in those), "")
-        kind = next((name for name, those in WHAT.items() if what in those), "")
-        counts[kind, place] += 1
-        wrong[kind] += bool(found)
-    kinds = [kind for kind in (*WHAT, "") if any(counts[kind, place] for place in (*WHERE, ""))]
-    lines = [["fault", *WHERE, "all", "broken"], ["---"] * (len(WHERE) + 3)]
-    for kind in kinds:
-        cells = [counts[kind, place] for place in WHERE]
-        lines.append(
-            [kind, *(f"{n:_}".replace("_", " ") if n else "" for n in cells), spaced(sum(cells)), str(wrong[kind])]
-        )
-    all_of = [spaced(sum(counts[kind, place] for kind in kinds)) for place in WHERE]
-    lines.append(["all", *all_of, spaced(len(rows)), str(wrong.total())])
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+class Tally:
+    """The numbers of runs by fault and by place, and of those that broke something; kept in a file, if one is given."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        kept = json.loads(path.read_text()) if path is not None and path.exists() else {}
+        self.runs, self.broken = Counter[str](kept.get("runs", {})), Counter[str](kept.get("broken", {}))
+
+    def add(self, rows: list[Row]) -> None:
+        for _, where, what, found in rows:
+            place = next((name for name, those in WHERE.items() if where in those), "")
+            kind = next((name for name, those in WHAT.items() if what in those), "")
+            self.runs[f"{kind}|{place}"] += 1
+            self.broken[kind] += bool(found)
+        if self.path is not None:
+            self.path.write_text(json.dumps({"runs": self.runs, "broken": self.broken}))
+
+    def table(self) -> str:
+        kinds = [kind for kind in (*WHAT, "") if any(self.runs[f"{kind}|{place}"] for place in (*WHERE, ""))]
+        lines = [["fault", *WHERE, "all", "broken"], ["---"] * (len(WHERE) + 3)]
+        for kind in kinds:
+            cells = [self.runs[f"{kind}|{place}"] for place in WHERE]
+            lines.append([kind, *map(spaced, cells), spaced(sum(cells)), str(self.broken[kind])])
+        all_of = [spaced(sum(self.runs[f"{kind}|{place}"] for kind in kinds)) for place in WHERE]
+        lines.append(["all", *all_of, spaced(self.runs.total()), str(self.broken.total())])
+        return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def spaced(count: int) -> str:
-    """The number, with spaces between groups of three digits."""
-    return f"{count:_}".replace("_", " ")
+    """The number, with spaces between groups of three digits; empty for 0."""
+    return f"{count:_}".replace("_", " ") if count else ""
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Fault injection.")
     parser.add_argument("--runs", type=float, default=1e4)
     parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--counts", type=Path, help="a file to whose counts those of these runs are added")
     parser.add_argument("--write", action="store_true", help="write the table into docs/checks.md")
-    parser.add_argument("-v", action="store_true", help="print every seed that broke something")
     asked = parser.parse_args()
-    rows = rows_of(asked.first, int(asked.runs))
-    examples: dict[str, list[int]] = {}
-    for seed, _, _, found in rows:
-        for what in set(found):
-            examples.setdefault(what, []).append(seed)
-    for what, seeds in sorted(examples.items(), key=lambda item: -len(item[1])):
-        print(f"{len(seeds):7d}  {what}  (seeds {', '.join(map(str, seeds if asked.v else seeds[:5]))})")
-    text = table(rows)
-    print(text)
+    tally, broken = Tally(asked.counts), False
+    for rows in chunks(asked.first, int(asked.runs)):
+        tally.add(rows)
+        for seed, _, _, found in rows:
+            broken |= bool(found)
+            for what in set(found):
+                print(f"{seed}: {what}", flush=True)
+    print(tally.table())
     if asked.write:
-        marks.write(PAGE, "faults", text)
-    return bool(examples)
+        marks.write(PAGE, "faults", tally.table())
+    return broken
 
 
 if __name__ == "__main__":
