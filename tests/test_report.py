@@ -135,6 +135,13 @@ def test_single_precision_is_no_wrong_jacobian():
     assert "jac agrees" in sol.report()
 
 
+def test_huge_residuals_and_messages_of_several_lines():
+    huge = solve(lambda w: w + 1e200, lambda w: np.eye(2), np.ones(2), max_iter=0).report()
+    assert "  cost        inf" in huge
+    stuck = root(lambda w: [w[0] ** 2 + 1, w[1]], [1.0, 1.0], jac=lambda w: [[2 * w[0], 0.0], [0.0, 1.0]]).report()
+    assert "not making good progress, as measured by the improvement from the last ten iterations.\n  iter" in stuck
+
+
 def test_of_root_and_of_pickles():
     assert "equations   2" in root(lambda w: [w[0] - 1, w[1] + w[0] ** 2], [0.0, 0.0]).report()
     sol = fit()

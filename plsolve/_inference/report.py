@@ -12,7 +12,7 @@ import numpy.typing as npt
 from plsolve._inference.noise import Noise
 from plsolve._inference.posterior import flat_posterior
 from plsolve._inference.uncertainty import Uncertainty
-from plsolve._linalg import NO_VECTOR, Array
+from plsolve._linalg import NO_VECTOR, Array, norm
 from plsolve._stopping import Status
 from plsolve._tangent import tangent
 
@@ -28,14 +28,14 @@ Rows = list[tuple[str, str]]
 
 def run_rows(result: Any) -> Rows:
     """Sizes, method, and how the run ended."""
-    n, m = result["fun"].size, result["x"].size
+    n, m, size = result["fun"].size, result["x"].size, norm(result["fun"])
     return [
         ("equations", str(n)),
         ("unknowns", str(m)),
         ("method", str(result.get("method", "least squares"))),
-        ("status", f"{getattr(result['status'], 'name', result['status'])}: {result['message']}"),
+        ("status", f"{getattr(result['status'], 'name', result['status'])}: {' '.join(result['message'].split())}"),
         ("iterations", f"{result.get('nit', '-')}; {result['nfev']} calls of F, {result['njev']} Jacobians"),
-        ("cost", f"{result.get('cost', 0.5 * float(np.sum(np.square(result['fun'])))):.6g}"),
+        ("cost", f"{result.get('cost', 0.5 * size * size):.6g}"),
     ]
 
 
