@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,13 @@ def test_the_tables_of_arguments_are_complete():
     listed = {(method, name) for names, methods in rows for method in methods.split(", ") for name in names.split(", ")}
     known = {(method, f"`{name}`") for method in ("gauss-newton", "gd", "sgd") for name in OPTIONS[method]}
     assert listed == known
+
+
+def test_the_table_of_extras_is_complete():
+    text = (ROOT / "docs" / "get_started.md").read_text("utf-8").split("| extra | for |")[1].split("\n\n")[0]
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    named = {name for cell in re.findall(r"^\| (`.+?`) \|", text, re.MULTILINE) for name in re.findall(r"\w+", cell)}
+    assert named == set(extras) - {"bench", "docs", "test"}
 
 
 def anchor(title):
