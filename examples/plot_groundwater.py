@@ -88,43 +88,39 @@ print(f"the mean of u: {fit.x.mean():.2f} ± {certainty.predict(mean)[0]:.2f}, i
       f"before ± {prior.mean()**0.5:.2f}, by the heads alone ± {heads_only.predict(mean)[0]:.2f}")  # fmt: skip
 
 # %%
-# The field, and how certain it is
-# --------------------------------
-# Lines are heads, half a metre apart; dots are wells. Before the data, K is known within a factor of three; with them,
-# within a factor of 1.4 to 2.1.
+# The field
+# ---------
+# Lines are heads, half a metre apart; dots are wells.
 
-fig, axes = plt.subplots(1, 3, figsize=(11, 3.3), sharey=True, layout="constrained")
-scale = {"vmin": -5.0, "vmax": -2.8, "cmap": "viridis"}
-for ax, u, title in zip(axes, (truth, fit.x), ("truth", "most probable, from 50 data"), strict=False):
-    field = ax.pcolormesh(x, y, np.log10(K0) + u.reshape(N, N) / np.log(10.0), **scale, rasterized=True)
+fig, axes = plt.subplots(1, 2, figsize=(8.6, 3.9), sharey=True, layout="constrained")
+for ax, u, title in zip(axes, (truth, fit.x), ("truth", "most probable, from 50 data"), strict=True):
+    level = np.log10(K0) + u.reshape(N, N) / np.log(10.0)
+    image = ax.pcolormesh(x, y, level, vmin=-5.0, vmax=-2.8, cmap="viridis", rasterized=True)
     ax.contour(x, y, flow(u)[1].reshape(N, N), np.arange(EAST, WEST, 0.5), colors="white", linewidths=0.8)
-    ax.set(title=title, xlabel="x in m", aspect="equal")
-fig.colorbar(field, ax=axes[:2], label="log₁₀ of K in m/s", shrink=0.85)
-field = axes[2].pcolormesh(x, y, np.exp(std).reshape(N, N), cmap="cividis", rasterized=True)
-fig.colorbar(field, ax=axes[2], label="K is known to within a factor", shrink=0.85)
-axes[2].set(title="uncertainty (one std)", xlabel="x in m", aspect="equal")
-axes[0].set_ylabel("y in m")
-for ax in axes:
     ax.plot(x.flat[wells], y.flat[wells], "o", ms=3.5, mfc="white", mec="black", mew=0.6)
+    ax.set(title=title, xlabel="x in m", aspect="equal")
+fig.colorbar(image, ax=axes, label="log₁₀ of K in m/s", shrink=0.9)
+axes[0].set_ylabel("y in m")
 
 # %%
-# A cut through the middle
-# ------------------------
+# How certain it is
+# -----------------
+# Before the data, K is known within a factor of three; with them, within a factor of 1.4 to 2.1.
 
 row = cells[N // 2]
 middle, factor = K0 * np.exp(fit.x[row]), np.exp(2.0 * std[row])
-fig, ax = plt.subplots(figsize=(8, 3.4), layout="constrained")
-ax.fill_between(
-    x[0], middle / factor, middle * factor, color="#0072b2", alpha=0.2, lw=0, label="two standard deviations"
-)
-for draw in certainty.sample(3, rng=0):
-    ax.plot(x[0], K0 * np.exp(draw[row]), color="0.5", lw=0.8)
-ax.plot([], [], color="0.5", lw=0.8, label="fields that fit as well")
-ax.plot(x[0], middle, color="#0072b2", lw=2, label="most probable")
-ax.plot(x[0], K0 * np.exp(truth[row]), color="#d55e00", lw=2, ls="--", label="truth")
-ax.set(yscale="log", xlabel="x in m, at y = 512 m", ylabel="conductivity K in m/s", xlim=(0, SIDE))
-ax.legend(ncols=2, fontsize=9)
-
+fig, (left, right) = plt.subplots(1, 2, figsize=(11, 3.7), width_ratios=(1.0, 1.5), layout="constrained")
+image = left.pcolormesh(x, y, np.exp(std).reshape(N, N), cmap="cividis", rasterized=True)
+fig.colorbar(image, ax=left, label="factor (one standard deviation)", shrink=0.9)
+left.plot(x.flat[wells], y.flat[wells], "o", ms=3.5, mfc="white", mec="black", mew=0.6)
+left.set(title="K is known to within a factor", xlabel="x in m", ylabel="y in m", aspect="equal")
+right.fill_between(x[0], middle / factor, middle * factor, color="#0072b2", alpha=0.2, lw=0, label="± 2 std")
+right.plot(x[0], K0 * np.exp(certainty.sample(3, rng=0)[:, row].T), color="0.5", lw=0.8)
+right.plot([], [], color="0.5", lw=0.8, label="fields drawn from the posterior")
+right.plot(x[0], middle, color="#0072b2", lw=2, label="most probable")
+right.plot(x[0], K0 * np.exp(truth[row]), color="#d55e00", lw=2, ls="--", label="truth")
+right.set(title="cut at y = 512 m", yscale="log", xlabel="x in m", ylabel="conductivity K in m/s", xlim=(0, SIDE))
+right.legend(ncols=2, fontsize=9)
 
 within = np.mean(np.abs(fit.x - truth) < 2.0 * std)
 print(f"{100 * within:.0f} % of the true field lie within two standard deviations")
