@@ -64,6 +64,8 @@ sphinx_gallery_conf = {
     "backreferences_dir": "reference/generated/examples",  # a name's page shows the examples that use it
     "doc_module": ("plsolve",),
     "reference_url": {"plsolve": None},  # names in examples are links
+    "capture_repr": (),  # what examples print, not the last of their objects
+    "remove_config_comments": True,
     "show_memory": False,
     "show_signature": False,
     "min_reported_time": 1e9,  # times of this machine are no news
