@@ -118,4 +118,6 @@ def step_beta(S: int, r: int) -> None:
     combine(S, 1.0, Z, -1.0, R, Z)
     rest, length = norm(S, Z), norm(S, P)
     if 2.0 * rest > s.beta * length * length:
-        s.beta_seen = max(s.beta_seen, 2.0 * max(rest - 4.0 * rounding_level(S), 0.0) / (length * length))
+        more = 2.0 * terms(S, P) + s.beta * length * (norm(S, W) + length)
+        rounding = 4.0 * rounding_level(S) + 8.0 * s.precision * more
+        s.beta_seen = max(s.beta_seen, 2.0 * max(rest - rounding, 0.0) / (length * length))

@@ -37,6 +37,9 @@ class Certificate:
         beta e0/s0 (3.1; omega e0 in 3.2), e0 = ||J^+ r||, s0 = sigma_min(J), both bounded on the safe side of rounding.
     margin : float
         1/(2h), the factor by which beta could be larger without changing the conclusion.
+    jac_margin : float
+        How wrong J may be at the point, as ||J - DF||, for a solution still to be proved within twice the radius, or
+        none within half of it (3.10); 0 where that is not proved.
     mu, lipschitz : float
         lambda_min(K) and ||J|| at the point; in a `Result`, with a given beta, to 1e-4 of sigma_min(J) (3.9).
     beta : float
@@ -63,24 +66,26 @@ class Certificate:
     lipschitz: float
     beta: float
     theorem: str
+    jac_margin: float = 0.0
     estimated: bool = False
     gd_radius: float = math.inf
     paper_radius: float = math.inf
     reason: str = ""
 
     def __str__(self) -> str:
-        about = "beta estimated" if self.estimated else "beta given"
+        about = "beta estimated" if self.estimated else "beta taken as given"
         if self.reason and self.reason not in (ESTIMATED, UNPROVED):
             about += f", not rigorous: {self.reason}"
         if self.exists:
             name = "Newton-Kantorovich" + (" per equation" if self.theorem == "3.2" else "")
-            radius = rounded(self.radius, ROUND_CEILING)
-            return (
-                f"A solution of F(w)=y lies within {radius} of x ({name}, h = {self.h:.2g}; {about}, "
-                f"safety margin {self.margin:.2g})."
-            )
+            radius, twice = (rounded(R, ROUND_CEILING) for R in (self.radius, 2.0 * self.radius))
+            about += f", safety margin {self.margin:.2g}"
+            if not self.estimated:
+                about += f"; within {twice} if jac(x) is wrong by up to {rounded(self.jac_margin, ROUND_FLOOR)}"
+            return f"A solution of F(w)=y lies within {radius} of x ({name}, h = {self.h:.2g}; {about})."
         if self.absent:
-            radius = rounded(self.radius, ROUND_FLOOR)
+            radius, half = (rounded(R, ROUND_FLOOR) for R in (self.radius, 0.5 * self.radius))
+            about += f"; none within {half} if jac(x) is wrong by up to {rounded(self.jac_margin, ROUND_FLOOR)}"
             return f"No solution of F(w)=y lies within {radius} of x (theory {self.theorem}; {about})."
         if self.reason == TOO_LARGE:
             return f"No solution of F(w)=y is proved near x: {TOO_LARGE}."

@@ -67,6 +67,15 @@ def kernel(T: Tangent) -> Kernel | None:
     return Kernel(K, terms)
 
 
+def products_agree(T: Tangent, kernel: Kernel, rows: Array) -> bool:
+    """Whether the kernel of an operator agrees with J (J^T z) for a random z, to several times rounding."""
+    n, m = T.shape
+    z = np.random.default_rng(0).standard_normal((n,))
+    rest = kernel.K @ z - T.apply(T.adjoint(z))
+    error = 4.0 * (2 * max(m, kernel.terms) + n + 48) * UNIT * rows * float(rows @ np.abs(z)) + LEAST
+    return bool((np.abs(rest) <= error).all())
+
+
 def kept_kernel(T: Tangent) -> Kernel | None:
     """The kernel from the factor that the run has left, or None if there is none."""
     if T.factor is None or T.shape[0] > MOST_ROWS:

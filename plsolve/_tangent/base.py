@@ -225,6 +225,10 @@ class Tangent:
         """A lower estimate of || |J| |w| ||, exact if the entries of J are available."""
         return norm(self.apply(w))
 
+    def terms(self, w: Array) -> float:
+        """|| |J| |w| ||, or an estimate that is rarely too small if the entries of J are not available."""
+        return self.magnitude(w)
+
     def frobenius(self) -> float:
         """A cheap upper bound of the Frobenius norm of J."""
         return math.inf

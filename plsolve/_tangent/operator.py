@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import math
 from typing import Any
 
 import numpy as np
 
 from plsolve._checks import as_float, product
 from plsolve._lasting import lasting
-from plsolve._linalg import HUGE, UNIT, Array, Mask, cholesky
+from plsolve._linalg import HUGE, UNIT, Array, Mask, cholesky, norm
 from plsolve._tangent.base import KERNEL_ROWS, Inverse, LinearSolver, Tangent, count
 from plsolve._tangent.dense import DenseTangent
 from plsolve._tangent.inverses import KernelInverse
@@ -80,6 +81,11 @@ class OperatorTangent(Tangent):
         if self.scale.size == 0 and hasattr(self.J, "row_squares"):
             return np.asarray(self.J.row_squares(), np.float64)
         return super().row_squares()
+
+    def terms(self, w: Array) -> float:
+        """2 ||J||_F ||w||, with ||J||_F from the products with three random vectors."""
+        z = np.random.default_rng(0).standard_normal((self.shape[0], 3))
+        return 2.0 / math.sqrt(3.0) * norm(self.adjoint(z).ravel()) * norm(w)
 
     def gram(self) -> Array:
         K = own_kernel(self.J, self.scale)

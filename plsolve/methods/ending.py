@@ -82,10 +82,14 @@ def largest_eigenvalue(problem: Problem, T: Tangent, z: Array) -> float:
 
 
 def step_beta(problem: Problem, T: Tangent, w: Array, r: Array, p: Array, new: Array, beta: float) -> float:
-    """2||r(w + p) - r - J p||/||p||^2, less rounding, where that exceeds beta > 0 (J changes faster), else 0."""
+    """2||r(w + p) - r - J p||/||p||^2, less rounding, where that exceeds beta > 0 (J changes faster), else 0.
+
+    The rounding is that of theory 3.3, of F at both points, where J may differ by beta ||p||, and of J.
+    """
     if not beta > 0.0:
         return 0.0
-    rest, square = norm(new - r - T.apply(p)), norm(p) * norm(p)
-    if 2.0 * rest <= beta * square or square == 0.0:
+    rest, length = norm(new - r - T.apply(p)), norm(p)
+    if 2.0 * rest <= beta * length * length or length * length == 0.0:
         return 0.0
-    return 2.0 * max(rest - 4.0 * problem.rounding_level(w, r, T), 0.0) / square
+    terms = norm(problem.magnitudes(r)) + T.terms(w) + 2.0 * T.terms(p) + beta * length * (norm(w) + length)
+    return 2.0 * max(rest - 8.0 * problem.system.precision * terms, 0.0) / (length * length)

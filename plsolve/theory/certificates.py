@@ -27,6 +27,26 @@ def newton_radius(h: float, e: float) -> float:
     return 2.0 * e / (1.0 + math.sqrt(1.0 - 2.0 * h)) if h <= 0.5 else INFINITE
 
 
+def newton_jac_margin(h: float, e: float, s: float, more: float) -> float:
+    """An error of J up to which a solution is still proved, within 2 t* (3.10); 0 where h > 1/2.
+
+    more: by how much an error of J adds to the noise of F, 8 u sqrt(n) ||w|| in the model of 3.3.
+    """
+    if not (h <= 0.5 and e > 0.0):
+        return 0.0
+    ratio = 4.0 / (1.0 + math.sqrt(1.0 - 2.0 * h))  # R/e, at first of R = 2 t*
+    if h * ratio * ratio > 2.0:
+        ratio = math.sqrt(2.0 / h)  # that of the largest error
+    return s * max(1.0 - 1.0 / ratio - 0.5 * h * ratio, 0.0) / (1.0 + more / (ratio * e))
+
+
+def absence_jac_margin(radius: float, lipschitz: float, beta: float, more: float) -> float:
+    """An error of J up to which there is no solution within half of the radius of 3.5 (3.10)."""
+    if not 0.0 < radius < INFINITE:
+        return 0.0
+    return (lipschitz + 0.75 * beta * radius) / (1.0 + 2.0 * more / radius)
+
+
 def moved_newton(omega: float, e: float, away: float) -> tuple[float, float]:
     """Upper bounds of h and ||J^+ r|| at x, from J at a point at distance ``away``, with e = ||J^+ r(x)|| there (3.9).
 
