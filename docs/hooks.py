@@ -24,10 +24,10 @@ def label_statements(_: Sphinx, doctree: nodes.document) -> None:
 
 
 def link_names(_: Sphinx, doctree: nodes.document) -> None:
-    """The first mention of a public name on a page becomes a link; the reference has its own, and scipy some names."""
+    """The first mention of a public name on a page becomes a link, but in the reference, which has its own."""
     if doctree.settings.env.docname.startswith("reference/"):
         return
-    names = set(plsolve.__all__) - {"curve_fit", "least_squares", "root"}
+    names = set(plsolve.__all__) - {"certify", "curve_fit", "least_squares", "root"}  # an argument, and scipy's
     for literal in list(doctree.findall(nodes.literal)):
         name = literal.astext().removesuffix("()").removeprefix("plsolve.")
         if name in names and not isinstance(literal.parent, nodes.reference | nodes.title | pending_xref):
