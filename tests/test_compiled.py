@@ -285,3 +285,33 @@ def test_calls_of_the_test_of_xtol_are_counted(xtol, beta):
         sol = solve(F, jac, start, args=(counts,), xtol=xtol, beta=beta, compiled=True)
         assert sol.success
         assert (sol.nfev, sol.njev) == tuple(counts)
+
+
+@njit
+def bent(w, A, B, b):
+    """A w, and far away one more slope in the first unknown."""
+    f = A @ w
+    f[0] += 0.3 * b * np.log1p(np.exp(10.0 * (w[0] - 3.0)))
+    return f
+
+
+@njit
+def bent_jac(w, A, B, b):
+    J = B.copy()
+    J[0, 0] += 3.0 * b / (1.0 + np.exp(-10.0 * (w[0] - 3.0)))
+    return J
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_steps_that_contradict_beta_and_steps_that_are_rounded(compiled):
+    A = np.array([[1.0, 1.0], [1.0, 1.0 + 2.0**-14]])
+    weak = np.linalg.svd(A)[2][-1]
+    for signs in ([[1, -1], [-1, 1]], [[-1, 1], [1, -1]], [[1, 1], [-1, -1]]):  # J as inaccurate as it may be
+        args = A, A * (1.0 + 8.0 * 2.0**-53 * np.array(signs)), 0.0
+        for length in (1.0, 1e3):
+            sol = solve(bent, bent_jac, np.zeros(2), A @ (length * weak), args=args, beta=0.0, compiled=compiled)
+            assert sol.certificate.rigorous  # a warning is an error
+    sol = solve(bent, bent_jac, [3.2, 0.0], [0.5, 0.1], args=(np.eye(2), np.eye(2), 1.0), beta=1e-3, compiled=compiled)
+    assert sol.success
+    with pytest.warns(RuntimeWarning, match="contradicted"):
+        assert not sol.certificate.rigorous
