@@ -1,7 +1,8 @@
 """Existence, absence and distance of solutions, from numbers at one point.
 
 At w: r = ||F(w) - y||, s <= sigma_min(J), e = ||J^+ r||, lipschitz >= ||J||, mu a PL* constant, beta a Lipschitz
-constant of J, betas those of its rows. Numbers in brackets refer to plsolve/theory/README.md.
+constant of J, betas those of its rows, more what an error of J adds to the noise of F for each unit: 8 u sqrt(n) ||w||
+in the model of 3.3. Numbers in brackets refer to plsolve/theory/README.md.
 """
 
 from __future__ import annotations
@@ -28,10 +29,7 @@ def newton_radius(h: float, e: float) -> float:
 
 
 def newton_jac_margin(h: float, e: float, s: float, more: float) -> float:
-    """An error of J up to which a solution is still proved, within 2 t* (3.10); 0 where h > 1/2.
-
-    more: by how much an error of J adds to the noise of F, 8 u sqrt(n) ||w|| in the model of 3.3.
-    """
+    """An error of J up to which a solution is still proved, within 2 t* (3.10); 0 where h > 1/2."""
     if not (h <= 0.5 and e > 0.0):
         return 0.0
     ratio = 4.0 / (1.0 + math.sqrt(1.0 - 2.0 * h))  # R/e, at first of R = 2 t*
