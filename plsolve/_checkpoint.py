@@ -104,6 +104,8 @@ class Checkpoint:
     _due, _warned = 0.0, False
 
     def __init__(self, path: Any, resume: Any = False, every: Any = EVERY, also: Mapping[str, Any] = NONE) -> None:
+        if path is None and resume is False and every is EVERY:
+            return  # the usual case, which costs a small system no time
         self._every, self._resume = as_tolerance(every, "checkpoint_every"), as_flag(resume, "resume")
         if path is not None:
             self._path, self._also = as_path(path), also
@@ -124,12 +126,15 @@ class Checkpoint:
     # -- the earlier run -----------------------------------------------------------------------------------------------
 
     def open(self, problem: Problem, record: Record, asked: Mapping[str, Any]) -> str:
-        """Find the file; returns the method of the run in it, or else the one that is asked for."""
-        self._method = str(asked["method"])
+        """Find the file; returns the method of the run in it, or else the one that is asked for.
+
+        asked: the arguments that tell this run from others, the method among them.
+        """
+        method: str = asked["method"]
         if not self._path:
-            return self._method
+            return method
         self._problem, self._record, self._shared = problem, record, SHARED.get()
-        self._identity = identity(problem, {**asked, **self._also})
+        self._method, self._identity = method, identity(problem, {**asked, **self._also})
         content = self._shared.first(self._content)
         if isinstance(content, Exception):
             raise content

@@ -127,7 +127,7 @@ def infer(
     with problem.at_work():
         aim = most_probable.Aim(noise=as_noise(noise, problem.n), prior=as_prior(prior, problem.m), tol=tol)
     record = Record(callback, problem, loss=most_probable.loss)
-    keeper.open(problem, record, asked(problem, aim, linear_solver) if checkpoint is not None else ASKED)
+    keeper.open(problem, record, ASKED if checkpoint is None else asked(problem, aim, linear_solver))
     keeper.reason = REASON
     stage = Stage(lambda limit, problem, before: most_probable.init(problem, aim), partial(most_probable.step, aim=aim))
     with keeper, watching(problem, None, REASON, max_iter, progress) as record.watchers:
