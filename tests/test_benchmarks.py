@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from benchmarks import convergence, far_families, marks, proofs, report, scaling, small
-from benchmarks.checks import far_starts
+from benchmarks.checks import far_starts, portability
 
 ROOT = Path(__file__).parents[1]
 
@@ -79,7 +79,6 @@ def test_forecast_benchmark():
 
 def test_portability(monkeypatch, capsys, tmp_path):
     """Of two runs here all ends are alike; another status, and another point, are seen."""
-    portability = pytest.importorskip("benchmarks.checks.portability")
     monkeypatch.setattr(portability, "PANEL", [portability.nearest, portability.curve_fit])
     first, second, page = tmp_path / "first.json", tmp_path / "second.json", tmp_path / "page.md"
     page.write_text("<!-- report: portability -->\n<!-- /report -->\n")
