@@ -109,8 +109,9 @@ right.legend(title="joint", ncols=2, loc="lower left", bbox_to_anchor=(1.0, 0.0)
 # %%
 # The same systems with scipy
 # ---------------------------
-# Of the methods of ``least_squares``, ``"dogbox"`` is the better one here, but it ends five of the postures short of a
-# solution (scipy 1.17). ``"trf"``, the default, takes more than a hundred Jacobians for most of them.
+# Of the methods of ``least_squares``, ``"dogbox"`` is the better one here, but it ends five to eight of the postures,
+# depending on the processor, short of a solution (scipy 1.17). ``"trf"``, the default, takes more than a hundred
+# Jacobians for most of them.
 
 scipy_count = missed = 0
 for k in range(1, len(line)):
