@@ -5,6 +5,7 @@ is a fully connected tanh network with two hidden layers through random points, 
 """
 
 import math
+from time import perf_counter
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,6 +16,7 @@ FORMS = ["dense", "operator", "network"]
 EQUATIONS, UNKNOWNS = 100, [1_000, 10_000, 100_000, 1_000_000]  # at this n
 SIZES, RATIO = [50, 100, 200, 400, 800], 10  # n, and m / n
 LARGEST = 2e8  # bytes of J: larger ones are for the network alone
+PATIENCE = 20.0  # seconds for all of a size
 AGAIN = 0.5  # seconds: what takes less is repeated
 
 System = tuple[Any, Any, Any, Any]  # F, jac, w0, y
@@ -66,11 +68,19 @@ def measured(form: str, n: int, m: int) -> dict[str, float]:
 
 
 def all_sizes() -> dict[tuple[str, int, int], dict[str, float]]:
+    """Each form in both sweeps, until the forecast from the last two sizes (equal factors) is too long."""
     found = {}
     for form in FORMS:
-        for n, m in [*((EQUATIONS, m) for m in UNKNOWNS), *((n, RATIO * n) for n in SIZES)]:
-            if form == "network" or 8.0 * n * m <= LARGEST:
+        for shapes in ([(EQUATIONS, m) for m in UNKNOWNS], [(n, RATIO * n) for n in SIZES]):
+            times: list[float] = []
+            for n, m in shapes:
+                if form != "network" and 8.0 * n * m > LARGEST:
+                    break
+                if len(times) > 1 and times[-1] ** 2 / times[-2] > PATIENCE:
+                    break
+                begun = perf_counter()
                 found[form, n, m] = measured(form, n, m)
+                times.append(perf_counter() - begun)
     return found
 
 
@@ -95,8 +105,11 @@ class InUnknowns(Sizes):
     params: ClassVar = [FORMS, UNKNOWNS]
     param_names: ClassVar = ["J", "m"]
 
+    def shape(self, size: int) -> tuple[int, int]:
+        return EQUATIONS, size
+
     def cell(self, found: Any, form: str, size: int) -> dict[str, float]:
-        return found.get((form, EQUATIONS, size), dict.fromkeys(("n", "m", "seconds", "peak"), math.nan))
+        return found.get((form, *self.shape(size)), dict.fromkeys(("n", "m", "seconds", "peak"), math.nan))
 
     @counted_in("seconds")
     def track_seconds_per_linearisation(self, found: Any, form: str, size: int) -> float:
@@ -114,40 +127,6 @@ class InUnknowns(Sizes):
 
 class InEquations(InUnknowns):
     """Ten unknowns an equation."""
-
-    params: ClassVar = [FORMS, SIZES]
-    param_names: ClassVar = ["J", "n"]
-
-    def cell(self, found: Any, form: str, size: int) -> dict[str, float]:
-        return found[form, size, RATIO * size]
-
-
-class SolveInUnknowns:
-    """Whole solves of 100 equations."""
-
-    version = "1"
-    timeout = 300
-    rounds, repeat, warmup_time = 1, (1, 5, 2.0), 0.0
-    params: ClassVar = [FORMS, UNKNOWNS]
-    param_names: ClassVar = ["J", "m"]
-
-    def shape(self, size: int) -> tuple[int, int]:
-        return EQUATIONS, size
-
-    def setup(self, form: str, size: int) -> None:
-        if not hasattr(self, "s"):  # it is called again before every timed call
-            run(system(form, 5, 200))  # imports what the first solve needs
-            self.s = system(form, *self.shape(size))
-
-    def time_solve(self, form: str, size: int) -> None:
-        run(self.s)
-
-    def peakmem_solve(self, form: str, size: int) -> None:
-        run(self.s)
-
-
-class SolveInEquations(SolveInUnknowns):
-    """Whole solves with ten unknowns an equation."""
 
     params: ClassVar = [FORMS, SIZES]
     param_names: ClassVar = ["J", "n"]

@@ -1,17 +1,33 @@
 """The asv suite at small size, and the report that makes the tables of docs/benchmarks.md of it."""
 
+import itertools
 import json
 import math
 import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks import convergence, far_families, marks, proofs, report, scaling, small
+from benchmarks import (
+    checkpoints,
+    convergence,
+    far_families,
+    inference,
+    marks,
+    models,
+    proofs,
+    scaling,
+    sgd_at_scale,
+    small,
+    start_distance,
+)
 from benchmarks.checks import far_starts, portability
+from benchmarks.report import __main__ as report
+from benchmarks.report import pictures, tables, words
 
 ROOT = Path(__file__).parents[1]
 
@@ -71,6 +87,82 @@ def test_a_batch_of_poses():
     assert share > 0.3
 
 
+def test_a_solution_is_as_far_as_it_says():
+    for name, make in start_distance.families().items():
+        F, _, w0, y = start_distance.system(make, 3, 2.0)
+        solution = make(3)[2]
+        assert np.array_equal(F(solution), y), name
+        assert np.sqrt(np.mean((w0 - solution) ** 2)) == pytest.approx(2.0)
+    assert f"{len(start_distance.families())} families" in report.PAGE.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("method", start_distance.METHODS)
+def test_starts_nearby_are_solved(method, monkeypatch):
+    families = {k: far_families.FAMILIES[k] for k in ("sine 3x6 c8", "planar 4", "cubic 10x11")}
+    monkeypatch.setattr(start_distance, "families", lambda: families)
+    near, far = (start_distance.cell(method, d, range(3)) for d in (0.01, 20.0))
+    assert near["share"] == 1.0
+    assert near["runs"] == 9.0
+    assert near["spent"] < far["spent"] <= start_distance.LIMIT
+
+
+@pytest.mark.parametrize("way", sgd_at_scale.WAYS)
+@pytest.mark.parametrize("name", sgd_at_scale.ROWS)
+def test_ways_at_scale_reach_the_level(name, way):
+    n = 400 if name == "network" else 2_000
+    if not sgd_at_scale.suits(way, name, n):
+        pytest.skip("The way does not apply.")
+    race = sgd_at_scale.Race(*sgd_at_scale.system(name, n), 0.5)
+    cell = race.run(way)
+    assert cell["seconds"] > 0.0
+    assert cell["passes"] > 0.0 or way in ("plain loop", "LSMR", "L-BFGS-B")
+
+
+def test_a_way_that_is_late_has_no_time(monkeypatch):
+    monkeypatch.setattr(sgd_at_scale, "PATIENCE", 0.0)
+    monkeypatch.setattr(sgd_at_scale, "ROWS", {"affine": [2_000]})
+    monkeypatch.setattr(sgd_at_scale, "WAYS", ["L-BFGS-B", "LSMR"])
+    cells = sgd_at_scale.all_cells()
+    assert math.isnan(cells["affine", "L-BFGS-B", 2_000]["seconds"])
+    assert cells["affine", "LSMR", 2_000]["seconds"] > 0.0
+
+
+def test_a_checkpoint_in_the_suite():
+    cell = checkpoints.measured(2_000, turns=1)
+    assert cell["bytes"] >= 8 * cell["m"]
+    assert min(cell["without"], cell["with"]) > 0.0
+
+
+def test_infer_in_the_suite():
+    cells = inference.measured("Matern, 8 x 8")
+    assert set(cells) == set(inference.WAYS)
+    assert cells["infer"]["near"] <= cells["infer"]["jacobians"]
+    assert 0.0 < cells["infer"]["inside"] <= 1.0
+
+
+def test_models_without_their_package_are_skipped(monkeypatch):
+    monkeypatch.setattr(models, "find_spec", lambda name: name == "numpy" or None)
+    assert list(models.seconds(20, repeats=1)) == ["WideNetwork"]
+    benchmark = models.Kernels()
+    benchmark.setup({}, "WideNetwork", 3)
+    for way in list(models.NEEDS)[1:]:
+        with pytest.raises(NotImplementedError):
+            benchmark.setup({}, way, 3)
+
+
+def test_a_size_that_would_take_too_long_is_left_out(monkeypatch):
+    monkeypatch.setattr(scaling, "PATIENCE", 0.0)
+    monkeypatch.setattr(scaling, "FORMS", ["dense"])
+    monkeypatch.setattr(scaling, "UNKNOWNS", [200, 300, 400])
+    monkeypatch.setattr(scaling, "SIZES", [10, 20])
+    assert list(scaling.all_sizes()) == [
+        ("dense", 100, 200),
+        ("dense", 100, 300),
+        ("dense", 10, 100),
+        ("dense", 20, 200),
+    ]
+
+
 def test_forecast_benchmark():
     benchmark = proofs.OneForecast()
     benchmark.setup(20)
@@ -124,12 +216,12 @@ def test_a_report_has_exactly_one_place(page, name):
      (1e-5, "1.0e-5"), (math.nan, "-")],
 )  # fmt: skip
 def test_numbers(x, text):
-    assert report.number(x) == text
+    assert words.number(x) == text
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(2.0, "2 s"), (0.0123, "12 ms"), (4.56e-5, "46 µs"), (math.nan, "-")])
 def test_times(seconds, text):
-    assert report.time(seconds) == text
+    assert words.time(seconds) == text
 
 
 def test_every_region_of_the_page_has_its_report(monkeypatch):
@@ -143,10 +235,53 @@ def test_every_region_of_the_page_has_its_report(monkeypatch):
         report.rewritten(page.replace("report: machine", "report: machinery").replace("machinery", "growth"), None)
 
 
+class Made:
+    """Results of the suite's own trackers and parameters, all numbers the same."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def __getitem__(self, name):
+        module, cls, tracker = name.split(".")
+        benchmark = getattr(import_module(f"benchmarks.{module}"), cls)
+        assert callable(getattr(benchmark, tracker))
+        return dict.fromkeys(itertools.product(*benchmark.params), self.value)
+
+    def number(self, name):
+        module, cls, tracker = name.split(".")
+        assert callable(getattr(getattr(import_module(f"benchmarks.{module}"), cls), tracker))
+        return self.value
+
+
+LEFT_OUT = ["growth", "scipy", "sgd", "models"]  # tables with cells that may all be left out
+TABLES = [name for name in tables.REGIONS if name != "machine"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [*itertools.product(TABLES, [1.0, 12345.678]), *itertools.product(LEFT_OUT, [math.nan])],
+)
+def test_tables_are_of_what_the_suite_measures(name, value):
+    text = tables.REGIONS[name](Made(value))
+    for block in text.split("\n\n"):
+        lines = block.splitlines()
+        assert len({line.count("|") for line in lines}) == 1
+        assert len(lines) == 1 or set(lines[1]) == set("| -")
+    assert "nan" not in text
+
+
+@pytest.mark.parametrize("name", pictures.PICTURES)
+def test_pictures_are_of_what_the_suite_measures(name):
+    plt = pytest.importorskip("matplotlib.pyplot")
+    figure = pictures.PICTURES[name](Made(2.0), plt)
+    figure.canvas.draw()
+    plt.close(figure)
+
+
 def test_the_pictures_of_the_pages_are_there():
     pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
     named = [page.parent / name for page in pages for name in re.findall(r"!\[[^]]+\]\((\S+\.png)\)", page.read_text())]
-    assert {path.stem for path in named} >= set(report.PICTURES)
+    assert {path.stem for path in named} >= set(pictures.PICTURES)
     for path in named:
         assert path.stat().st_size > 5000
 

@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -90,12 +91,25 @@ def ours(watch: Watch) -> str:
     return sol.status.name
 
 
-def dogbox(watch: Watch) -> str:
+def peer(watch: Watch, method: str) -> str:
+    """A method of scipy's least_squares; lm, which refuses m > n, with equations 0 = 0 beside the others."""
     settings: dict[str, Any] = {"ftol": 1e-15, "xtol": 1e-15, "gtol": 1e-15, "max_nfev": CALLS}
-    return least_squares(watch.residual, watch.w0, watch.jac, method="dogbox", **settings).message
+    rows = watch.w0.size if method == "lm" else 0
+    F, jac = (lambda w, f=f: padded(f(w), rows) for f in (watch.residual, watch.jac))
+    return least_squares(F, watch.w0, jac, method=method, **settings).message
 
 
-METHODS: dict[str, Callable[[Watch], str]] = {"plsolve": ours, "dogbox": dogbox}
+def padded(f: Any, rows: int) -> Any:
+    """With rows of zeros, so that there are so many at least."""
+    missing = max(rows - len(f), 0)
+    return np.concatenate([f, np.zeros((missing, *f.shape[1:]))]) if missing else f
+
+
+METHODS: dict[str, Callable[[Watch], str]] = {
+    "plsolve": ours,
+    **{method: partial(peer, method=method) for method in ("dogbox", "trf", "lm")},
+}
+COMPARED = ("plsolve", "dogbox")
 
 
 class Row(NamedTuple):
@@ -112,13 +126,18 @@ class Row(NamedTuple):
     status: str  # empty: stopped from outside
 
 
+def watched(watch: Watch, method: str) -> str:
+    """Let a method solve; the name of its status, empty if it was stopped from outside."""
+    with np.errstate(all="ignore"), warnings.catch_warnings(), suppress(Enough, np.linalg.LinAlgError):
+        warnings.simplefilter("ignore")
+        return METHODS[method](watch)
+    return ""
+
+
 def run(job: tuple[str, int, str, int]) -> Row:
     family, seed, method, limit = job
     watch = Watch(*{**FAMILIES, **NONE}[family](seed), limit, stop=family not in NONE)
-    warnings.simplefilter("ignore")
-    status = ""
-    with np.errstate(all="ignore"), suppress(Enough, np.linalg.LinAlgError):
-        status = METHODS[method](watch)
+    status = watched(watch, method)
     return Row(family, seed, method, limit, watch.solved, watch.njev, watch.nfev, watch.least / watch.scale, status)
 
 
@@ -147,7 +166,7 @@ def table(names: list[str], results: Iterator[Row], columns: list[tuple[str, int
         cells = {c: [row for row in new if (row.method, row.limit) == c] for c in columns}
         print(f"{name:20s}" + "".join(f"{summary(cell):>16s}" for cell in cells.values()), flush=True)
         for limit in {limit for _, limit in columns}:
-            mine, theirs = (sum(row.solved for row in cells[method, limit]) for method in METHODS)
+            mine, theirs = (sum(row.solved for row in cells[method, limit]) for method in COMPARED)
             fewer[limit] += mine < theirs
     for method, limit in columns:
         of = [row for row in done if (row.method, row.limit) == (method, limit)]
@@ -186,7 +205,7 @@ def main() -> int:
     a = parser.parse_args()
     names = [name for name in (NONE if a.none else FAMILIES) if name.startswith(tuple(a.families.split(",")))]
     seeds = a.seeds or (range(20) if a.none else range(100, 115))
-    columns = [("plsolve", max(a.limit))] if a.none else [(method, limit) for limit in a.limit for method in METHODS]
+    columns = [("plsolve", max(a.limit))] if a.none else [(method, limit) for limit in a.limit for method in COMPARED]
     each = len(seeds) * len(columns)
     results = rows([(name, seed, *column) for name in names for seed in seeds for column in columns], a.processes)
     done = without_solution(names, results, each) if a.none else table(names, results, columns, each)

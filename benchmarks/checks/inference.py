@@ -3,7 +3,7 @@
     python -m benchmarks.checks.inference [groundwater] [spectrum] [--cells N]
 
 Jacobians are counted until the objective is within 1e-8 of the least that any of them has found; times are CPU seconds
-of one run in which all take turns. trf solves the stacked residual (data and prior), by LSMR; 'Gauss-Newton-CG' is a
+of runs in which all take turns. trf solves the stacked residual (data and prior), by LSMR; 'Gauss-Newton-CG' is a
 Tikhonov iteration in the space of the parameters with inexact conjugate gradients and backtracking, as geophysical
 frameworks do it; truncated SVD keeps the singular values of the Jacobian that stand out of the noise, without a prior.
 """
@@ -24,6 +24,7 @@ Path = list[float]  # the objective at every Jacobian, and at the end
 
 CLOSE = 1e-8  # of the objective
 LIMIT = 60  # Jacobians
+AGAIN = 3.0  # seconds: where all ways take less, their times are the best of some turns
 
 
 class Watched:
@@ -112,17 +113,23 @@ def compared(problem: Any, w0: Any, prior: Any, roots: tuple[Any, Any, int]) -> 
         "trf, stacked": lambda watched: by_trf(watched, w0, *roots),
         "Gauss-Newton-CG": lambda watched: by_gauss_newton_cg(watched, w0, *roots),
     }
-    rows: list[dict[str, Any]] = []
-    for name, way in ways.items():
-        watched, start = Watched(problem), time.process_time()
-        path = way(watched)
-        seconds = time.process_time() - start
-        rows.append({"way": name, "J": watched.njev, "F": watched.nfev, "s": seconds, "path": np.array(path)})
+    rows = [timed(name, way, problem) for name, way in ways.items()]
+    if sum(row["s"] for row in rows) < AGAIN:
+        for _ in range(3):
+            for row in rows:
+                row["s"] = min(row["s"], timed(row["way"], ways[row["way"]], problem)["s"])
     least = min(row["path"].min() for row in rows)
     for row in rows:
         near = np.flatnonzero(row["path"] <= least * (1.0 + CLOSE))
         row["near"] = int(near[0]) if near.size else "-"
     return rows
+
+
+def timed(name: str, way: Callable[[Watched], Path], problem: Any) -> dict[str, Any]:
+    watched, start = Watched(problem), time.process_time()
+    path = way(watched)
+    seconds = time.process_time() - start
+    return {"way": name, "J": watched.njev, "F": watched.nfev, "s": seconds, "path": np.array(path)}
 
 
 def shown(title: str, rows: list[dict[str, Any]]) -> None:
@@ -136,26 +143,43 @@ def same(v: Any) -> Any:
     return v
 
 
+def field(cells: int, kind: str) -> tuple[Any, Any, Any, tuple[Any, Any, int]]:
+    """Groundwater's problem, start, prior ('white' or 'Matern'), and the prior's root, its adjoint and their size."""
+    problem = Groundwater(cells)
+    C, w0 = problem.prior, np.zeros(problem.m)
+    if kind == "white":
+        return problem, w0, 1.0, (same, same, problem.m)
+    return problem, w0, C, (C.root, C.root_adjoint, 4 * problem.m)
+
+
+def peaks() -> tuple[Any, Any, Any, tuple[Any, Any, int]]:
+    """The same of the spectrum."""
+    problem = Spectrum()
+    L = problem.prior
+    return problem, problem.w0, L, (lambda z: L * z, lambda v: L * v, L.size)
+
+
+def with_uncertainty(problem: Any, w0: Any, prior: Any) -> tuple[Any, Any, float, float]:
+    """The fit, its uncertainty, the price of all standard deviations in iterations, the truth within two of them."""
+    start = time.process_time()
+    fit = plsolve.infer(problem.F, problem.jac, w0, problem.y, noise=problem.noise, prior=prior)
+    iteration = (time.process_time() - start) / fit.njev
+    fit.jac  # noqa: B018 - computed when it is asked for
+    start = time.process_time()
+    u = fit.uncertainty()
+    std = u.std()
+    price = (time.process_time() - start) / iteration
+    return fit, u, price, float(np.mean(np.abs(problem.truth - fit.x) <= 2.0 * std))
+
+
 def groundwater(cells: int) -> None:
     """The map, its uncertainty, and what the heads determine."""
-    problem = Groundwater(cells)
-    w0 = np.zeros(problem.m)
     for kind in ("white", "Matern"):
-        C = problem.prior
-        prior = 1.0 if kind == "white" else C
-        roots = (same, same, problem.m) if kind == "white" else (C.root, C.root_adjoint, 4 * problem.m)
+        problem, w0, prior, roots = field(cells, kind)
         rows = compared(problem, w0, prior, roots)
         shown(f"Groundwater, {cells} x {cells} cells, {problem.n} heads, {kind} prior", rows)
-        start = time.process_time()
-        fit = plsolve.infer(problem.F, problem.jac, w0, problem.y, noise=problem.noise, prior=prior)
-        iteration = (time.process_time() - start) / fit.njev
-        fit.jac  # noqa: B018 - computed when it is asked for
-        start = time.process_time()
-        u = fit.uncertainty()
-        std = u.std()
-        share = (time.process_time() - start) / iteration
-        inside = np.mean(np.abs(problem.truth - fit.x) <= 2.0 * std)
-        print(f"\nstd of all cells: the time of {share:.1f} iterations; {100 * inside:.0f} % of the truth within 2 std")
+        fit, u, price, inside = with_uncertainty(problem, w0, prior)
+        print(f"\nstd of all cells: the time of {price:.1f} iterations; {100 * inside:.0f} % of the truth within 2 std")
         print(f"rank {u.rank}, degrees of freedom {u.degrees_of_freedom:.1f}, nonlinearity {u.nonlinearity:.2g}")
     svd = Watched(problem)
     x = by_truncated_svd(svd, w0)
@@ -166,11 +190,9 @@ def groundwater(cells: int) -> None:
 
 def spectrum(cells: int) -> None:
     """More peaks than the data resolve."""
-    problem = Spectrum()
-    L = problem.prior
-    fit = plsolve.infer(problem.F, problem.jac, problem.w0, problem.y, noise=problem.noise, prior=L)
-
-    rows = compared(problem, problem.w0, L, (lambda z: L * z, lambda v: L * v, L.size))
+    problem, w0, prior, roots = peaks()
+    fit = plsolve.infer(problem.F, problem.jac, w0, problem.y, noise=problem.noise, prior=prior)
+    rows = compared(problem, w0, prior, roots)
     shown(f"Spectrum, {problem.peaks} peaks, {problem.t.size} points", rows)
     names = [f"{what} {k}" for k in range(problem.peaks) for what in ("height", "place", "width")]
     print("\n" + fit.report([*names, *(f"baseline {k}" for k in range(4))]))

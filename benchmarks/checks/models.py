@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -114,25 +115,35 @@ def torch_jacrev(module: Any, X: Any) -> tuple[Callable[..., Any], Callable[...,
     return lambda w: f(*split(w)).detach().numpy(), J
 
 
-def wide() -> Iterator[Check]:
-    """n = 168, m = 41 001: a warm whole solve of 80-500-1, by each way to the kernel."""
-    import jax
+Way = tuple[Callable[..., Any], Callable[..., Any], Any]  # F, jac, w0
 
-    jax.config.update("jax_enable_x64", True)
+
+def ways(width: int) -> tuple[dict[str, Way], Any]:
+    """A network 80-width-1 by each way to the kernel for which the packages are installed, and y, at 168 points."""
     rng = np.random.default_rng(0)
     X, y = rng.standard_normal((168, 80)), rng.standard_normal(168)
-    net = WideNetwork(X, (500,), scaling="standard")
+    net = WideNetwork(X, (width,), scaling="standard")
     w0 = net.init(0)
-    params = [layer.split(w0) for layer in net.layers]
-    module = torch_mlp(net, w0)
-    of_jax, of_torch = plsolve.models.JaxModel(jax_mlp, params, X), plsolve.models.TorchModel(module, X)
-    systems = {
-        "WideNetwork": (net.F, net.jac, w0),
-        "JaxModel": (of_jax.F, of_jax.jac, of_jax.w0),
-        "TorchModel": (of_torch.F, of_torch.jac, of_torch.w0),
-        "jacrev, JAX": (*jax_jacrev(jax_mlp, params, X), w0),
-        "jacrev, torch": (*torch_jacrev(module, X), of_torch.w0),
-    }
+    found: dict[str, Way] = {"WideNetwork": (net.F, net.jac, w0)}
+    if find_spec("jax"):
+        import jax
+
+        jax.config.update("jax_enable_x64", True)
+        params = [layer.split(w0) for layer in net.layers]
+        of_jax = plsolve.models.JaxModel(jax_mlp, params, X)
+        found["JaxModel"] = of_jax.F, of_jax.jac, of_jax.w0
+        found["jacrev, JAX"] = *jax_jacrev(jax_mlp, params, X), w0
+    if find_spec("torch"):
+        module = torch_mlp(net, w0)
+        of_torch = plsolve.models.TorchModel(module, X)
+        found["TorchModel"] = of_torch.F, of_torch.jac, of_torch.w0
+        found["jacrev, torch"] = *torch_jacrev(module, X), of_torch.w0
+    return found, y
+
+
+def wide() -> Iterator[Check]:
+    """n = 168, m = 41 001: a warm whole solve of 80-500-1, by each way to the kernel."""
+    systems, y = ways(500)
     for name, (F, jac, start) in systems.items():
         sol = solve(F, jac, start, y, certify=False)
         print(f"  {name:14} {sol.nit} iterations, {sol.njev} J, {sol.nfev} F, success {sol.success}")
