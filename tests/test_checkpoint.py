@@ -6,6 +6,9 @@ import os
 import pickle
 import re
 import shutil
+import subprocess
+import sys
+import time
 import zipfile
 from functools import cache
 from pathlib import Path
@@ -569,6 +572,33 @@ def test_killed_while_writing(stopped, monkeypatch):
         assert set(os.listdir(Path(stopped).parent)) == {"run.npz", "run.npz.part"}
     same(CASES["dense"].run(checkpoint=stopped, resume=True), undisturbed("dense"))
     assert os.listdir(Path(stopped).parent) == ["run.npz"]
+
+
+SLOW = """
+import sys, time
+sys.path[:0] = [{tests!r}, {root!r}]
+from test_checkpoint import CASES, Case
+
+case = CASES[{name!r}]
+def F(w, rows=None):
+    time.sleep(0.02)
+    return case.F(w) if rows is None else case.F(w, rows=rows)
+Case(F, case.jac, case.w0, case.y, case.settings).run(checkpoint={path!r}, checkpoint_every=0.05)
+"""
+
+
+@pytest.mark.parametrize("name", ["heavy ball", "sgd, shuffled"])
+def test_a_process_is_killed(name, tmp_path):
+    """kill -9; benchmarks.checks.checkpoints does it a hundred times."""
+    path, tests = str(tmp_path / "run.npz"), Path(__file__).parent
+    code = SLOW.format(tests=str(tests), root=str(tests.parent), name=name, path=path)
+    process = subprocess.Popen([sys.executable, "-c", code])
+    while not os.path.exists(path) and process.poll() is None:
+        time.sleep(0.01)
+    process.kill()
+    assert process.wait() != 0, "it was over before"
+    assert header(path)["run"]["s"]["fields"]["nit"] < undisturbed(name).nit
+    same(CASES[name].run(checkpoint=path, resume=True), undisturbed(name))
 
 
 # -- methods of the user's own -----------------------------------------------------------------------------------------
