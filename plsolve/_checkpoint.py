@@ -72,8 +72,12 @@ SHARED: ContextVar[Shared] = ContextVar("checkpoint", default=ALONE)
 
 
 class Kept(NamedTuple):
-    """A place, and what has been learnt until there."""
+    """A place of a stage, and what has been learnt until there."""
 
+    stage: int
+    status: int
+    message: str
+    before: Any
     s: Any
     best: Any
     least: float
@@ -294,7 +298,17 @@ class Checkpoint:
             self._due = now + max(self._every, (SHARE - 1.0) * (now - begun))
 
     def _place(self, s: Any, best: Any, least: float) -> Kept:
-        return Kept(s=s, best=best, least=least, progress=self._problem.progress(s.w), mark=self._record.mark())
+        return Kept(
+            stage=self.stage,
+            status=self.status,
+            message=self.message,
+            before=self._before,
+            s=s,
+            best=best,
+            least=least,
+            progress=self._problem.progress(s.w),
+            mark=self._record.mark(),
+        )
 
     def _content_of(self, kept: Kept) -> tuple[dict[str, Any], archive.Arrays]:
         """The header and the arrays of the file."""
@@ -305,13 +319,13 @@ class Checkpoint:
             "method": self._method,
             "reason": self.reason,
             "compiled": self._compiled,
-            "stage": self.stage,
-            "status": self.status,
-            "message": self.message,
+            "stage": kept.stage,
+            "status": kept.status,
+            "message": kept.message,
             "least": float(kept.least),
             "s": encoded(kept.s, "state"),
             "best": encoded(kept.best, "best"),
-            "before": encoded(self._before, "before"),
+            "before": encoded(kept.before, "before"),
             "progress": encoded(kept.progress, "progress"),
             "seen": encoded(seen, "seen"),
         }

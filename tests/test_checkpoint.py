@@ -23,7 +23,7 @@ from stopped import Case, counted, header, moments, same, stop
 
 from benchmarks.far_systems import sine
 from plsolve import Status, _archive, _checkpoint, infer, solve
-from plsolve.methods import METHODS, OPTIONS, Method, Stage, Start
+from plsolve.methods import METHODS, OPTIONS, Method, Stage, Start, tall
 
 # -- runs --------------------------------------------------------------------------------------------------------------
 
@@ -192,6 +192,21 @@ def test_it_can_be_stopped_again_and_again(name, tmp_path):
         sol = case.run(checkpoint=path, resume=True, max_iter=k)
         assert sol.nit == k
     same(case.run(checkpoint=path, resume=True), whole)
+
+
+def test_between_two_stages(tmp_path, monkeypatch):
+    """Interrupted after a stage has begun, before its first state: the place is that of the stage before."""
+    path, case = str(tmp_path / "run.npz"), CASES["kicks"]
+
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(tall, "init", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            case.run(checkpoint=path)
+    assert header(path)["run"]["stage"] == 0
+    same(case.run(checkpoint=path, resume=True), undisturbed("kicks"))
 
 
 def test_the_certificate_and_the_bound_are_those_of_the_whole_run(tmp_path):
