@@ -57,7 +57,8 @@ def lines(ax: Any, values: Values, name: str, at: Points, hollow: Values | None 
     known = [(x, values[key]) for x, key in at if math.isfinite(values[key])]
     if known:
         size = 9 if name == "heavy-ball" else 6  # Chebyshev's points lie on it
-        ax.loglog(*zip(*known, strict=True), color=color, marker=marker, ms=size, lw=1.5, label=name)
+        path = [(x, values[key]) for x, key in at]  # with gaps where nothing is known
+        ax.loglog(*zip(*path, strict=True), color=color, marker=marker, ms=size, lw=1.5, label=name)
     if hollow is not None and known:
         beyond = [(x, hollow[key]) for x, key in at if x > known[-1][0] and math.isfinite(hollow[key])]
         path = [known[-1], *beyond]
@@ -143,7 +144,7 @@ def sgd(new: Newest, plt: Any) -> Any:
     net.set(title="network, 45 057 weights, to 0.05")
     for ax in (affine, sine, net):
         ax.set_xlabel("equations n")
-    affine.legend(fontsize=9)
+    figure.legend(*affine.get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=9)
     return figure
 
 

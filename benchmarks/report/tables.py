@@ -52,10 +52,12 @@ def distance(new: Newest) -> str:
         new[f"start_distance.StartDistance.track_{w}"] for w in ("share_solved", "jacobians_spent", "runs")
     )
     rows = [
-        [named(method), *(f"{percent(share[method, d])}, {number(spent[method, d])} J" for d in axis(share, 1))]
+        [named(method), *(f"{percent(share[method, d])} ({number(spent[method, d])})" for d in axis(share, 1))]
         for method in axis(share, 0)
     ]
-    return table([f"of {count(max(runs.values()))} runs", *(f"distance {d:g}" for d in axis(share, 1))], rows)
+    return table(
+        [f"solved of {count(max(runs.values()))} runs (Jacobians)", *(f"distance {d:g}" for d in axis(share, 1))], rows
+    )
 
 
 def scaling(new: Newest) -> str:
