@@ -74,6 +74,17 @@ def test_rounding_uses_the_model_up_and_never_more(sign):
         assert abs(error - Fraction(sign)) <= Fraction(1, 4)
 
 
+def test_values_out_of_range_are_infinite():
+    one = integers([[1]])
+    system = Factored(
+        n=1, m=1, y=np.zeros(1), A=one, M=one, roots=[[0, 0]], lead=integers([-1 << C]), gap=integers([0])
+    )
+    for rounding in (Rounding(), Rounding(np.ones(1), np.ones((1, 1)))):
+        system.rounding = rounding
+        assert system.F(np.array([1e200])) == -math.inf
+        assert system.jac(np.array([1e200])) == pytest.approx(-2e200)
+
+
 # A wrong jac ----------------------------------------------------------------------------------------------------------
 
 

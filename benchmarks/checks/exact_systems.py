@@ -32,6 +32,14 @@ def units_of(w: Any) -> int:
     return max(DIGITS, *(float(x).as_integer_ratio()[1].bit_length() - 1 for x in w))
 
 
+def quotient(value: int, power: int) -> float:
+    """The float nearest to value in units of 2^-power, infinite where it is out of range."""
+    try:
+        return value / (1 << power)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
 def inverse(G: Any) -> Any:
     """The inverse of a small symmetric matrix of integers, as fractions (Gauss-Jordan)."""
     n = len(G)
@@ -60,7 +68,9 @@ class Rounding:
     def rounded(value: int, terms: int, power: int, sign: float) -> float:
         """The float for value in units of 2^-power, off by at most 2^-50 of the terms."""
         allowed = terms >> MODEL
-        x = (value + int(sign * (1 << 20)) * (allowed >> 20)) / (1 << power)
+        x = quotient(value + int(sign * (1 << 20)) * (allowed >> 20), power)
+        if math.isinf(x):
+            return x
         numerator, denominator = x.as_integer_ratio()
         if sign != 0.0 and abs((numerator << power) - value * denominator) > allowed * denominator:
             x = math.nextafter(x, math.inf if sign < 0.0 else -math.inf)
@@ -125,7 +135,7 @@ class System:
         S, power, J, _ = self.exact(W, E)
         Y = in_units(self.y, power)
         if self.rounding.F is None:
-            values = [int(a) / (1 << power) for a in S + Y]
+            values = [quotient(int(a), power) for a in S + Y]
         else:
             terms = abs(S + Y) + abs(Y) + abs(J) @ abs(W)  # the units of J W are those of F
             entries = zip(S + Y, terms, self.rounding.F, strict=True)
@@ -136,7 +146,7 @@ class System:
         W, E = self._at(w)
         J, power = self.exact(W, E)[2:]
         if self.rounding.J is None:
-            values = [int(a) / (1 << power) for a in J.ravel()]
+            values = [quotient(int(a), power) for a in J.ravel()]
         else:
             entries = zip(J.ravel(), self.rounding.J.ravel(), strict=True)
             values = [self.rounding.rounded(int(a), abs(int(a)), power, sign) for a, sign in entries]
