@@ -197,7 +197,8 @@ class Engine:
         if s.layout != LAYOUT or s.memory.size != own.memory.size:
             raise ValueError("`checkpoint` was written by another version of plsolve.")
         own.state.deadline = p.run.deadline
-        own.state.nfev, own.state.njev, own.state.nfev_jac = p.system.nfev, p.system.njev, p.system.nfev_jac
+        self._known = p.system.nfev, p.system.njev, p.system.nfev_jac
+        own.state.nfev, own.state.njev, own.state.nfev_jac = self._known
         earlier = System(s.memory.copy(), p.n, p.m)
         for name in OWN:
             setattr(earlier.state, name, getattr(own.state, name))
