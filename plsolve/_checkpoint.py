@@ -38,7 +38,7 @@ from plsolve.methods.method import Stage
 
 FORMAT = 1  # of the file
 EVERY = 5.0  # seconds between two writes, at least
-SHARE = 50.0  # time between two writes by the time that one takes, at least
+SHARE = 100.0  # time between two writes by the time that one takes, at least
 ALIKE = 1e-6  # relative difference that rounding in F, noise or prior explains
 NEAREST, OVER = -1, -2  # instead of the number of a stage: the way to the nearest solution; the run is over
 GOES_ON = Status.MAX_ITER, Status.MAX_TIME, Status.CALLBACK  # the run can go on after these

@@ -124,7 +124,7 @@ def solve(
         (counted from now), callback, progress, certify and rng (whose state is in the file). F(w0), constants that are
         estimated there, and J are evaluated again, and counted.
     checkpoint_every : float
-        Least time between two writes, in seconds. They are rarer where writing takes more than 2 % of the time.
+        Least time between two writes, in seconds. They are rarer where writing takes more than 1 % of the time.
     options : dict, optional
         Of the method:
 

@@ -497,14 +497,14 @@ def test_it_is_written_at_most_so_often(tmp_path, monkeypatch):
     for cost, every, times in (
         (0.0, 5.0, [5.0, 10.0, 15.0]),
         (0.0, 0.0, [0.0, 1.0, 2.0]),
-        (0.1, 5.0, [5.0, 10.1, 15.2]),
-        (0.4, 5.0, [5.0, 25.4, 45.8]),
+        (0.1, 5.0, [5.0, 15.1, 25.2]),
+        (0.2, 5.0, [5.0, 25.2, 45.4]),
     ):
         now[0], written[:] = 0.0, []
         CASES["gd"].run(checkpoint=path, callback=callback, checkpoint_every=every)
         np.testing.assert_allclose(written[:3], times)
         assert written[-1] >= 60.0
-        assert cost * len(written) <= 0.02 * now[0] + 2 * cost
+        assert cost * len(written) <= 0.01 * now[0] + 2 * cost
 
 
 @pytest.mark.parametrize("failing", ["open", "replace", "fsync"])

@@ -6,7 +6,7 @@ Each run is made once undisturbed. Then a process makes it with a checkpoint eve
 at a random moment, again and again, each time followed by a new process that resumes, until it arrives. After each kill
 the file must be readable. What the last process returns must be what the undisturbed run has returned: every bit of x,
 fun and history, status and number of iterations. The work lost is the time since the iteration in the file was reached.
-Allowed is one interval, half a second or 49 times what a write has taken (so that writing takes 2 % of the time), and
+Allowed is one interval, half a second or 99 times what a write has taken (so that writing takes 1 % of the time), and
 the time of two steps and a write.
 
 Then the cost: the time spent in keeping and writing as a share of a run with 8e6 unknowns, at the default interval.
@@ -185,7 +185,7 @@ class Killed:
                 self.unreadable += 1
         reached = max((when for k, when in steps if k <= nit), default=steps[0][1])
         longest = max(np.diff([when for _, when in steps] + [now]))
-        interval = max(EVERY, 49.0 * write)
+        interval = max(EVERY, (_checkpoint.SHARE - 1.0) * write)
         self.lost, self.interval = max(self.lost, now - reached), max(self.interval, interval)
         self.late += now - reached > interval + 2.0 * longest + write + 0.5
 
