@@ -307,12 +307,12 @@ def as_choice(value: Any, name: str, known: Sequence[str]) -> str:
     return value
 
 
-def generator(rng: Any) -> np.random.Generator | None:
+def generator(rng: Any, name: str = "rng") -> np.random.Generator | None:
     """A generator from a seed. None for None: creating one takes as long as a small step, and only SGD needs it."""
     if rng is None:
         return None
     seeds = rng if isinstance(rng, (list, tuple, np.ndarray)) else [rng]
-    refusal = f"`rng` must be None, an integer >= 0 or a numpy Generator, got {shown(rng)}."
+    refusal = f"`{name}` must be None, an integer >= 0 or a numpy Generator, got {shown(rng)}."
     if not (isinstance(rng, _SOURCES) or all(map(is_integer, seeds))):
         raise TypeError(refusal)
     try:

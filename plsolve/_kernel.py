@@ -163,7 +163,7 @@ class TangentKernel:
         matplotlib.axes.Axes
             What was drawn in.
         """
-        return plotting.spectrum(self, ax)
+        return plotting.spectrum(self, plotting.as_axes(ax))
 
 
 def _symmetric(lower: Array) -> Array:

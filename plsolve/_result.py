@@ -12,6 +12,7 @@ import numpy as np
 from scipy.optimize import OptimizeResult
 from scipy.sparse.linalg import LinearOperator
 
+from plsolve._checks import as_choice
 from plsolve._differences import disagreement
 from plsolve._history import History
 from plsolve._inference.noise import as_noise
@@ -256,14 +257,12 @@ class Result(OptimizeResult):
 
         Raises
         ------
-        ValueError
-            For another ``what``, or the landscape of an unpickled Result.
+        TypeError, ValueError
+            For another ``ax`` or ``what``, or the landscape of an unpickled Result.
         ImportError
             Without matplotlib, the extra 'plot'.
         """
-        if what not in tuple(PICTURES):
-            raise ValueError(f"`what` must be one of {', '.join(map(repr, PICTURES))}, got {what!r}.")
-        return PICTURES[what](self, ax)
+        return PICTURES[as_choice(what, "what", tuple(PICTURES))](self, plotting.as_axes(ax))
 
     def __getattr__(self, name: str) -> Any:
         if name not in self:

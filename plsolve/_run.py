@@ -56,6 +56,7 @@ class Run:
     note = ""
     keeper: Keeper | None = None
     _inside = False
+    _settled = math.inf
     _reserve = 0.0  # seconds
 
     def __init__(self, w0: Array, deadline: float) -> None:
@@ -68,9 +69,10 @@ class Run:
         if size < self.least:
             self.best, self.best_residual, self.least = w, r, size
 
-    def settle(self, w: Array, r: Array) -> None:
-        """Make this the best point whatever ||r|| is elsewhere, for methods with another measure."""
-        self.best, self.best_residual, self.least = w, r, -math.inf
+    def settle(self, w: Array, r: Array, value: float) -> None:
+        """Keep the point if it is the best so far by another measure than ||r||, which does not count from then on."""
+        if value <= self._settled:
+            self.best, self.best_residual, self.least, self._settled = w, r, -math.inf, value
 
     def resume(self, best: Array, residual: Array, least: float, note: str) -> None:
         """Go on with the best point of an earlier process."""

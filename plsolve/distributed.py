@@ -20,12 +20,13 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.sparse import issparse
 from scipy.sparse.linalg import LinearOperator
 
 from plsolve import _clock
 from plsolve._checkpoint import EVERY, Shared
 from plsolve._checkpoint import SHARED as SHARED_FILE
-from plsolve._checks import as_count, as_matrix, warn
+from plsolve._checks import as_count, as_float, as_matrix, warn
 from plsolve._linalg import Array
 from plsolve._record import takes_whole
 from plsolve._result import Result
@@ -86,6 +87,8 @@ class Columns:
             from mpi4py import MPI
         except ImportError as error:
             raise ImportError("Columns needs mpi4py: python -m pip install 'plsolve[mpi]'") from error
+        if not isinstance(comm, MPI.Comm):
+            raise TypeError(f"`comm` must be a communicator of mpi4py, got {type(comm).__name__}.")
         self._sum = MPI.SUM
         self.m, self._comm = as_count(m, "m", 1), comm
         if comm.size > m:
@@ -116,7 +119,7 @@ class Columns:
         ndarray
             The sum, of the same shape.
         """
-        mine = np.ascontiguousarray(x, dtype=np.float64)
+        mine = np.ascontiguousarray(as_float(x, "x"))
         out = np.empty_like(mine)
         self._comm.Reduce(mine, out, op=self._sum, root=0)
         self._comm.Bcast(out, root=0)
@@ -135,7 +138,9 @@ class Columns:
         ndarray (m,)
             The whole vector, on every rank.
         """
-        mine, out = np.ascontiguousarray(x, dtype=np.float64), np.empty(self.m)
+        mine, out = np.ascontiguousarray(as_float(x, "x")), np.empty(self.m)
+        if mine.shape != (self.mine.stop - self.mine.start,):
+            raise ValueError(f"`x` must have shape ({self.mine.stop - self.mine.start},), got {mine.shape}.")
         self._comm.Allgatherv(mine, [out, self._counts])
         return out
 
@@ -152,7 +157,14 @@ class Columns:
         scipy.sparse.linalg.LinearOperator (n, m)
             The whole J. Its products and its ``gram()`` are computed on all ranks together.
         """
-        return ColumnsJacobian(self, as_matrix(local_J, None, self.mine.stop - self.mine.start))
+        mine = self.mine.stop - self.mine.start
+        if not (isinstance(local_J, LinearOperator) or issparse(local_J)):
+            local_J = as_float(local_J, "local_J")
+        if local_J.dtype is not None and np.dtype(local_J.dtype).kind not in "fiub":
+            raise TypeError(f"`local_J` must be real numbers, got dtype {local_J.dtype}.")
+        if len(local_J.shape) != 2 or local_J.shape[1] != mine:
+            raise ValueError(f"`local_J` must have shape (n, {mine}), got {local_J.shape}.")
+        return ColumnsJacobian(self, as_matrix(local_J, None, mine))
 
     def solve(self, F: Callable[..., Any], jac: Any, w0: Any, y: Any = None, **as_solve: Any) -> Result:
         """Call `plsolve.solve` on all ranks together, with all of its arguments.

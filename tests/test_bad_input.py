@@ -290,6 +290,11 @@ def test_generated_calls(block):
         assert not fault, f"{seed} {name}({replaced}): {fault}"
 
 
+def test_every_public_callable_is_called_with_bad_arguments():
+    """Or is a record that checks nothing."""
+    assert not bad_input.uncovered()
+
+
 X = np.arange(10.0)
 MASKED = np.ma.array(np.where(X % 4 == 0, -9999.0, 2 * X + 1), mask=X % 4 == 0)
 

@@ -179,7 +179,7 @@ def test_bad_input_is_named():
         sol.uncertainty(0.0)
     with pytest.raises(ValueError, match="`prior` must be positive"):
         sol.uncertainty(0.1, prior=-1.0)
-    with pytest.raises(IndexError, match="`index` must be numbers of parameters"):
+    with pytest.raises(ValueError, match="`index` must be numbers of parameters"):
         u.std(9)
     with pytest.raises(ValueError, match=r"`J_new` must have shape"):
         u.predict(np.ones((2, 3)))

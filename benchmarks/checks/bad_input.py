@@ -1,12 +1,14 @@
 """Bad arguments for every public function, generated from their signatures: refused by name, or rightly taken.
 
-    python -m benchmarks.checks.bad_input [--calls 100000] [--seed 0] [-v]
+    python -m benchmarks.checks.bad_input [--calls 100000] [--seed 0] [--write] [-v]
 
 Each call is a good one with one or two arguments replaced by values of the wrong type, shape, size or content, drawn
 for the kind of argument. A refusal must be a TypeError or ValueError that names one of them as this function calls it.
 Warnings point at the user's line. What is taken must give a right result: the solution is known, and a `success` must
 be one. Some values must be refused whatever else (text, NaN, masked entries, complex numbers), and some must pass: what
-is raised by a lack of memory, or by the user's functions. Exits with status 1 where one call did otherwise.
+is raised by a lack of memory, or by the user's functions. `uncovered` lists the public callables that are not called.
+Those of JAX, PyTorch and MPI are called where these packages are. --write puts the table into docs/checks.md. Exits
+with status 1 where one call did otherwise.
 """
 
 import argparse
@@ -15,10 +17,16 @@ import inspect
 import re
 import sys
 import warnings
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import scipy.sparse as sps
 
+from benchmarks import marks
+from benchmarks.checks.bad_methods import of_the_rest
+from benchmarks.checks.bad_models import of_models
 from benchmarks.checks.bad_values import (
     BETA,
     BOUNDS,
@@ -72,8 +80,7 @@ from benchmarks.checks.bad_values import (
     with_entry,
 )
 
-# -- values ------------------------------------------------------------------------------------------------------------
-
+PAGE = Path(__file__).parents[2] / "docs" / "checks.md"
 
 # -- functions ---------------------------------------------------------------------------------------------------------
 
@@ -276,12 +283,71 @@ def specifications():
     """Of each function: how it is called well, its kinds of arguments, and what a right result is."""
     for some in (of_solve, of_infer, of_root, of_least_squares, of_curve_fit, of_solve_batch, of_the_others):
         yield from some()
+    yield from of_the_rest()
+    yield from of_models()
+
+
+MODULES = ("", ".testing", ".testing.more_garbow_hillstrom", ".networks", ".jit", ".methods", ".distributed", ".models")
+RECORDS = {  # results and parts of methods, made by the library or as they are; `theory` has formulas of numbers alone
+    *(
+        "BatchResult",
+        "Certificate",
+        "Result",
+        "Status",
+        "TangentKernel",
+        "Uncertainty",
+        "System",
+        "Classic",
+        "Solution",
+    ),
+    *(
+        "Method",
+        "Stage",
+        "Start",
+        "NetworkJacobian",
+        "NetworkJacobian.row_squares",
+        "Result.get",
+        "System.n",
+        "System.m",
+    ),
+}
+
+
+def public():
+    """The public functions, classes and methods, by the names that signatures have."""
+    for name in MODULES:
+        if name == ".distributed" and find_spec("mpi4py") is None:
+            continue
+        module = import_module(f"plsolve{name}")
+        for attribute in getattr(module, "__all__", ["problems", "Classic"]):
+            try:
+                value = getattr(module, attribute)
+            except ImportError:  # a package that is not here
+                continue
+            if inspect.isclass(value):
+                members = {k: m for k, m in vars(value).items() if inspect.isfunction(m) and not k.startswith("_")}
+                yield from (member.__qualname__ for member in members.values())
+            if callable(value) and not isinstance(value, dict):
+                yield value.__qualname__
+
+
+def uncovered():
+    """The public callables that no specification calls, and that are no mere records."""
+    called = {call.__qualname__ for call, *_ in specifications()}
+    return sorted(set(public()) - called - RECORDS)
 
 
 # -- calls -------------------------------------------------------------------------------------------------------------
 
 
 UNKNOWN = "typo"  # a keyword that no function has
+
+
+def group(call):
+    """The row of a function in the table: its class, or the name of its module where this has many small ones."""
+    if call.__module__.startswith("plsolve.testing"):
+        return "testing"
+    return call.__qualname__.partition(".")[0]
 
 
 def parameters(call):
@@ -303,12 +369,12 @@ class Checker:
         rng = np.random.default_rng(seed)
         call, good, kinds, right = self.specifications[rng.integers(len(self.specifications))]
         names = [name for name in kinds if kinds[name]]
-        chosen = rng.choice(names, size=int(rng.choice([1, 1, 1, 2])), replace=False).tolist()
+        chosen = rng.choice(names, size=min(int(rng.choice([1, 1, 1, 2])), len(names)), replace=False).tolist()
         arguments, verdicts = dict(good), {}
         for name in chosen:
             verdicts[name], make = kinds[name][rng.integers(len(kinds[name]))]
             arguments[name] = make(rng)
-        return call.__name__, {name: arguments[name] for name in chosen}, self.judged(call, arguments, verdicts, right)
+        return group(call), {name: arguments[name] for name in chosen}, self.judged(call, arguments, verdicts, right)
 
     def judged(self, call, arguments, verdicts, right):
         with warnings.catch_warnings(record=True) as heard:
@@ -351,6 +417,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--calls", type=float, default=1e5)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--write", action="store_true", help="write the table into docs/checks.md")
     parser.add_argument("-v", action="store_true", help="show every call that went wrong")
     options = parser.parse_args()
     checker, counts, wrong = Checker(), collections.Counter(), collections.Counter()
@@ -360,10 +427,13 @@ def main():
         wrong[name] += bool(fault)
         if fault and options.v:
             print(f"{i} {name}({', '.join(f'{k}={brief(v)}' for k, v in replaced.items())}): {fault[:200]}")
-    print("| function | calls | not refused by name, or wrongly taken |\n| --- | --- | --- |")
-    for name in sorted(counts):
-        print(f"| {name} | {counts[name]} | {wrong[name]} |")
-    print(f"| all | {counts.total()} | {wrong.total()} |")
+    rows = [(name, counts[name], wrong[name]) for name in sorted(counts, key=str.lower)]
+    rows.append(("all", counts.total(), wrong.total()))
+    head = "| function or class | calls | error without a name, or wrong result |\n| --- | --- | --- |\n"
+    table = head + "\n".join(f"| {name} | {count:_} | {found} |".replace("_", " ") for name, count, found in rows)
+    print(table)
+    if options.write:
+        marks.write(PAGE, "bad input", table)
     return bool(wrong.total())
 
 

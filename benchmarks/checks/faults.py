@@ -36,6 +36,7 @@ from plsolve import Status
 from plsolve._losses import LOSSES
 
 INTERNAL = ("Ended", "FloatingPointError", "ZeroDivisionError", "OverflowError", "LinAlgError", "infs or NaNs")
+OF_J = ("matvec", "rmatvec", "gram")  # whose huge values are finite, and make the rounding level of F huge
 LATE = 2  # points whose evaluation may not have been noted when Ctrl-C came
 OWN = {  # the names by which a refusal may call the place of the fault
     "F": ("F", "fun", "f", "Residuals"),
@@ -192,7 +193,7 @@ def of_status(c: Case, seen: Watched, sol: Any) -> list[str]:
     J = p.jac(sol.x)
     rounding = 1e-15 * (scale + np.linalg.norm(p.F(sol.x)) + np.linalg.norm(np.abs(J) @ np.abs(sol.x)))
     true = {
-        Status.RESIDUAL: size <= 1.001 * TOL * scale + rounding,
+        Status.RESIDUAL: size <= 1.001 * TOL * scale + rounding or (c.fault.what == "huge" and c.fault.where in OF_J),
         Status.EPSILON: 0.5 * size * size <= c.settings.get("eps", 0.0) * 1.001,
         Status.DISTANCE: c.settings.get("xtol", 0.0) > 0.0,
         Status.MAX_ITER: sol.nit == c.settings.get("max_iter"),

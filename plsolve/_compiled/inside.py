@@ -9,6 +9,7 @@ import numpy as np
 from numba import njit, types
 from numba.extending import intrinsic, overload
 
+from plsolve import _checks as checks
 from plsolve._compiled import evaluation
 from plsolve._compiled import memory as k
 from plsolve._compiled.cache import address as compiled_unit
@@ -66,6 +67,11 @@ def gauss_newton(F: Any, jac: Any, w0: Array, y: Array, tol: float = 1e-10, max_
     -----
     A function that calls it cannot be cached on disk, since F and jac are compiled anew in every process.
     """
+    for name, function in (("F", F), ("jac", jac)):
+        if not (type(function).__module__.startswith("numba.") or (name == "jac" and function is None)):
+            raise TypeError(f"`{name}` must be a numba function, got {type(function).__name__}.")
+    w0, y = checks.as_vector(w0, "w0"), checks.as_vector(y, "y")
+    tol, max_iter = checks.as_tolerance(tol, "tol"), checks.as_count(max_iter, "max_iter", 0)
     x, fun, numbers = np.empty(w0.size), np.empty(y.size), np.empty(4, np.int64)
     _outside()(F, jac, w0, y, tol, max_iter, x, fun, numbers)
     status, nit, nfev, njev = numbers.tolist()

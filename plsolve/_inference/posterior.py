@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from plsolve._inference.noise import Noise
-from plsolve._inference.prior import Conditioned, Independent, Prior, Products, as_prior, units
+from plsolve._inference.prior import Conditioned, Independent, NotFiniteError, Prior, Products, as_prior, units
 from plsolve._krylov import Memory
 from plsolve._linalg import NO_VECTOR, Array, Cholesky, cholesky, column_blocks, finite, gram, norm
 from plsolve._tangent import LinearSolver, Tangent, is_sparse, tangent
@@ -31,13 +31,6 @@ BLOCK_NUMBERS = 1 << 22  # in a block of vectors (32 MiB)
 CANCELS = 1e-4  # of the prior's variance: smaller variances are computed as a sum of squares, without cancellation
 SOLVED = 1e-13  # relative residual of conjugate gradients
 STEP = 1e-9  # the same for a step, which the next one mends
-
-
-class NotFiniteError(ValueError):
-    """The products of J and the covariance of the prior are not finite."""
-
-    def __init__(self) -> None:
-        super().__init__("`jac` and `prior` must be finite, but their product has NaN or infinite entries.")
 
 
 class Posterior(Protocol):

@@ -12,12 +12,19 @@ import scipy.sparse.linalg as spla
 from scipy.linalg import LinAlgError, cho_factor, cho_solve, cholesky, solve_triangular
 
 from plsolve._checks import as_float, check_finite, product, shown
-from plsolve._linalg import Array, norm
+from plsolve._linalg import Array, finite, norm
 
 SYMMETRIC = 1e-8  # of the largest entry: a matrix may differ from its transpose by this
 BLOCK_NUMBERS = 1 << 22  # in a block of vectors (32 MiB)
 ROOT_STEPS = 300  # Lanczos steps for C^{1/2} z
 ROOT_ACCURACY = 1e-10  # relative accuracy of C^{1/2} z
+
+
+class NotFiniteError(ValueError):
+    """The products of J and the covariance of the prior are not finite."""
+
+    def __init__(self) -> None:
+        super().__init__("`jac` and `prior` must be finite, but their product has NaN or infinite entries.")
 
 
 class Prior(Protocol):
@@ -175,10 +182,12 @@ class Conditioned:
     def __init__(self, prior: Prior, index: Any) -> None:
         self.m, self._prior = prior.m, prior
         self._G = prior.times(units(prior.m, index))
+        if not finite(self._G):
+            raise NotFiniteError
         self._factor = cho_factor(self._G[index], lower=True)
 
     def times(self, V: Array) -> Array:
-        CV: Array = self._prior.times(V) - self._G @ cho_solve(self._factor, self._G.T @ V)
+        CV: Array = self._prior.times(V) - self._G @ cho_solve(self._factor, self._G.T @ V, check_finite=False)
         return CV
 
 
@@ -195,7 +204,7 @@ def hold(prior: Prior, index: Any) -> tuple[Any, Callable[[Array], tuple[Array, 
     held = Conditioned(prior, index)
 
     def completed(b: Array) -> tuple[Array, Array]:
-        z = cho_solve(held._factor, b)
+        z = cho_solve(held._factor, b, check_finite=False)
         return held._G @ z, spread(z, index, prior.m)
 
     return held, completed

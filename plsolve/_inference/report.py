@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from plsolve._checks import shown
 from plsolve._inference.noise import Noise
 from plsolve._inference.posterior import flat_posterior
 from plsolve._inference.uncertainty import Uncertainty
@@ -127,12 +128,12 @@ def correlation_lines(covariance: Array, names: Sequence[str]) -> list[str]:
     return ["  correlations", *(f"    {names[i[k]]}, {names[j[k]]}: {R[i[k], j[k]]:+.3f}" for k in order)]
 
 
-def as_names(names: Sequence[str] | None, m: int) -> Sequence[str]:
+def as_names(names: Any, m: int) -> Sequence[str]:
     """One name for each parameter."""
     if names is None:
         return [f"w[{i}]" for i in range(m)]
-    if isinstance(names, str) or len(names) != m:
-        raise ValueError(f"`names` must be {m} names, got {names!r}.")
+    if isinstance(names, (str, bytes)) or not isinstance(names, Collection) or len(names) != m:
+        raise ValueError(f"`names` must be {m} names, got {shown(names)}.")
     return [str(name) for name in names]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse.linalg import LinearOperator
 
-from plsolve._checks import as_count, as_float, as_matrix, generator
+from plsolve._checks import as_count, as_float, as_matrix, as_real, check_finite, generator, shown
 from plsolve._inference.noise import Noise
 from plsolve._inference.posterior import Dual, Posterior
 from plsolve._inference.prior import BLOCK_NUMBERS, Prior, units
@@ -168,6 +168,8 @@ class Uncertainty:
             J_new = np.atleast_2d(as_float(J_new, "J_new"))
         if J_new.ndim != 2 or J_new.shape[1] != m:
             raise ValueError(f"`J_new` must have shape (p, {m}), got {J_new.shape}.")
+        if not isinstance(J_new, LinearOperator):
+            J_new = as_entries(J_new)
         T, p = tangent(as_matrix(J_new, None, m), NO_VECTOR), J_new.shape[0]
         if (known := self._by_kernels(T)) is not None:
             return known
@@ -269,6 +271,7 @@ class Uncertainty:
         n = self._T.shape[0]
         if dF.ndim not in (1, 2) or len(dF) != n:
             raise ValueError(f"`dF` must have shape ({n},) or ({n}, k), got {dF.shape}.")
+        check_finite(dF, "dF")
         if not self._solved:
             return -self._posterior.gain(dF)
         H = self._T.inverse(ALL_FREE, False)
@@ -289,11 +292,32 @@ class Uncertainty:
         matplotlib.axes.Axes
             The axes with the plot.
         """
-        return plotting.uncertainty(self.prior_std, self.std(), self.misfit, ax)
+        return plotting.uncertainty(self.prior_std, self.std(), self.misfit, plotting.as_axes(ax))
 
     def _units(self, index: Any) -> Array:
         """The unit vectors (m, k) of these parameters."""
+        m = self.x.size
+        numbers = index if isinstance(index, slice) else as_numbers_or_mask(index, m)
         try:
-            return units(self.x.size, np.atleast_1d(np.arange(self.x.size)[index]))
-        except IndexError as error:
-            raise IndexError(f"`index` must be numbers of parameters, from 0 to {self.x.size - 1}: {error}") from None
+            return units(m, np.atleast_1d(np.arange(m)[numbers]))
+        except (IndexError, TypeError) as error:
+            raise ValueError(f"`index` must be numbers of parameters, from 0 to {m - 1}: {error}") from None
+
+
+def as_entries(J_new: Any) -> Any:
+    """A matrix of finite real numbers, sparse or not."""
+    entries = J_new.tocoo().data if is_sparse(J_new) else J_new
+    check_finite(as_float(entries, "J_new"), "J_new")
+    return J_new
+
+
+def as_numbers_or_mask(index: Any, m: int) -> Any:
+    """An array of whole numbers, or a mask (m,)."""
+    numbers = as_real(index, "index")
+    if numbers.size == 0:
+        numbers = numbers.astype(np.int64)
+    if numbers.ndim > 1 or numbers.dtype.kind not in "iub":
+        raise TypeError(f"`index` must be numbers of parameters, from 0 to {m - 1}, got {shown(index)}.")
+    if numbers.dtype.kind == "b" and numbers.shape != (m,):
+        raise ValueError(f"`index` must have shape ({m},) where it is a mask, got {numbers.shape}.")
+    return numbers

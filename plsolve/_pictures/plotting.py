@@ -25,6 +25,18 @@ def axes(ax: Any, **size: Any) -> Any:
     return pyplot().subplots(layout="constrained", **size)[1]
 
 
+def as_axes(ax: Any) -> Any:
+    """None, or Axes of matplotlib."""
+    if ax is None:
+        return None
+    pyplot()
+    from matplotlib.axes import Axes
+
+    if not isinstance(ax, Axes):
+        raise TypeError(f"`ax` must be Axes of matplotlib, got {type(ax).__name__}.")
+    return ax
+
+
 def pyplot() -> Any:
     try:
         from matplotlib import pyplot as plt

@@ -20,6 +20,7 @@ from scipy.linalg import lapack
 
 from plsolve._linalg import UNIT, Array, gram, lanczos, norm, potrf, potrs
 from plsolve._tangent import Tangent, is_sparse
+from plsolve._tangent.operator import as_kernel
 
 LEAST = 5e-324  # error of a product that underflows
 TINY = 1e-290  # smaller values of F may have lost digits to underflow
@@ -63,7 +64,7 @@ def kernel(T: Tangent) -> Kernel | None:
         terms = max(n, m)
         K = gram(A if n <= m else A.T, np.zeros(0))
     else:
-        terms, K = m, np.array(J.gram(), dtype=np.float64, order="F")
+        terms, K = m, np.array(as_kernel(J.gram(), n), order="F")
     return Kernel(K, terms)
 
 

@@ -399,7 +399,8 @@ def information(fit: Fit, data: BySingularValues, method: str) -> dict[str, Any]
     """scipy's infodict, with rank and null space."""
     info = {"nfev": fit.nfev, "fvec": fit.fun, "rank": data.s.size, "null_space": data.null_space()}
     if method == "lm":
-        (packed, _tau), _R, order = qr(fit.J, mode="raw", pivoting=True)
-        Q = qr(fit.J, mode="economic", pivoting=True)[0]
+        J = fit.J if np.isfinite(fit.J).all() else np.zeros(fit.J.shape)
+        (packed, _tau), _R, order = qr(J, mode="raw", pivoting=True)
+        Q = qr(J, mode="economic", pivoting=True)[0]
         info |= {"fjac": packed.T, "ipvt": order + 1, "qtf": Q.T @ fit.fun}
     return info

@@ -13,7 +13,7 @@ from scipy.sparse import csr_array, issparse
 
 from plsolve import _differences as differences
 from plsolve import _loop as loop
-from plsolve._checks import as_real, warn
+from plsolve._checks import as_float, as_real, warn
 from plsolve._choice import prepared
 from plsolve._linalg import Array, norm
 from plsolve._losses import LOSSES, Loss, scaled_rows
@@ -385,7 +385,8 @@ class SparseDifferences:
 
     def values(self, points: Iterable[Any], count: int) -> Iterable[Any]:
         """The values of fun at so many points, which are counted."""
-        return as_values(self.mapped(partial(called, self.call, self.kind), self.counted(points)), count)
+        found = as_values(self.mapped(partial(called, self.call, self.kind), self.counted(points)), count)
+        return found if self.kind == "cs" else [as_float(f, "fun(x)") for f in found]
 
     def counted(self, points: Iterable[Any]) -> Iterator[Any]:
         system = self.problem().system

@@ -24,9 +24,9 @@ import numpy as np
 
 from plsolve._inference.box import Point, boxed_step
 from plsolve._inference.noise import Noise
-from plsolve._inference.posterior import NotFiniteError, Posterior, posterior
-from plsolve._inference.prior import Prior
-from plsolve._linalg import HUGE, NO_VECTOR, Array, alternating, norm
+from plsolve._inference.posterior import Posterior, posterior
+from plsolve._inference.prior import NotFiniteError, Prior
+from plsolve._linalg import HUGE, NO_VECTOR, Array, alternating, finite, norm
 from plsolve._problem import Problem
 from plsolve._stopping import OUT_OF_RANGE, RUNNING, Ended, Status
 from plsolve._tangent import Tangent, tangent
@@ -147,8 +147,9 @@ class Model(NamedTuple):
 def init(problem: Problem, aim: Aim) -> State:
     """The first state, at w0, the mean of the prior."""
     white = aim.noise.white(problem.r0)
-    problem.run.settle(problem.w0, problem.r0)
-    return State(problem.w0, problem.r0, np.zeros(problem.m), float(white.dot(white)))
+    phi = float(white.dot(white))
+    problem.run.settle(problem.w0, problem.r0, phi)
+    return State(problem.w0, problem.r0, np.zeros(problem.m), phi)
 
 
 def loss(s: Any) -> float:
@@ -188,7 +189,6 @@ def reduced(problem: Problem, s: State, aim: Aim) -> State:
         return last(problem, model, newton)
     new = mixed(problem, model, newton, left) or search(problem, model, newton, left)
     if new is not None:
-        problem.run.settle(new.w, new.r)
         shrunk = newton.length < SHRINKS * s.least or newton.predicted > model.blur
         return new._replace(least=newton.length if shrunk else s.least, idle=0 if shrunk else s.idle + 1)
     if problem.differenced and not s.precise:
@@ -239,7 +239,7 @@ def last(problem: Problem, model: Model, newton: Step) -> State:
     """The final state, after a step too short to change phi visibly, which improves the last digits."""
     new = attempt(problem, model, newton)
     end = new if new.phi <= model.s.phi + model.blur else model.s
-    problem.run.settle(end.w, end.r)
+    problem.run.settle(end.w, end.r, -math.inf)
     return end._replace(status=int(Status.CONVERGED))
 
 
@@ -252,6 +252,7 @@ def attempt(problem: Problem, model: Model, step: Step) -> State:
     if norm(r) < HUGE:
         white = model.noise.white(r)
         phi = float(white.dot(white)) + float(q.dot(w - problem.w0))
+        problem.run.settle(w, r, phi)
     precise = s.precise or step.predicted <= CLOSE * s.phi
     return s._replace(w=w, r=r, q=q, phi=phi, nit=s.nit + 1, step=step.length, left=math.inf, precise=precise)
 
@@ -286,7 +287,10 @@ def mixed(problem: Problem, model: Model, newton: Step, left: float) -> State | 
         return None
     P, duals = np.array([x.p for x in s.past]) - newton.p, np.array([x.dual for x in s.past]) - newton.dual
     A, x = model.noise.white(model.T.apply(P.T)), model.noise.white(model.T.apply(newton.p))
-    share = -np.linalg.lstsq(A.T @ A + duals @ P.T, A.T @ x + duals @ newton.p, rcond=1e-12)[0]
+    mixture = A.T @ A + duals @ P.T
+    if not finite(mixture):
+        raise NotFiniteError
+    share = -np.linalg.lstsq(mixture, A.T @ x + duals @ newton.p, rcond=1e-12)[0]
     p = newton.p + share @ (P + np.array([x.w for x in s.past]) - s.w)
     dual = newton.dual + share @ (duals + np.array([x.q for x in s.past]) - s.q)
     if problem.bounded and not np.array_equal(problem.project(s.w + p), s.w + p):
@@ -325,7 +329,7 @@ def search(problem: Problem, model: Model, newton: Step, left: float) -> State |
         gain = (s.phi - new.phi) / step.predicted
         if abs(gain - 1.0) < STRAIGHT and step is not newton and not problem.spent:
             whole = attempt(problem, model, newton)
-            if s.phi - whole.phi > GOOD * newton.predicted:
+            if s.phi - whole.phi > max(GOOD * newton.predicted, s.phi - new.phi):
                 return accepted(s, whole, newton, newton, 1.0, radius, left)
         if gain > ENOUGH or (step is newton and invisible(model, newton, new)):
             return accepted(s, new, newton, step, gain, radius, left)

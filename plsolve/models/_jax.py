@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
-from plsolve._checks import as_flag
+from plsolve._checks import as_choice, as_flag
 from plsolve._linalg import Array
 from plsolve.models._jaxpoint import JaxPoint
 from plsolve.models._jaxpr import Layers
@@ -109,11 +109,13 @@ class JaxSystem:
             self._data: Any = ()
             self._compile(lambda unknown, fixed, _: jnp.ravel(f(self._unknowns.whole(unknown, fixed))))
             return
-        if not isinstance(f, Sequence) or not all(
-            isinstance(t, Sequence) and len(t) == 2 and callable(t[0]) for t in f
+        if (
+            not isinstance(f, Sequence)
+            or not f
+            or not all(isinstance(t, Sequence) and len(t) == 2 and callable(t[0]) for t in f)
         ):
             raise TypeError(f"`f` must be callable, or a sequence of pairs (f, X), got {f!r}.")
-        self._data = tuple(self._examples(X) for _, X in f)
+        self._data = tuple(self._examples(X, "f") for _, X in f)
         self._terms = [self._term(g, X) for (g, _), X in zip(f, self._data, strict=True)]
         self._compile(self._all_terms)
 
@@ -121,8 +123,7 @@ class JaxSystem:
         return jnp.concatenate([t.all(unknown, fixed, X) for t, X in zip(self._terms, data, strict=True)])
 
     def _start(self, params: Any, mask: Any, dtype: str) -> None:
-        if dtype not in ("float64", "float32"):
-            raise ValueError(f"`dtype` must be 'float64' or 'float32', got {dtype!r}.")
+        dtype = as_choice(dtype, "dtype", ("float64", "float32"))
         if dtype == "float64" and not jax.config.jax_enable_x64:
             raise ValueError(
                 "JAX computes in float32 by default: call jax.config.update('jax_enable_x64', True) before any array "
@@ -134,19 +135,23 @@ class JaxSystem:
         self._others = list(range(len(self._unknowns.free)))  # the unknown leaves whose rows of J are not held
         self._shapes = [jax.ShapeDtypeStruct(shape, self._dtype) for shape in self._unknowns.shapes]
 
-    def _examples(self, X: Any) -> Any:
+    def _examples(self, X: Any, name: str = "X") -> Any:
         """Convert data to JAX arrays, floating-point data to the precision of the model."""
 
         def as_array(x: Any) -> Any:
             x = jnp.asarray(x)
             return x.astype(self._dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x
 
-        X = jax.tree.map(as_array, X)
+        what = "`X`" if name == "X" else f"`{name}`: X of a term"
+        try:
+            X = jax.tree.map(as_array, X)
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"{what} cannot be converted to arrays of numbers: {error}") from error
         sizes = {jnp.shape(x)[:1] for x in jax.tree.leaves(X)}
         if len(sizes) != 1 or sizes & {(), (0,)}:
             raise ValueError(
-                "`X` must be an array, or a pytree of arrays, with one entry for each example; a list of numbers or of "
-                "lists is a pytree, not an array: pass numpy.array(X)."
+                f"{what} must be an array, or a pytree of arrays, with one entry for each example; a list of numbers "
+                "or of lists is a pytree, not an array: pass numpy.array(X)."
             )
         return X
 

@@ -13,6 +13,18 @@ import numpy as np
 from plsolve._linalg import Array
 
 
+def spread(mask: Any, params: Any) -> list[bool]:
+    """The mask of every leaf of params, from one of their structure or of its upper levels."""
+    if not all(isinstance(kept, bool) or str(getattr(kept, "dtype", "")) == "bool" for kept in jax.tree.leaves(mask)):
+        raise TypeError("`mask` must be a pytree of True and False.")
+    try:
+        whole = jax.tree.map(lambda kept, below: jax.tree.map(lambda _: bool(kept), below), mask, params)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"`mask` must have the structure of `params`, or of its upper levels: {error}") from error
+    leaves: list[bool] = jax.tree.leaves(whole)
+    return leaves
+
+
 class Unknowns:
     """The leaves of a pytree that are unknowns, and their places in w."""
 
@@ -20,8 +32,7 @@ class Unknowns:
         self.leaves, self.tree = jax.tree.flatten(params)
         masks = [True] * len(self.leaves)
         if mask is not None:
-            spread = jax.tree.map(lambda kept, below: jax.tree.map(lambda _: bool(kept), below), mask, params)
-            masks = jax.tree.leaves(spread)
+            masks = spread(mask, params)
         floating = [hasattr(v, "dtype") and jnp.issubdtype(v.dtype, jnp.floating) for v in self.leaves]
         self.free = [i for i, (number, kept) in enumerate(zip(floating, masks, strict=True)) if number and kept]
         if not self.free:

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.func import functional_call, jvp, vjp, vmap
 
+from plsolve._checks import as_choice
 from plsolve._linalg import Array, norm, scattered
 from plsolve.models._operator import (
     HELD,
@@ -90,8 +91,7 @@ class TorchModel:
     def __init__(self, module: nn.Module, X: Any, *, dtype: str = "float64") -> None:
         if not isinstance(module, nn.Module):
             raise TypeError(f"`module` must be a torch.nn.Module, got {type(module).__name__}.")
-        if dtype not in ("float64", "float32"):
-            raise ValueError(f"`dtype` must be 'float64' or 'float32', got {dtype!r}.")
+        dtype = as_choice(dtype, "dtype", ("float64", "float32"))
         refuse_training(module)
         self._module, self._dtype = module, getattr(torch, dtype)
         named = dict(module.named_parameters())
@@ -106,9 +106,7 @@ class TorchModel:
         self._where = [slice(start, end) for start, end in pairwise(ends)]
         self.m = ends[-1]
         self.w0: Array = np.concatenate([numbers(named[name]).ravel() for name in self._names])
-        self._X = tuple(self._cast(torch.as_tensor(x)) for x in (X if isinstance(X, tuple) else (X,)))
-        if len({x.shape[:1] for x in self._X}) != 1 or self._X[0].shape[:1] in ((), (0,)):
-            raise ValueError("`X` must be a tensor, or a tuple of them, with one entry for each example.")
+        self._X = self._examples(X)
         with torch.no_grad():
             f = self._call(self._split(self.w0), self._X)
         if f.dtype != self._dtype or f.shape[:1] != self._X[0].shape[:1]:
@@ -118,6 +116,16 @@ class TorchModel:
         self._shape, self.n = tuple(f.shape[1:]), f.numel()
         self._q = self.n // len(f)
         self._find_layers()
+
+    def _examples(self, X: Any) -> tuple[Any, ...]:
+        """Convert data to tensors."""
+        try:
+            tensors = tuple(self._cast(torch.as_tensor(x)) for x in (X if isinstance(X, tuple) else (X,)))
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise TypeError(f"`X` cannot be converted to tensors of numbers: {error}") from error
+        if len({x.shape[:1] for x in tensors}) != 1 or tensors[0].shape[:1] in ((), (0,)):
+            raise ValueError("`X` must be a tensor, or a tuple of them, with one entry for each example.")
+        return tensors
 
     def _cast(self, value: Any) -> Any:
         """Move a tensor to the module's device, and floating-point tensors to the precision of the model."""
@@ -202,7 +210,7 @@ class TorchModel:
         ndarray (N,) or (N, q)
             One output for each example, or q outputs.
         """
-        X = tuple(self._cast(torch.as_tensor(x)) for x in (X if isinstance(X, tuple) else (X,)))
+        X = self._examples(X)
         with torch.no_grad():
             f: npt.NDArray[Any] = self._call(self._split(w), X).cpu().numpy()
         return f

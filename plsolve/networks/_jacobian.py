@@ -15,11 +15,12 @@ memory instead of n m.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.sparse.linalg import LinearOperator
 
+from plsolve._checks import as_float, shown
 from plsolve._linalg import Array
 from plsolve._tangent.layers import layer_kernel
 from plsolve.networks._layers import Indices, Layer, Point
@@ -175,7 +176,7 @@ class NetworkJacobian(_Operator):
             A new array.
         """
         if d2 is not None:
-            return self._weighted(np.asarray(d2, dtype=np.float64))
+            return self._weighted(self._weights(d2))
         N, q = len(self._A[0]), len(self._D[0])
         K = np.empty((N, q, N, q))
         for start in range(0, N, _BLOCK_ROWS):
@@ -185,7 +186,7 @@ class NetworkJacobian(_Operator):
                     self._gram_block(K, block, columns)
         return K.reshape(N * q, N * q)
 
-    def cross(self, other: NetworkJacobian) -> Array:
+    def cross(self, other: Any) -> Array:
         """J J'^T, J' the Jacobian of the network with the same layers at other inputs.
 
         Parameters
@@ -198,6 +199,8 @@ class NetworkJacobian(_Operator):
         ndarray (n, p)
             A new array.
         """
+        if not isinstance(other, NetworkJacobian) or other.shape[1] != self.shape[1]:
+            raise TypeError(f"`other` must be a NetworkJacobian with {self.shape[1]} columns, got {shown(other)}.")
         q, p = len(self._D[0]), len(other._D[0])
         K = np.zeros((len(self._A[0]), q, len(other._A[0]), p))
         for (layer, A, D), (_, B, E) in zip(self._trained(), other._trained(), strict=True):
@@ -208,6 +211,15 @@ class NetworkJacobian(_Operator):
                 for j in range(p):
                     K[:, k, :, j] += P * (D[k] @ E[j].T)
         return K.reshape(self.shape[0], other.shape[0])
+
+    def _weights(self, d2: Any) -> Array:
+        """Weights >= 0 of the unknowns (m,)."""
+        weights = as_float(d2, "d2")
+        if weights.shape != (self.shape[1],):
+            raise ValueError(f"`d2` must have shape ({self.shape[1]},), got {weights.shape}.")
+        if not (np.isfinite(weights).all() and (weights >= 0.0).all()):
+            raise ValueError("`d2` must be finite and >= 0.")
+        return weights
 
     def _weighted(self, d2: Array) -> Array:
         """J diag(d2) J^T."""

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from plsolve.testing import more_garbow_hillstrom
+from plsolve.testing._arguments import check_seed, check_sizes, check_within
 from plsolve.testing._system import Matrix, System, Vector
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ def tanh_system(n: int, m: int, seed: int = 0) -> System:
     ValueError
         If n > m.
     """
+    check_sizes(n=n, m=m)
+    check_seed(seed)
     if n > m:
         raise ValueError(f"tanh_system needs n <= m, got n={n}, m={m}")
     rng = np.random.default_rng(seed)
@@ -91,6 +94,8 @@ def planar_arm(joints: int = 7, seed: int = 0) -> System:
     System
         With what is known about it.
     """
+    check_sizes(joints=joints)
+    check_seed(seed)
 
     def F(w: Vector) -> Vector:
         t = np.cumsum(w)
@@ -138,6 +143,8 @@ def chandrasekhar(n: int = 200, c: float = 0.9) -> System:
     System
         With what is known about it.
     """
+    check_sizes(n=n)
+    check_within(0.0, 1.0, c=c)
     x = (np.arange(n) + 0.5) / n
     A = (0.5 * c / n) * x[:, None] / (x[:, None] + x)
 
@@ -167,6 +174,7 @@ def broyden_tridiagonal(n: int = 1000) -> System:
     System
         With what is known about it.
     """
+    check_sizes(n=n)
     from scipy.sparse import csr_array
 
     indptr = np.clip(3 * np.arange(n + 1) - 1, 0, 3 * n - 2).astype(np.int32)

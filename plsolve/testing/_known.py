@@ -1,8 +1,11 @@
 """Systems whose constants mu, L_F, beta and kappa are known by formula (theory 8)."""
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
+from plsolve.testing._arguments import check_positive, check_seed, check_sizes, check_strength, check_within
 from plsolve.testing._system import Matrix, System, Vector
 
 
@@ -32,6 +35,11 @@ def prescribed_spectrum(n: int, m: int, kappa: float, e: float = 0.0, seed: int 
     System
         With every constant known.
     """
+    check_sizes(n=n, m=m)
+    check_within(1.0, math.inf, kappa=kappa)
+    check_strength(e=e)
+    check_positive(distance=distance)
+    check_seed(seed)
     rng = np.random.default_rng(seed)
     rank = min(n, m)
     left = np.linalg.qr(rng.standard_normal((n, rank)))[0]
@@ -70,6 +78,10 @@ def smooth_kernel(n: int = 200, m: int = 1000, kappa_jac: float = 1e10, e: float
     ValueError
         If n > m.
     """
+    check_sizes(n=n, m=m)
+    check_within(1.0, math.inf, kappa_jac=kappa_jac)
+    check_strength(e=e)
+    check_seed(seed)
     if n > m:
         raise ValueError(f"smooth_kernel needs n <= m, got n={n}, m={m}")
     sigma = kappa_jac ** -np.linspace(0.0, 1.0, n)
@@ -131,6 +143,9 @@ def quadratic(n: int, m: int, seed: int = 0, curvature: float = 0.1, distance: f
     System
         With what is known about it.
     """
+    check_sizes(n=n, m=m)
+    check_positive(curvature=curvature, distance=distance)
+    check_seed(seed)
     rng = np.random.default_rng(seed)
     B = rng.standard_normal((n, m)) / np.sqrt(m)
     H = _symmetric(rng, n, m)
@@ -162,6 +177,8 @@ def singular_start(n: int, m: int, seed: int = 0) -> System:
     ValueError
         If n < 2.
     """
+    check_sizes(n=n, m=m)
+    check_seed(seed)
     if n < 2:
         raise ValueError(f"singular_start needs n >= 2, got n={n}")
     rng = np.random.default_rng(seed)
@@ -225,6 +242,9 @@ def no_solution(n: int, m: int, gap: float = 1e-8, seed: int = 0) -> System:
     ValueError
         If n > m.
     """
+    check_sizes(n=n, m=m)
+    check_positive(gap=gap)
+    check_seed(seed)
     if n > m:
         raise ValueError(f"no_solution needs n <= m, got n={n}, m={m}")
     rng = np.random.default_rng(seed)
@@ -273,6 +293,9 @@ def repeated_equations(n: int, m: int, gap: float = 0.0, seed: int = 0) -> Syste
     ValueError
         If n < 2.
     """
+    check_sizes(n=n, m=m)
+    check_within(-math.inf, math.inf, gap=gap)
+    check_seed(seed)
     if n < 2:
         raise ValueError(f"repeated_equations needs n >= 2, got n={n}")
     base = prescribed_spectrum(n - 1, m, 100.0, e=0.3, seed=seed)

@@ -3,6 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
+from plsolve.testing._arguments import as_data, check_positive, check_seed, check_sizes
 from plsolve.testing._classics import TANH_CURVATURE
 from plsolve.testing._system import Matrix, System, Vector
 
@@ -31,6 +32,10 @@ def two_layer_tanh(X: Matrix, y: Vector, width: int, seed: int = 0, scale: float
     System
         With what is known about it.
     """
+    X, y = as_data(X, y)
+    check_sizes(width=width)
+    check_positive(scale=scale)
+    check_seed(seed)
     d = X.shape[1]
     m = width * (d + 2) + 1
     rng = np.random.default_rng(seed)
@@ -89,6 +94,9 @@ def first_layer_tanh(X: Matrix, y: Vector, width: int, seed: int = 0) -> System:
     System
         With what is known about it.
     """
+    X, y = as_data(X, y)
+    check_sizes(width=width)
+    check_seed(seed)
     n, d = X.shape
     m = width * d
     rng = np.random.default_rng(seed)
@@ -142,6 +150,10 @@ def collocation(n: int = 796, width: int = 2000, seed: int = 0, scale: float | N
     System
         With what is known about it.
     """
+    check_sizes(2, n=n)
+    check_sizes(width=width)
+    check_positive(scale=1.0 if scale is None else scale)
+    check_seed(seed)
     m = 3 * width + 1
     rng = np.random.default_rng(seed)
     x = np.linspace(0.0, 1.0, n)[:, None]

@@ -4,12 +4,16 @@ Each has its standard start; ten and a hundred times that are the far starts. F 
 Jacobian is computed by complex steps, exact to rounding.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from plsolve._checks import as_vector
+from plsolve.testing._arguments import check_within
 
 __all__ = ["Classic", "problems"]
 
@@ -70,6 +74,7 @@ class Classic:
         ndarray (n, m)
             J(w), exact to rounding.
         """
+        w = as_vector(w, "w", self.start.size)
         points = np.diag(np.full(w.size, 1e-30j)) + w
         return np.array([np.imag(self.F(z)) / 1e-30 for z in points]).T
 
@@ -86,6 +91,7 @@ class Classic:
         ndarray (m,)
             The standard start times ``factor``; if the standard start is zero, ``factor`` in every unknown.
         """
+        check_within(-math.inf, math.inf, factor=factor)
         return factor * (self.start if self.start.any() or factor == 1.0 else np.ones(self.start.size))
 
 
