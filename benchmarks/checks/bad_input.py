@@ -413,6 +413,11 @@ def brief(value):
     ]
 
 
+def spaced(count):
+    """The number, with spaces between groups of three digits."""
+    return f"{count:_}".replace("_", " ")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--calls", type=float, default=1e5)
@@ -430,7 +435,7 @@ def main():
     rows = [(name, counts[name], wrong[name]) for name in sorted(counts, key=str.lower)]
     rows.append(("all", counts.total(), wrong.total()))
     head = "| function or class | calls | error without a name, or wrong result |\n| --- | --- | --- |\n"
-    table = head + "\n".join(f"| {name} | {count:_} | {found} |".replace("_", " ") for name, count, found in rows)
+    table = head + "\n".join(f"| {name} | {spaced(count)} | {found} |" for name, count, found in rows)
     print(table)
     if options.write:
         marks.write(PAGE, "bad input", table)
