@@ -39,6 +39,7 @@ from plsolve.methods.method import Stage
 FORMAT = 1  # of the file
 EVERY = 5.0  # seconds between two writes, at least
 SHARE = 100.0  # time between two writes by the time that one takes, at least
+SPEED = 3e8  # bytes per second, until a write has shown how long it takes
 ALIKE = 1e-6  # relative difference that rounding in F, noise or prior explains
 NEAREST, OVER = -1, -2  # instead of the number of a stage: the way to the nearest solution; the run is over
 GOES_ON = Status.MAX_ITER, Status.MAX_TIME, Status.CALLBACK  # the run can go on after these
@@ -193,7 +194,9 @@ class Checkpoint:
         """Begin to keep the places of this run; returns the one where an earlier run has stopped, if there is one."""
         if not self._path:
             return None
-        self._compiled, self._due = native is not None, time.monotonic() + self._every
+        size = 16.0 * self._problem.m  # bytes of two points
+        self._compiled = native is not None
+        self._due = time.monotonic() + max(self._every, (SHARE - 1.0) * size / SPEED)
         found, self._found = self._found, None
         if found is None:
             self._problem.run.keeper = None if stages[0].step is no_step else self

@@ -496,7 +496,7 @@ def test_it_is_written_at_most_so_often(tmp_path, monkeypatch):
     monkeypatch.setattr(_archive, "write", write)
     for cost, every, times in (
         (0.0, 5.0, [5.0, 10.0, 15.0]),
-        (0.0, 0.0, [0.0, 1.0, 2.0]),
+        (0.0, 0.0, [1.0, 2.0, 3.0]),
         (0.1, 5.0, [5.0, 15.1, 25.2]),
         (0.2, 5.0, [5.0, 25.2, 45.4]),
     ):
