@@ -119,15 +119,24 @@ def hints_of(kind: type) -> dict[str, Any]:
 
 
 def write(path: str, header: Mapping[str, Any], arrays: Arrays) -> None:
-    """Write or replace the file; a process that is killed meanwhile leaves the one before."""
+    """Write or replace the file; a process that is killed meanwhile leaves the one before.
+
+    Raises FileExistsError where another run writes at the same time, which would rename a file that is not complete.
+    """
     part = f"{path}.part"
+    with suppress(FileNotFoundError):
+        os.unlink(part)  # of a process that was killed
     try:
-        with open(part, "wb") as file:
+        with open(part, "xb") as file:
             entries: Any = {HEADER: np.frombuffer(json.dumps(header).encode(), np.uint8), **arrays}
             np.savez(file, **entries)
             file.flush()
             os.fsync(file.fileno())
+            if not os.path.samestat(os.fstat(file.fileno()), os.stat(part)):
+                raise FileExistsError("another run writes it at the same time")
         os.replace(part, path)
+    except FileExistsError:
+        raise  # what stands there is another's
     except OSError:
         with suppress(OSError):
             os.unlink(part)

@@ -178,7 +178,7 @@ class Checkpoint:
         if form != FORMAT:
             raise self._refused(f"has the format {form!r}; this version of plsolve reads the format {FORMAT}")
         if different:
-            pairs = (f"{name} is {shown(ours[name])} here, {shown(theirs.get(name))} there" for name in different)
+            pairs = (unlike(name, ours[name], theirs.get(name)) for name in different)
             raise self._refused(f"belongs to another run: {'; '.join(pairs)}")
         known = {"w0": self._problem.w0, "r0": self._problem.r0}
         return run, arrays | known
@@ -205,7 +205,7 @@ class Checkpoint:
         if stages[0].step is no_step:  # there was no time for the first step, but the best point is known
             return self._ended(found, over)
         if run["compiled"] != self._compiled and not over:
-            raise self._refused(f"belongs to another run: compiled is {self._compiled} here, {run['compiled']} there")
+            raise self._refused(f"belongs to another run: {unlike('compiled', self._compiled, run['compiled'])}")
         with self._problem.at_work():
             classes = [Start, nearest.State, *(class_of(stage, self._problem, limit) for stage in stages)]
         s, best, before = self._states(found, (*classes, getattr(native, "kept", Start)))
@@ -388,7 +388,14 @@ def alike(theirs: Any, ours: Any, slack: float) -> bool:
     """Whether two values of an identity are the same, numbers up to rounding."""
     if isinstance(theirs, float) and isinstance(ours, float):
         return abs(theirs - ours) <= max(slack, ALIKE * abs(ours))
+    if isinstance(theirs, dict) and isinstance(ours, dict):
+        return theirs.keys() == ours.keys() and all(alike(theirs[name], ours[name], slack) for name in ours)
     return bool(theirs == ours)
+
+
+def unlike(name: str, ours: Any, theirs: Any) -> str:
+    """How the two values of an identity differ, for a message."""
+    return f"{name} is {shown(ours)} in this call, {shown(theirs)} in the file"
 
 
 def class_of(stage: Stage, problem: Problem, limit: int) -> Any:
@@ -406,24 +413,25 @@ def class_of(stage: Stage, problem: Problem, limit: int) -> Any:
 
 
 def as_path(path: Any) -> str:
-    """The path as a text."""
+    """The absolute path as a text, which stays valid if the run changes its folder; a link stays one."""
     text = os.fspath(path) if isinstance(path, (str, os.PathLike)) else None
     if not isinstance(text, str):
         raise TypeError(f"`checkpoint` must be the path of a file, got {shown(path)}.")
     if not text or "\0" in text:
         raise ValueError(f"`checkpoint` must be the path of a file, got {shown(path)}.")
-    return text
+    return os.path.realpath(text)
 
 
 def check_place(path: str) -> None:
     """Raise unless a file may stand at this path."""
-    if os.path.isdir(path):
-        raise ValueError(f"`checkpoint` must be the path of a file, but {path} is a folder.")
-    folder = os.path.dirname(path) or "."
+    if os.path.exists(path) and not os.path.isfile(path):
+        kind = "a folder" if os.path.isdir(path) else "a device or a pipe"
+        raise ValueError(f"`checkpoint` must be the path of a file, but {path} is {kind}.")
+    folder = os.path.dirname(path)
     if not os.path.isdir(folder):
         raise ValueError(f"`checkpoint`: there is no folder {folder}.")
 
 
-def size_by(product: Callable[[Array], Array], size: int) -> float:
-    """A number that tells one linear map from another: the norm of its product with a fixed vector."""
-    return norm(product(np.cos(np.arange(1.0, size + 1.0))))
+def check_number(product: Callable[[Array], Array], size: int) -> dict[str, float]:
+    """What tells one linear map from another: the norm of its product with a fixed vector."""
+    return {"check number": norm(product(np.cos(np.arange(1.0, size + 1.0))))}

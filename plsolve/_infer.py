@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from plsolve import _loop as loop
-from plsolve._checkpoint import EVERY, OVER, Checkpoint, size_by
+from plsolve._checkpoint import EVERY, OVER, Checkpoint, check_number
 from plsolve._checks import LINEAR_SOLVERS, as_choice, as_count, as_deadline, as_flag, as_tolerance
 from plsolve._inference.noise import as_noise
 from plsolve._inference.prior import as_prior
@@ -162,5 +162,5 @@ def infer(
 
 def asked(problem: Problem, aim: most_probable.Aim, linear_solver: str) -> dict[str, Any]:
     """What tells this fit from others."""
-    noise, prior = size_by(aim.noise.colour, problem.n), size_by(aim.prior.times, problem.m)
+    noise, prior = check_number(aim.noise.colour, problem.n), check_number(aim.prior.times, problem.m)
     return ASKED | {"linear_solver": linear_solver, "tol": aim.tol, "noise": noise, "prior": prior}

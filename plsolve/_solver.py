@@ -8,7 +8,7 @@ from functools import cache, partial
 from typing import Any, Protocol
 
 from plsolve import _loop as loop
-from plsolve._checkpoint import EVERY, NEAREST, OVER, Checkpoint, size_by
+from plsolve._checkpoint import EVERY, NEAREST, OVER, Checkpoint, check_number
 from plsolve._checks import as_beta, as_count, as_deadline, as_flag, as_tolerance, check_options, generator
 from plsolve._choice import choose, no_step, prepared
 from plsolve._inference.metric import Whitened, is_covariance, solved_in_metric
@@ -271,7 +271,7 @@ def in_metric(
         raise ValueError("`bounds` cannot be combined with a covariance as `x_scale`.")
     check_functions(F, jac, CALLED)
     at = Whitened(F, jac, w0, covariance)
-    also = {} if kept["path"] is None else {"w0": at.w0, "x_scale": size_by(at.prior.times, at.w0.size)}
+    also = {} if kept["path"] is None else {"w0": at.w0, "x_scale": check_number(at.prior.times, at.w0.size)}
     keeper = Checkpoint(**kept, also=also)
     sol = solved_in_metric(partial(solve, y=y, args=args, checkpoint=keeper, **settings), at, callback)
     problem = Problem(F, jac, at.w(sol.x), y, args=args)

@@ -336,13 +336,13 @@ def test_a_file_of_another_run_is_refused_and_left(name, stopped):
         ValueError, match=rf"^`checkpoint`: .*run\.npz belongs to another run: .*{re.escape(name)}"
     ) as e:
         solve(**good | OTHERS[name], checkpoint=stopped, resume=True)
-    for said in (" here, ", " there", "left as it was"):
+    for said in (" in this call, ", " in the file", "left as it was"):
         assert said in str(e.value)
     assert Path(stopped).read_bytes() == before
 
 
 def test_what_differs_is_said_with_both_values(stopped):
-    with pytest.raises(ValueError, match=r"tol is 1e-08 here, 1e-10 there; eps is 0\.5 here, 0\.0 there"):
+    with pytest.raises(ValueError, match=r"tol is 1e-08 in this call, 1e-10 in the file; eps is 0\.5 in "):
         CASES["dense"].run(checkpoint=stopped, resume=True, tol=1e-8, eps=0.5)
 
 
@@ -356,7 +356,7 @@ def test_fits_and_covariances_are_told_apart(tmp_path):
     ):
         with pytest.raises(ValueError, match=f"another run: {name} is"):
             CASES["infer"].run(checkpoint=path, resume=True, **more)
-    with pytest.raises(ValueError, match="call is 'solve' here, 'infer' there"):
+    with pytest.raises(ValueError, match="call is 'solve' in this call, 'infer' in the file"):
         CASES["dense"].run(checkpoint=path, resume=True)
     stop(CASES["covariance"], "limit", 3, path)
     for more in ({"x_scale": 2 * C}, {"x_scale": 1.0}):
@@ -440,6 +440,44 @@ def test_an_array_that_several_fields_share_is_stored_once(stopped):
         names = set(file.files)
     assert {"header", "state.w", "state.r", "seen.nit"} <= names
     assert not {"state.at.w", "best.w", "progress.best"} & names
+
+
+@pytest.mark.parametrize("name", ["a b/ü 日本.npz", "no ending", "-r", "with.two.dots", Path("path.npz")])
+def test_names_of_files(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    os.mkdir("a b")
+    CASES["gd"].run(checkpoint=name, max_iter=20)
+    assert header(name)["run"]["s"]["fields"]["nit"] == 20
+    same(CASES["gd"].run(checkpoint=name, resume=True), undisturbed("gd"))
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_a_run_that_changes_its_folder(tmp_path, monkeypatch):
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path)
+    case = CASES["gd"]
+    same(case.run(checkpoint="run.npz", callback=lambda w: os.chdir(tmp_path / "other")), undisturbed("gd"))
+    assert (tmp_path / "run.npz").exists()
+    assert os.listdir(tmp_path / "other") == []
+
+
+def test_a_link_stays_one(tmp_path):
+    (tmp_path / "other").mkdir()
+    link, file = tmp_path / "run.npz", tmp_path / "other" / "file.npz"
+    link.symlink_to(file)
+    for resume in (False, True):
+        CASES["gd"].run(checkpoint=link, resume=resume, max_iter=20)
+        assert link.is_symlink()
+        assert os.listdir(tmp_path / "other") == ["file.npz"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes")
+@pytest.mark.parametrize("resume", [False, True])
+def test_devices_and_pipes_are_refused(resume, tmp_path):
+    os.mkfifo(tmp_path / "run.npz")
+    with pytest.raises(ValueError, match=r"^`checkpoint` must be the path of a file, but .* is a device or a pipe"):
+        CASES["dense"].run(checkpoint=tmp_path / "run.npz", resume=resume)
+    assert (tmp_path / "run.npz").is_fifo()
 
 
 def test_a_run_without_resume_replaces_the_file(stopped):
@@ -587,6 +625,26 @@ def test_killed_while_writing(stopped, monkeypatch):
         assert set(os.listdir(Path(stopped).parent)) == {"run.npz", "run.npz.part"}
     same(CASES["dense"].run(checkpoint=stopped, resume=True), undisturbed("dense"))
     assert os.listdir(Path(stopped).parent) == ["run.npz"]
+
+
+def test_two_runs_that_write_at_the_same_time_leave_a_whole_file(stopped, monkeypatch):
+    """While one run has written but not yet renamed, another one begins to write."""
+    fsync, part = os.fsync, Path(f"{stopped}.part")
+
+    def another(file):
+        fsync(file)
+        part.unlink()
+        part.write_bytes(b"not complete")
+
+    before = Path(stopped).read_bytes()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", another)
+        with pytest.warns(UserWarning, match="could not be written .another run writes it at the same time"):
+            same(CASES["dense"].run(checkpoint=stopped, resume=True), undisturbed("dense"))
+    assert Path(stopped).read_bytes() == before
+    assert part.read_bytes() == b"not complete"
+    same(CASES["dense"].run(checkpoint=stopped, resume=True), undisturbed("dense"))
+    assert os.listdir(part.parent) == ["run.npz"]
 
 
 SLOW = """

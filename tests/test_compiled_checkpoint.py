@@ -52,7 +52,7 @@ def test_a_file_of_an_interpreted_run_is_refused(tmp_path):
     path = str(tmp_path / "run.npz")
     for mine, other in ((True, False), (False, True)):
         CASES["valley"].run(checkpoint=path, max_iter=1, compiled=mine)
-        with pytest.raises(ValueError, match=f"another run: compiled is {other} here, {mine} there"):
+        with pytest.raises(ValueError, match=f"another run: compiled is {other} in this call, {mine} in the file"):
             CASES["valley"].run(checkpoint=path, resume=True, compiled=other)
         whole = CASES["valley"].run(checkpoint=path, resume=True, compiled=mine)
         same(whole, CASES["valley"].run(compiled=mine))
