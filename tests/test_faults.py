@@ -318,3 +318,31 @@ def test_time_that_ends_among_differences_does_not_turn_the_history_back(monkeyp
         assert (np.diff(sol.history.nit) > 0).all()
         assert sol.history.nit[-1] == sol.nit
         assert not nits or nits[-1] <= sol.nit
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("method", ["lm", "trf"])
+@pytest.mark.filterwarnings("ignore")
+def test_a_full_output_where_the_last_jacobian_is_not_finite(method, value):
+    x = np.linspace(0.0, 1.0, 7)
+
+    def model(x, a, b):
+        return a * np.exp(b * x)
+
+    calls = []
+
+    def slopes(x, a, b):
+        calls.append(a)
+        J = np.column_stack([np.exp(b * x), a * x * np.exp(b * x)])
+        return J * value if len(calls) == last else J
+
+    last = 0
+    curve_fit(model, x, model(x, 2.0, -1.0), [1.0, 1.0], jac=slopes, method=method, full_output=True)
+    for last in range(2, len(calls) + 1):  # noqa: B007 - slopes reads it
+        calls.clear()
+        try:
+            fit = curve_fit(model, x, model(x, 2.0, -1.0), [1.0, 1.0], jac=slopes, method=method, full_output=True)
+        except RuntimeError as error:
+            assert "Optimal parameters not found" in str(error)  # noqa: PT017
+        else:
+            np.testing.assert_allclose(fit[0], [2.0, -1.0], rtol=1e-3)

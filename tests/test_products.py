@@ -135,6 +135,15 @@ def test_a_kernel_of_another_shape_or_type_is_refused(K):
         _ = tangent_kernel(lambda w: FaultyGram(A, "gram", 1, lambda _: K), np.zeros(9)).matrix
 
 
+def test_a_kernel_of_another_shape_is_refused_by_the_certificate():
+    def jac(w):
+        return FaultyGram(A, "gram", 1, lambda K: K[:2])
+
+    sol = solve(lambda w: A @ w, jac, np.zeros(9), np.ones(4), method="gd", max_iter=2)
+    with pytest.raises(ValueError, match="`jac`: gram"):
+        _ = sol.certificate
+
+
 # -- infer ------------------------------------------------------------------------------------------------------------
 
 
@@ -172,11 +181,12 @@ def test_products_that_are_not_finite_leave_a_fit_at_its_best_point(name, value,
 
 @pytest.mark.parametrize("linear_solver", SOLVERS)
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_a_prior_that_is_not_finite_ends_a_fit_or_is_refused_by_name(value, linear_solver):
-    whole = fitted(C, linear_solver)
+@pytest.mark.parametrize("bounds", [None, (0.2, 0.5), (np.full(9, 0.3), np.full(9, 9.0))])
+def test_a_prior_that_is_not_finite_ends_a_fit_or_is_refused_by_name(value, linear_solver, bounds):
+    whole = fitted(C, linear_solver, bounds)
     for at in (1, 2, 3, 5, 9, 14, 25, 40):
         try:
-            sol = fitted(Faulty(C, "matvec", at, lambda x: np.full_like(x, value)), linear_solver)
+            sol = fitted(Faulty(C, "matvec", at, lambda x: np.full_like(x, value)), linear_solver, bounds)
         except ValueError as error:
             assert "prior" in str(error)  # noqa: PT017
             assert error.best.shape == (9,)  # noqa: PT017
@@ -223,6 +233,38 @@ def test_a_fit_that_starts_in_a_corner(prior, linear_solver):
             sol = fitted(prior, linear_solver, bounds)
             assert ((bounds[0] <= sol.x) & (sol.x <= bounds[1])).all()
             assert sol.status in (Status.CONVERGED, Status.STALLED)
+
+
+@pytest.mark.parametrize("noise", [1e-3, 0.1, 1.0])
+@pytest.mark.parametrize("jacobian", [None, "exact"])
+@pytest.mark.parametrize("seed", range(6))
+def test_an_exception_in_a_fit_carries_the_most_probable_point_so_far(seed, jacobian, noise):
+    """Also of trials that were followed by others."""
+    rng = np.random.default_rng(seed)
+    B, y, w0 = rng.standard_normal((6, 3)), 3 * rng.standard_normal(6), rng.standard_normal(3)
+
+    def jac(w):
+        return (1 + 1.2 * np.cos(B @ w))[:, None] * B
+
+    def phi(w, f):
+        return np.sum(((f - y) / noise) ** 2) + np.sum((w - w0) ** 2)
+
+    for at in range(2, 12):
+        points = []
+
+        def F(w, at=at, points=points):
+            if len(points) + 1 == at:
+                raise KeyboardInterrupt
+            z = B @ w
+            points.append((w.copy(), z + 1.2 * np.sin(z)))
+            return points[-1][1].copy()
+
+        try:
+            infer(F, jac if jacobian else None, w0, y, noise=noise)
+        except KeyboardInterrupt as error:
+            least = min(phi(*point) for point in points) if jacobian else phi(*points[0])
+            own = [phi(w, f) for w, f in points if np.array_equal(w, error.best)]
+            assert min(own) <= least * (1 + 1e-9)
 
 
 # -- the map of `workers` ---------------------------------------------------------------------------------------------
@@ -280,3 +322,18 @@ def test_a_function_that_raises_stop_iteration_does_not_look_like_the_end_of_a_m
     with pytest.raises(StopIteration) as failure:
         least_squares(f, [-1.0, 2.0], workers=workers, jac_sparsity=structure)
     assert failure.value is error
+
+
+@pytest.mark.parametrize("kind", ["heavy-ball", "nesterov", "chebyshev"])
+@pytest.mark.parametrize("value", [1e100, -1e100, 1e200, 1e300, -1e300])
+@pytest.mark.parametrize("name", ["matvec", "rmatvec", "gram"])
+def test_products_that_do_not_belong_together_meet_momentum(name, value, kind):
+    """The spectrum of such a kernel may be negative: it is a status or a refusal by name."""
+    for M in (A, TALL, TALL[:1, :1]):
+        for at in (1, 2, 5, 20):
+            try:
+                sol, _ = solved(M, name, at, lambda x: np.full_like(x, value), "gd", momentum=kind)
+            except ValueError as error:
+                assert "jac" in str(error)  # noqa: PT017
+            else:
+                assert not sol.success or np.linalg.norm(sol.fun) <= 1e-8 or "rounding level" in sol.message

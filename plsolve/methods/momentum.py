@@ -70,7 +70,8 @@ def method(problem: Problem, options: Mapping[str, Any], beta: float) -> Method:
     exact = known.lipschitz > 0.0 and known.mu > 0.0
     if not exact:
         low, high = spectrum.ends(problem, problem.linearise(problem.w0, problem.r0, False))
-        known = Constants(known.lipschitz or math.sqrt(high), known.beta, known.mu or low)
+        largest = math.sqrt(high) if high >= 0.0 else math.nan  # products that do not belong together
+        known = Constants(known.lipschitz or largest, known.beta, known.mu or low)
     spectrum.check_products(known.lipschitz)
     if known.lipschitz == 0.0:  # J vanishes: gradient descent ends with the right status
         return plain
