@@ -1,5 +1,7 @@
 """Phases, kicks and stages of Gauss-Newton: what a run tells of itself, and its limits."""
 
+import math
+
 import numpy as np
 import pytest
 from scipy.sparse.linalg import aslinearoperator
@@ -101,6 +103,13 @@ def test_no_call_beyond_the_limit_asks_whether_a_jacobian_is_right():
 def test_a_step_too_short_for_its_square():
     e = np.array([-1e250, 1e250])
     assert np.isfinite(in_ball(Spectrum(e, np.eye(2), np.array([1e-150, 1e-150])), 1.0).q).all()
+
+
+@pytest.mark.parametrize("size", [5e-324, 1e-320, 1e-310])
+@pytest.mark.parametrize("e", [[-1.0, 4.0], [0.0, 4.0], [0.0, 1e300], [-1e300, 1e300]])
+def test_a_gradient_whose_quotient_by_the_curvature_underflows(e, size):
+    q = in_ball(Spectrum(np.array(e), np.eye(2), np.full(2, size)), math.inf).q
+    assert np.abs(q).max() <= 1e-300
 
 
 @pytest.mark.parametrize("run", [lambda F, w, J: root(F, w, jac=J), least_squares])

@@ -288,7 +288,7 @@ def in_ball(model: Spectrum, radius: float) -> Minimum:
             return Minimum(-x, True, 0.0)
     top = max(abs(top), abs(low))
     if radius == math.inf:
-        radius = size / max(top, 1e-300)
+        radius = max(size / max(top, 1e-300), 1e-300)
     least_t = max(0.0, -low) + (ROUNDING if low < 0.0 else 1e-32) * top
     t = max(size / radius - top, least_t)
     for _ in range(20):
