@@ -374,7 +374,7 @@ def plain(value: Any) -> Any:
         if value.size == 0:
             return None
         sum_of_bytes = crc32(np.ascontiguousarray(value).view(np.uint8).data)
-        return f"{value.size} numbers of norm {np.linalg.norm(value):.4g}, check sum {sum_of_bytes:08x}"
+        return f"{value.size} numbers of norm {norm(value.ravel()):.4g}, check sum {sum_of_bytes:08x}"
     if isinstance(value, Mapping):
         return {str(name): plain(value[name]) for name in sorted(value)}
     if isinstance(value, (list, tuple)):

@@ -286,6 +286,17 @@ def test_rng_goes_on_whatever_it_is(tmp_path):
     same(*(case.run(rng=rng, checkpoint=file, resume=True) for rng, file in zip((None, 7), files, strict=True)))
 
 
+@pytest.mark.parametrize("scale", [1e-300, 1e-150, 1e150, 1e300])
+@pytest.mark.parametrize(("n", "m"), [(1, 1), (1, 5), (3, 30)])
+@pytest.mark.parametrize("settings", [{}, GD, SGD])
+def test_small_systems_of_any_scale(n, m, scale, settings, tmp_path):
+    F, jac, w0, y = curved(n, m)
+    case = Case(lambda w: scale * F(w), lambda w: scale * jac(w), w0, scale * y, settings)
+    whole = case.run()
+    stop(case, "limit", whole.nit // 2, str(tmp_path / "run.npz"))
+    same(case.run(checkpoint=tmp_path / "run.npz", resume=True), whole)
+
+
 def test_callback_and_history_count_on(tmp_path):
     path, case, seen = str(tmp_path / "run.npz"), CASES["gd"], []
 
