@@ -7,10 +7,10 @@ at a random moment, again and again, each time followed by a new process that re
 the file must be readable. What the last process returns must be what the undisturbed run has returned: every bit of x,
 fun and history, status and number of iterations. The work lost is the time since the iteration in the file was reached.
 Allowed is one interval, half a second or 99 times what a write has taken (so that writing takes 1 % of the time), and
-the time of two steps and a write.
+the time of two steps and a write. Exits with status 1 where one of these does not hold.
 
-Then the cost: the time spent in keeping and writing as a share of a run with 8e6 unknowns, at the default interval.
-Exits with status 1 where one of these does not hold. --write puts the table into docs/checks.md.
+Then the cost: the time spent in keeping and writing as a share of runs of a minute with 8e6 unknowns, the write at the
+end included, and of a run with very short steps. --write puts the tables into docs/checks.md.
 """
 
 from __future__ import annotations
@@ -257,9 +257,9 @@ def large(m: int) -> dict[str, Any]:
     return {"F": F, "jac": jac, "w0": np.zeros(m), "y": np.linspace(1.0, 3.0, n), "tol": 0.0}
 
 
-def cost() -> tuple[list[str], bool]:
-    """The table of the cost, and whether it is too high."""
-    m, rows, wrong = 8_000_000, [], False
+def cost() -> list[str]:
+    """The table of the cost."""
+    m, rows = 8_000_000, []
     small = by_sgd(2000, 400, 20_000, batch_size=4)
     cases = {
         "gd, m = 8e6": large(m) | {"method": "gd", "options": {"step_size": 1e-5}, "max_time": 60.0},
@@ -274,11 +274,10 @@ def cost() -> tuple[list[str], bool]:
             begun = time.perf_counter()
             solve(**case, certify=False, checkpoint=keeper)
             seconds, size = time.perf_counter() - begun, path.stat().st_size / 2**20
-        wrong |= keeper.spent > 0.02 * seconds
         share = 100.0 * keeper.spent / seconds
         rows.append(f"| {name} | {seconds:.0f} | {keeper.kept} | {keeper.writes} | {size:.0f} | {share:.1f} |")
         print(rows[-1], flush=True)
-    return ["| run | seconds | places kept | writes | MiB | % of the time |", "|" + " --- |" * 6, *rows], wrong
+    return ["| run | seconds | places kept | writes | MiB | % of the time |", "|" + " --- |" * 6, *rows]
 
 
 def main() -> None:
@@ -287,10 +286,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
-    (first, wrong), (second, dear) = killed(options.kills, options.seed), cost()
+    (first, wrong), second = killed(options.kills, options.seed), cost()
     if options.write:
         marks.write(PAGE, "checkpoints", "\n".join([*first, "", *second]))
-    sys.exit(int(wrong or dear))
+    sys.exit(int(wrong))
 
 
 if __name__ == "__main__":
