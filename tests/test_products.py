@@ -337,3 +337,20 @@ def test_products_that_do_not_belong_together_meet_momentum(name, value, kind):
                 assert "jac" in str(error)  # noqa: PT017
             else:
                 assert not sol.success or np.linalg.norm(sol.fun) <= 1e-8 or "rounding level" in sol.message
+
+
+@pytest.mark.parametrize("loss", ["huber", "cauchy", "soft_l1"])
+@pytest.mark.parametrize("change", [lambda x: np.concatenate([x, x]), lambda x: x * 1j])
+def test_products_of_a_robust_fit_are_refused_by_name(loss, change):
+    calls = [0]
+
+    def fit(at):
+        calls[0] = 0
+        return least_squares(
+            lambda w: A @ w - 1.0, np.zeros(9), lambda w: Faulty(A, "rmatvec", at, change, calls), loss=loss
+        )
+
+    fit(0)
+    for at in range(2, calls[0] + 1):
+        with pytest.raises((TypeError, ValueError), match=r"\bjac\b"):
+            fit(at)

@@ -282,7 +282,8 @@ def package(problem: Problem, s: State, ended: int, tolerances: Tolerances, reco
     J, g = T.J, T.adjoint(s.r)
     if problem.robust is not None:
         loss = problem.robust.loss
-        J, g = scaled_rows(problem.robust.J, loss.triggs(plain)), problem.robust.J.T @ (loss.slope(plain) * plain)
+        J = scaled_rows(problem.robust.J, loss.triggs(plain))
+        g = tangent(problem.robust.J, np.empty(0)).adjoint(loss.slope(plain) * plain)
     if issparse(J):
         J = csr_array(J)  # type: ignore[call-overload]
     optimality = np.abs(s.w - problem.project(s.w - g) if problem.bounded else g).max()
