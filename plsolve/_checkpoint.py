@@ -60,6 +60,8 @@ IN_RUN = {
 }
 NONE: Mapping[str, Any] = {}
 
+Found = tuple[dict[str, Any], archive.Arrays]  # the run in the file of an earlier one, and its arrays
+
 
 class Shared(NamedTuple):
     """How several processes share one file."""
@@ -103,7 +105,7 @@ class Checkpoint:
     stage, status = 0, RUNNING
     _also = NONE
     _before: Any = None
-    _found: tuple[dict[str, Any], archive.Arrays] | None = None  # in the file of an earlier run
+    _found: Found | None = None
     _kept: Kept | None = None
     _written: Kept | None = None
     _due, _warned = 0.0, False
@@ -140,7 +142,7 @@ class Checkpoint:
             return method
         self._problem, self._record, self._shared = problem, record, SHARED.get()
         self._method, self._identity = method, identity(problem, {**asked, **self._also})
-        content = self._shared.first(self._content)
+        content = self._shared.first(self._read)
         if isinstance(content, Exception):
             raise content
         if content is not None:
@@ -148,7 +150,7 @@ class Checkpoint:
             self._method, self.reason = str(self._found[0]["method"]), str(self._found[0]["reason"])
         return self._method
 
-    def _content(self) -> bytes | Exception | None:
+    def _read(self) -> bytes | Exception | None:
         """The bytes of the file, None where the run is to begin anew, or the error if neither is possible."""
         try:
             check_place(self._path)
@@ -163,7 +165,7 @@ class Checkpoint:
         except OSError as error:
             return ValueError(f"`checkpoint`: {self._path} cannot be read: {error}")
 
-    def _fitting(self, content: bytes) -> tuple[dict[str, Any], archive.Arrays]:
+    def _fitting(self, content: bytes) -> Found:
         """What the file holds, if it belongs to this run."""
         ours, different = self._identity, []
         try:
@@ -208,7 +210,8 @@ class Checkpoint:
             raise self._refused(f"belongs to another run: {unlike('compiled', self._compiled, run['compiled'])}")
         with self._problem.at_work():
             classes = [Start, nearest.State, *(class_of(stage, self._problem, limit) for stage in stages)]
-        s, best, before = self._states(found, (*classes, getattr(native, "kept", Start)))
+        classes.append(getattr(native, "kept", Start))
+        s, best, before = (self._decoded(found, name, classes=tuple(classes)) for name in ("s", "best", "before"))
         s, best = (x.limited(limit) if hasattr(x, "limited") else x for x in (s, best))
         self._go_on(found, s)
         self.begin(run["stage"], before, run["status"], run["message"])
@@ -217,7 +220,7 @@ class Checkpoint:
         LOG.info("The run goes on from iteration %d in %s", self._record.last, self._path)
         return Stopped(stage=self.stage, before=before, place=Place(s=s, best=best, least=run["least"]))
 
-    def _ended(self, found: tuple[dict[str, Any], archive.Arrays], over: bool) -> Stopped | None:
+    def _ended(self, found: Found, over: bool) -> Stopped | None:
         """The end of the earlier run, None if it would have gone on."""
         run, arrays = found
         self._go_on(found, None)
@@ -228,25 +231,20 @@ class Checkpoint:
         s = Start(w, r, nit=nit)
         return Stopped(stage=OVER, before=None, place=Place(s=s, best=s, least=norm(r)))
 
-    def _states(self, found: tuple[dict[str, Any], archive.Arrays], classes: tuple[type, ...]) -> list[Any]:
-        """The state, the best one, and that of the stages before."""
-        run, arrays = found
-        try:
-            return [archive.decoded(run[name], Any, arrays, classes) for name in ("s", "best", "before")]
-        except archive.DifferentClassError as error:
-            raise self._refused(f"was written by another version of plsolve: it has {error}") from None
-
-    def _go_on(self, found: tuple[dict[str, Any], archive.Arrays], s: Any) -> None:
+    def _go_on(self, found: Found, s: Any) -> None:
         """Pass on to problem and record what they had learnt."""
-        run, arrays = found
-        try:
-            progress = archive.decoded(run["progress"], Progress, arrays)
-            seen = archive.decoded(run["seen"], Seen, arrays)
-        except archive.DifferentClassError as error:
-            raise self._refused(f"was written by another version of plsolve: it has {error}") from None
+        progress, seen = self._decoded(found, "progress", Progress), self._decoded(found, "seen", Seen)
         self._record.go_on(seen)
         with self._problem.at_work():
             self._problem.go_on(progress, s)
+
+    def _decoded(self, found: Found, name: str, hint: Any = Any, classes: tuple[type, ...] = ()) -> Any:
+        """An entry of the run in the file."""
+        run, arrays = found
+        try:
+            return archive.decoded(run[name], hint, arrays, classes)
+        except archive.DifferentClassError as error:
+            raise self._refused(f"was written by another version of plsolve: it has {error}") from None
 
     # -- the places of this run ----------------------------------------------------------------------------------------
 
