@@ -38,6 +38,7 @@ from plsolve.methods.method import Stage
 
 FORMAT = 1  # of the file
 EVERY = 5.0  # seconds between two writes, at least
+AGAIN = 1e-3  # seconds between two places that are kept: keeping one takes about 1 % of that
 SHARE = 100.0  # time between two writes by the time that one takes, at least
 SPEED = 3e8  # bytes per second, until a write has shown how long it takes
 ALIKE = 1e-6  # relative difference that rounding in F, noise or prior explains
@@ -108,7 +109,7 @@ class Checkpoint:
     _found: Found | None = None
     _kept: Kept | None = None
     _written: Kept | None = None
-    _due, _warned = 0.0, False
+    _next, _due, _warned = 0.0, 0.0, False
 
     def __init__(self, path: Any, resume: Any = False, every: Any = EVERY, also: Mapping[str, Any] = NONE) -> None:
         if path is None and resume is False and every is EVERY:
@@ -252,14 +253,19 @@ class Checkpoint:
         """A stage begins; before: the best state of those before; status, message: how they have ended, if so."""
         self.stage, self._before, self.status, self.message = stage, before, status, message
 
-    def keep(self, s: Any, best: Any, least: float) -> None:
-        """The run goes on from s; best, least: the best state of the stage, and its measure."""
-        if getattr(s, "cut", False):
+    def keep(self, s: Any, best: Any, least: float, last: bool = False) -> None:
+        """The run can go on from s; best, least: the best state of the stage, and its measure; last: it ends here.
+
+        Of steps that follow each other at once only some are kept, but all at which an epoch of sgd begins: it
+        overwrites ``met``, which is the same after the steps of one epoch were made again.
+        """
+        now = time.monotonic()
+        if getattr(s, "cut", False) or not (last or now >= min(self._next, self._due) or getattr(s, "noted", False)):
             return
         place = self._place(s, best, least)
         if self._kept is None:
             self._try(place)
-        self._kept = place
+        self._kept, self._next = place, now + AGAIN
         if self.due():
             self.write()
 

@@ -91,9 +91,9 @@ def advance(
                     latest, best, least = True, s, size
             if better and least <= enough and problem.goal.accepts(problem, s.w, s.r):
                 return best, RUNNING
-            if keeper is not None:
-                keeper.keep(s, best, least)
             status = ended(problem, s, stop, latest, max_iter)
+            if keeper is not None:
+                keeper.keep(s, best, least, last=status != RUNNING)
             if status != RUNNING:
                 return (s if status == DISTANCE else best), status
             s = attempt(problem, step, s)

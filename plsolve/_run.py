@@ -26,8 +26,8 @@ class Keeper(Protocol):
     def begin(self, stage: int, before: Any) -> None:
         """A stage begins; before: the best state of those before it, or None."""
 
-    def keep(self, s: Any, best: Any, least: float) -> None:
-        """The run goes on from s; best, least: the best state of the stage, and its measure."""
+    def keep(self, s: Any, best: Any, least: float, last: bool = False) -> None:
+        """The run can go on from s; best, least: the best state of the stage, and its measure; last: it ends here."""
 
     def due(self) -> bool:
         """Whether it is time to write the next place."""

@@ -130,7 +130,7 @@ class Engine:
     def _run(self, record: Record, at: Place, enough: float, max_iter: int) -> tuple[Any, int]:
         stop = at.stop
         self._begin(at.s)
-        self._keep()
+        self._keep(last=True)
         state, memory = self._system.state, self._system.address
         log, run, status = np.empty((1 if record.every else CHUNK, loop.ROW)), runner(), loop.CHUNK
         place, end = address(log), None
@@ -146,7 +146,7 @@ class Engine:
                 if end is not None:
                     stop = int(record.extend(end, log[: state.logged]))
                 if status in GOES_ON:
-                    self._keep()
+                    self._keep(last=status != loop.CHUNK or stop != RUNNING)
         finally:
             if end is None or (state.size > state.least and status != Status.DISTANCE):
                 end = self._state(k.W_BEST, k.R_BEST)
@@ -164,12 +164,12 @@ class Engine:
             at = Place(s=s, best=s, least=norm(s.r))
         return loop.advance(p, tall.step, record, loop.residual_norm, at, enough, max_iter)
 
-    def _keep(self) -> None:
-        """Show the present point to the keeper of the run."""
+    def _keep(self, last: bool) -> None:
+        """Show the present point to the keeper of the run; last: the run ends here."""
         keeper = self._problem.run.keeper
         if keeper is not None:
             s = Kept(**self._state(k.W, k.R)._asdict(), layout=LAYOUT, memory=self._system.memory.copy())
-            keeper.keep(s, s, norm(s.r))
+            keeper.keep(s, s, norm(s.r), last)
 
     def _begin(self, s: Any) -> None:
         """Copy the state from which a run starts into the kernel's memory."""
