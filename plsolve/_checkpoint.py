@@ -417,7 +417,7 @@ def class_of(stage: Stage, problem: Problem, limit: int) -> Any:
 
 
 def as_path(path: Any) -> str:
-    """The absolute path as a text, which stays valid if the run changes its folder; a link stays one."""
+    """The absolute path as a text, for a run that changes the working directory; a link leads to the file it names."""
     text = os.fspath(path) if isinstance(path, (str, os.PathLike)) else None
     if not isinstance(text, str):
         raise TypeError(f"`checkpoint` must be the path of a file, got {shown(path)}.")
