@@ -20,7 +20,7 @@ from typing import Any, get_args, get_type_hints
 
 import numpy as np
 
-HEADER = "header"
+HEADER, NAMES = "header", "arrays"
 #: What reading damaged bytes raises.
 DAMAGE = (zipfile.BadZipFile, zlib.error, ArithmeticError, EOFError, LookupError, RuntimeError, TypeError, ValueError)
 
@@ -128,7 +128,8 @@ def write(path: str, header: Mapping[str, Any], arrays: Arrays) -> None:
         os.unlink(part)  # of a process that was killed
     try:
         with open(part, "xb") as file:
-            entries: Any = {HEADER: np.frombuffer(json.dumps(header).encode(), np.uint8), **arrays}
+            text = json.dumps({**header, NAMES: list(arrays)}).encode()
+            entries: Any = {HEADER: np.frombuffer(text, np.uint8), **arrays}
             np.savez(file, **entries)
             file.flush()
             os.fsync(file.fileno())
@@ -162,4 +163,6 @@ def parsed(data: bytes) -> tuple[dict[str, Any], Arrays]:
     header = json.loads(arrays.pop(HEADER).tobytes())
     if not isinstance(header, dict):
         raise ValueError("its header is not one of plsolve")
+    if header.pop(NAMES) != list(arrays):  # the check sums are of contents alone
+        raise ValueError("its entries have other names than were written")
     return header, arrays

@@ -138,6 +138,7 @@ def infer(
         else:
             init = partial(most_probable.init, aim=aim)
             s, ended = loop.run(problem, init, stage.step, record, loop.latest, -1.0, max_iter, at=place)
+            s = most_probable.best(problem, s)
             keeper.end(s, ended, ended, "")
     status = STATUSES[int(ended)]
     problem.run.finish()

@@ -29,7 +29,7 @@ class Progress(NamedTuple):
 
     Attributes
     ----------
-    best, best_residual, least, target, note
+    best, best_residual, least, value, target, note
         As in its Run and its Goal.
     counts, narrow
         As in its System.
@@ -46,6 +46,7 @@ class Progress(NamedTuple):
     best: Array
     best_residual: Array
     least: float
+    value: float
     target: float
     note: str
     counts: dict[str, int]
@@ -188,6 +189,7 @@ class Problem:
             best=run.best,
             best_residual=run.best_residual,
             least=run.least,
+            value=run.value,
             target=self.goal.target,
             note=run.note,
             counts=self.system.counts,
@@ -200,7 +202,7 @@ class Problem:
 
     def go_on(self, progress: Progress, s: Any) -> None:
         """Go on with the progress of an earlier process from the state s, None if no step will follow."""
-        self.run.resume(progress.best, progress.best_residual, progress.least, progress.note)
+        self.run.resume(progress.best, progress.best_residual, progress.least, progress.value, progress.note)
         self.goal.aim(progress.target)
         self.system.go_on(progress.counts, progress.narrow)
         self.linear_solver.take(progress.solver)

@@ -43,6 +43,8 @@ class Run:
     ----------
     best, best_residual, least : ndarray (m,), ndarray (n,), float
         The best point at which F was evaluated (points of differences do not count), r there, and ||r||.
+    value : float
+        The measure of the best point where that is not ||r||, but the method's own; else inf.
     note : str
         The reason why the run ended, where the status is not enough.
     theirs : callable
@@ -51,12 +53,11 @@ class Run:
         Sees each place from which the run can go on.
     """
 
-    least = math.inf
+    least = value = math.inf
     best_residual: Array
     note = ""
     keeper: Keeper | None = None
     _inside = False
-    _settled = math.inf
     _reserve = 0.0  # seconds
 
     def __init__(self, w0: Array, deadline: float) -> None:
@@ -71,12 +72,12 @@ class Run:
 
     def settle(self, w: Array, r: Array, value: float) -> None:
         """Keep the point if it is the best so far by another measure than ||r||, which does not count from then on."""
-        if value <= self._settled:
-            self.best, self.best_residual, self.least, self._settled = w, r, -math.inf, value
+        if value <= self.value:
+            self.best, self.best_residual, self.least, self.value = w, r, -math.inf, value
 
-    def resume(self, best: Array, residual: Array, least: float, note: str) -> None:
+    def resume(self, best: Array, residual: Array, least: float, value: float, note: str) -> None:
         """Go on with the best point of an earlier process."""
-        self.best, self.best_residual, self.least, self.note = best, residual, least, note
+        self.best, self.best_residual, self.least, self.value, self.note = best, residual, least, value, note
 
     def late(self) -> bool:
         """Whether the time is over, except for the time reserved for a last evaluation of F."""

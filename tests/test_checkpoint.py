@@ -443,7 +443,7 @@ def test_flipped_bits_are_found_or_do_no_harm(stopped):
         assert said.startswith("`checkpoint`")
         assert Path(stopped).read_bytes() == bad
         refused += 1
-    assert refused > 350
+    assert refused > 300
 
 
 def test_an_array_that_several_fields_share_is_stored_once(stopped):

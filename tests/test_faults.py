@@ -32,6 +32,11 @@ def test_injected(hundred):
     assert not broken
 
 
+@pytest.mark.parametrize("seed", [1123233, 1146847])  # a rejected trial that is the best; a step cut in a corner
+def test_found_by_longer_runs(seed):
+    assert not faults.broken(case(seed))
+
+
 def test_what_is_injected_would_be_seen(monkeypatch):
     """The check can fail: it does where solve loses a point, miscounts, and reorders its history."""
     real = solve

@@ -34,18 +34,18 @@ class Point(NamedTuple):
     high: Array
 
 
-def boxed_step(at: Point, p: Array, dual: Array) -> tuple[Array, Array]:
-    """The best step (p, C^{-1} p) of the model within low <= p <= high; p, dual: the step without bounds."""
+def boxed_step(at: Point, p: Array, dual: Array) -> tuple[Array, Array, bool]:
+    """A step (p, C^{-1} p) within low <= p <= high, and whether it is the model's best; p, dual: that without bounds."""
     below, above = p < at.low, p > at.high
     for _ in range(TURNS):
         if not (below.any() or above.any()):
-            return p, dual
+            return p, dual, True
         p, dual = held_step(at, below, above)
         g = gradient(at, p, dual)
         now_below = (below & (g >= 0.0)) | (~below & (p < at.low))
         now_above = (above & (g <= 0.0)) | (~above & (p > at.high))
         if np.array_equal(now_below, below) and np.array_equal(now_above, above):
-            return p, dual
+            return p, dual, True
         below, above = now_below, now_above
     return cut_step(at)
 
@@ -73,16 +73,22 @@ def gradient(at: Point, p: Array, dual: Array) -> Array:
     return g
 
 
-def cut_step(at: Point) -> tuple[Array, Array]:
-    """The step with those unknowns held that -gradient would move out of the box, cut at the first bound it meets."""
+def cut_step(at: Point) -> tuple[Array, Array, bool]:
+    """The step with those unknowns held that -gradient would move out of the box, cut at the first bound it meets.
+
+    The last value tells whether it is the model's best step in the box.
+    """
     g = gradient(at, 0.0 * at.p0, 0.0 * at.p0)
     below, above = (at.low == 0.0) & (g > 0.0), (at.high == 0.0) & (g < 0.0)
     for _ in range(TURNS):
         p, dual = held_step(at, below, above)
         out = (p < at.low) | (p > at.high)
+        if not out.any():
+            g = gradient(at, p, dual)
+            return p, dual, bool((g[below] >= 0.0).all() and (g[above] <= 0.0).all())
         room = np.where(p < 0.0, at.low, at.high)
-        share: Any = np.min(room[out] / p[out]) if out.any() else 1.0
+        share: Any = np.min(room[out] / p[out])
         if share > 0.0:
             break
         below, above = below | (out & (at.low == 0.0) & (p < 0.0)), above | (out & (at.high == 0.0) & (p > 0.0))
-    return share * p, share * dual
+    return share * p, share * dual, False

@@ -170,7 +170,7 @@ def step(problem: Problem, s: State, aim: Aim) -> State:
 def reduced(problem: Problem, s: State, aim: Aim) -> State:
     """The state after a step, where products are finite."""
     model = linearised(problem, s, aim)
-    newton = model.step(0.0)
+    newton, best = model.step(0.0), True
     if problem.bounded:
         at = Point(
             T=model.T,
@@ -182,9 +182,11 @@ def reduced(problem: Problem, s: State, aim: Aim) -> State:
             low=problem.lower - s.w,
             high=problem.upper - s.w,
         )
-        newton = model.judged(*boxed_step(at, newton.p, newton.dual))
-    left = newton.deviations
-    newton = newton._replace(predicted=max(newton.predicted, left * left))  # equal without rounding and bounds
+        p, dual, best = boxed_step(at, newton.p, newton.dual)
+        newton = model.judged(p, dual)
+    left = newton.deviations if best else math.inf
+    if best:
+        newton = newton._replace(predicted=max(newton.predicted, left * left))  # equal without rounding and bounds
     if is_last(problem, model, newton, left, aim.tol):
         return last(problem, model, newton)
     new = mixed(problem, model, newton, left) or search(problem, model, newton, left)
@@ -219,9 +221,9 @@ def linearised(problem: Problem, s: State, aim: Aim) -> Model:
 
 
 def is_last(problem: Problem, model: Model, newton: Step, left: float, tol: float) -> bool:
-    """Whether the remaining distance is within tol, or the step within the rounding errors of F."""
+    """Whether the remaining distance ``left`` is within tol, or the step within the rounding errors of F."""
     s = model.s
-    if problem.differenced and not s.precise:
+    if left == math.inf or (problem.differenced and not s.precise):
         return False
     rate, tol = max(left / s.left, FASTEST) if s.left < math.inf else 1.0, tol * min(1.0, math.sqrt(s.phi))
     if min(left, left * rate / (1.0 - rate) if rate < SHRINKS else left) <= tol:
@@ -241,6 +243,14 @@ def last(problem: Problem, model: Model, newton: Step) -> State:
     end = new if new.phi <= model.s.phi + model.blur else model.s
     problem.run.settle(end.w, end.r, -math.inf)
     return end._replace(status=int(Status.CONVERGED))
+
+
+def best(problem: Problem, s: Any) -> Any:
+    """The state, or the same at the best point of all, if a step to that was not accepted."""
+    run = problem.run
+    if not -math.inf < run.value < s.phi:
+        return s
+    return s._replace(w=run.best, r=run.best_residual, phi=run.value)
 
 
 def attempt(problem: Problem, model: Model, step: Step) -> State:
