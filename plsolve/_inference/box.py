@@ -35,7 +35,7 @@ class Point(NamedTuple):
 
 
 def boxed_step(at: Point, p: Array, dual: Array) -> tuple[Array, Array, bool]:
-    """A step (p, C^{-1} p) within low <= p <= high, and whether it is the model's best; p, dual: that without bounds."""
+    """A step (p, C^{-1} p) in the box, and whether it is the best of the model; p, dual: the step without bounds."""
     below, above = p < at.low, p > at.high
     for _ in range(TURNS):
         if not (below.any() or above.any()):
