@@ -170,7 +170,7 @@ def step(problem: Problem, s: State, aim: Aim) -> State:
 def reduced(problem: Problem, s: State, aim: Aim) -> State:
     """The state after a step, where products are finite."""
     model = linearised(problem, s, aim)
-    newton, best = model.step(0.0), True
+    newton, optimal = model.step(0.0), True
     if problem.bounded:
         at = Point(
             T=model.T,
@@ -182,10 +182,10 @@ def reduced(problem: Problem, s: State, aim: Aim) -> State:
             low=problem.lower - s.w,
             high=problem.upper - s.w,
         )
-        p, dual, best = boxed_step(at, newton.p, newton.dual)
+        p, dual, optimal = boxed_step(at, newton.p, newton.dual)
         newton = model.judged(p, dual)
-    left = newton.deviations if best else math.inf
-    if best:
+    left = newton.deviations if optimal else math.inf
+    if optimal:
         newton = newton._replace(predicted=max(newton.predicted, left * left))  # equal without rounding and bounds
     if is_last(problem, model, newton, left, aim.tol):
         return last(problem, model, newton)
