@@ -243,11 +243,15 @@ def product(J: Any, name: str, v: Array, argument: str = "jac") -> Array:
 
 
 def is_scipys(error: Exception) -> bool:
-    """Whether scipy raised it: a product is not implemented, or what it returned has another shape or type."""
+    """Whether scipy raised it: a product is not implemented, or what it returned has another shape or type.
+
+    No frame of the user's is then below that of `product`, the first one.
+    """
     trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return trace is not None and str(trace.tb_frame.f_globals.get("__name__")).startswith("scipy.")
+    while trace is not None and (trace := trace.tb_next) is not None:
+        if not str(trace.tb_frame.f_globals.get("__name__")).startswith(("scipy.", "numpy.", "plsolve.")):
+            return False
+    return True
 
 
 def not_working(J: Any, name: str, error: Exception | str, argument: str = "jac") -> ValueError:
