@@ -288,6 +288,7 @@ def specifications():
 
 
 MODULES = ("", ".testing", ".testing.more_garbow_hillstrom", ".networks", ".jit", ".methods", ".distributed", ".models")
+NEED = {".distributed": "mpi4py", ".jit": "numba"}  # packages that may not be here
 RECORDS = {  # results and parts of methods, made by the library or as they are; `theory` has formulas of numbers alone
     *(
         "BatchResult",
@@ -316,7 +317,7 @@ RECORDS = {  # results and parts of methods, made by the library or as they are;
 def public():
     """The public functions, classes and methods, by the names that signatures have."""
     for name in MODULES:
-        if name == ".distributed" and find_spec("mpi4py") is None:
+        if name in NEED and find_spec(NEED[name]) is None:
             continue
         module = import_module(f"plsolve{name}")
         for attribute in getattr(module, "__all__", ["problems", "Classic"]):

@@ -1,6 +1,7 @@
 """Bad arguments of what results, networks, operators and the systems of `plsolve.testing` offer."""
 
 from functools import cache
+from importlib.util import find_spec
 
 import numpy as np
 import scipy.sparse as sps
@@ -176,6 +177,8 @@ def vectors(good):
 
 
 def of_compiled():
+    if find_spec("numba") is None:
+        return
     from numba import njit
 
     from plsolve.jit import gauss_newton
