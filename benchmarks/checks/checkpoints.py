@@ -232,11 +232,11 @@ class Watched(_checkpoint.Checkpoint):
 
     spent, kept, writes = 0.0, 0, 0
 
-    def keep(self, s: Any, best: Any, least: float) -> None:
-        begun = time.perf_counter()
-        super().keep(s, best, least)
+    def keep(self, *args: Any, **named: Any) -> None:
+        begun, before = time.perf_counter(), self._kept
+        super().keep(*args, **named)
         self.spent += time.perf_counter() - begun
-        self.kept += 1
+        self.kept += self._kept is not before
 
     def end(self, *args: Any) -> None:
         begun = time.perf_counter()
