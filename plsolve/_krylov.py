@@ -50,6 +50,8 @@ def nystrom(product: Product, n: int, rank: int = RANK, columns: int = 1) -> Nys
     del Y
     lam, V = np.linalg.eigh(B.T @ B)
     kept = lam > 1e-14 * lam[-1]
+    if not kept.any():
+        raise np.linalg.LinAlgError("K is not positive semi-definite, or out of range")
     U = B @ (V[:, kept] / np.sqrt(lam[kept]))
     lam = np.maximum(lam[kept] - shift, shift)
     return Nystrom(U, lam[0] / lam - 1.0)

@@ -32,8 +32,9 @@ def test_injected(hundred):
     assert not broken
 
 
-@pytest.mark.parametrize("seed", [1123233, 1146847])  # a rejected trial that is the best; a step cut in a corner
+@pytest.mark.parametrize("seed", [1123233, 1146847, 2008456])
 def test_found_by_longer_runs(seed):
+    """A rejected trial that is the best point; a step that is cut in a corner; a kernel out of range."""
     assert not faults.broken(case(seed))
 
 
